@@ -1,0 +1,194 @@
+"""Hydra's composition, checked: every mistake in names, types and ranges told at once, in a line each."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import hydra._internal.hydra as hydra_internal
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.default_element import ResultDefault
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    InterpolationResolutionError,
+    OmegaConfBaseException,
+)
+
+from runner.config import GROUPS, Config, key_help, problems, shown, unknown_key, unlike_declared
+from runner.errors import UserError, nearest
+
+
+def config_folder() -> Path:
+    """Return the folder of the YAML files: inside the package when installed, beside it in a checkout."""
+    package = Path(__file__).parent
+    installed = package / "conf"
+    return installed if installed.is_dir() else package.parent / "conf"
+
+
+def install() -> None:
+    """Make Hydra compose through our checks, and know our help."""
+    hydra_internal.ConfigLoaderImpl = CheckedConfigLoader  # type: ignore[misc]
+    OmegaConf.register_new_resolver("key_help", key_help, replace=True)
+
+
+def to_config(cfg: DictConfig) -> Config:
+    """Return the typed config of a composed one.
+
+    Raises:
+        UserError: with a line for each problem.
+    """
+    return Config.from_tree(plain(cfg))
+
+
+def plain(cfg: DictConfig) -> dict[str, Any]:
+    """Return a composed config as resolved plain containers, without Hydra's own part.
+
+    Raises:
+        UserError: an interpolation cannot be resolved.
+    """
+    tree: dict[str, Any] = {}
+    for key in cfg:
+        if key == "hydra":
+            continue
+        try:
+            # A copy of one leaf loses its parent, against which interpolations are resolved.
+            node = cfg[key]
+            resolved = OmegaConf.to_container(node, resolve=True, throw_on_missing=True) if OmegaConf.is_config(node) else node
+        except OmegaConfBaseException as error:
+            raw = OmegaConf.to_container(cfg, resolve=False)
+            raise UserError(_explain_interpolation(error, str(key), raw)) from None
+        tree[str(key)] = resolved
+    return tree
+
+
+def _explain_interpolation(error: OmegaConfBaseException, key: str, raw: Any) -> str:
+    path = error.full_key or key
+    value = raw
+    for part in path.split("."):
+        value = value.get(part) if isinstance(value, dict) else value
+    reason = str(error).splitlines()[0]
+    return f"{path}={shown(value)}: cannot be resolved ({reason})"
+
+
+class CheckedConfigLoader(ConfigLoaderImpl):
+    """Every config that Hydra composes - a run, --cfg, each job of a sweep - passes our checks here.
+
+    That is before Hydra makes a folder or instantiates a callback.
+    """
+
+    def load_configuration(
+        self,
+        config_name: str | None,
+        overrides: list[str],
+        run_mode: RunMode,
+        from_shell: bool = True,
+        validate_sweep_overrides: bool = True,
+    ) -> DictConfig:
+        """Compose and check.
+
+        Raises:
+            UserError: with a line for each mistake found.
+        """
+
+        def compose(chosen: list[str]) -> DictConfig:
+            return super(CheckedConfigLoader, self).load_configuration(
+                config_name, chosen, run_mode, from_shell, validate_sweep_overrides
+            )
+
+        is_trial = not validate_sweep_overrides  # Hydra's own look at hydra.mode, whose errors it swallows
+        if config_name is None or is_trial:
+            return compose(overrides)
+        cfg, mistakes = _compose_all_but_mistakes(compose, overrides)
+        is_grid = run_mode == RunMode.MULTIRUN  # swept values are checked job by job
+        if cfg is not None and not is_grid:
+            mistakes += self._mistakes_in(cfg, blamed=mistakes)
+        if mistakes or cfg is None:
+            raise UserError(*mistakes)
+        return cfg
+
+    def _mistakes_in(self, cfg: DictConfig, blamed: list[str]) -> list[str]:
+        missing = [group for group in GROUPS if OmegaConf.select(cfg, group) is None]
+        found = [self._missing_group(cfg, group) for group in missing]
+        found = [line for line in found if not any(line.split("=")[0] == told.split("=")[0] for told in blamed)]
+        if missing:
+            return found
+        try:
+            tree = plain(cfg)
+        except UserError as error:
+            return list(error.lines)
+        kinds = [line for group in GROUPS for line in self._unlike_file(cfg, tree, group)]
+        told = {line.split("=")[0] for line in kinds}
+        return kinds + [line for line in problems(tree) if line.split("=")[0] not in told]
+
+    def _missing_group(self, cfg: DictConfig, group: str) -> str:
+        return f"{group}=null: expected one of {', '.join(self.get_group_options(group))}"
+
+    def _unlike_file(self, cfg: DictConfig, tree: dict[str, Any], group: str) -> Iterator[str]:
+        choice = cfg.hydra.runtime.choices.get(group)
+        loaded = self.repository.load_config(f"{group}/{choice}")
+        if loaded is not None:
+            declared = OmegaConf.to_container(loaded.config, resolve=False)
+            yield from unlike_declared(tree[group], declared, group)
+
+
+def _compose_all_but_mistakes(compose: Any, overrides: list[str]) -> tuple[DictConfig | None, list[str]]:
+    """Compose; on a mistake find the override to blame, leave it out and go on, so that all are told."""
+    remaining, mistakes = list(overrides), []
+    while True:
+        error = _error_of(compose, remaining)
+        if not isinstance(error, Exception):
+            return error, mistakes
+        culprit = next((o for o in remaining if str(_error_of(compose, _without(remaining, o))) != str(error)), None)
+        mistakes.append(explain(error, culprit))
+        if culprit is None:
+            return None, mistakes
+        remaining = _without(remaining, culprit)
+
+
+def _without(overrides: list[str], left_out: str) -> list[str]:
+    return [override for override in overrides if override is not left_out]
+
+
+def _error_of(compose: Any, overrides: list[str]) -> Exception | DictConfig:
+    try:
+        cfg: DictConfig = compose(overrides)
+    except (HydraException, OmegaConfBaseException) as error:
+        return error
+    return cfg
+
+
+def explain(error: Exception, override: str | None = None) -> str:
+    """Return the one line that says what is wrong in an error of Hydra or OmegaConf."""
+    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
+        group, _, name = error.missing_cfg_file.rpartition("/")
+        options = sorted(error.options)
+        return f"{group}={name}: expected one of {', '.join(options)}{nearest(name, options)}"
+    if isinstance(error, OverrideParseException):
+        reason = _first_line(error, skip="Error parsing override")
+        return f"'{error.override}': not a valid override, expected key=value ({reason})"
+    if isinstance(cause, ConfigAttributeError | ConfigKeyError) and cause.parent_node is not None:
+        known = _known_keys(cause)
+        key = str(cause.full_key)
+        return unknown_key(key, _value_in(override), known)
+    if override is not None and "requires --multirun" in str(error) or "Ambiguous value" in str(error):
+        return f"{override}: several values make a sweep: add -m; a list is written [1,2]"
+    return " ".join(str(cause).split("\nConfig search path")[0].split())
+
+
+def _known_keys(cause: ConfigAttributeError | ConfigKeyError) -> list[str]:
+    parent = str(cause.full_key).rpartition(".")[0]
+    prefix = f"{parent}." if parent else ""
+    return [f"{prefix}{key}" for key in cause.parent_node or () if key != "hydra"]
+
+
+def _value_in(override: str | None) -> Any:
+    return None if override is None else override.partition("=")[2]
+
+
+def _first_line(error: Exception, skip: str) -> str:
+    return next(line for line in str(error).splitlines() if line.strip() and not line.startswith(skip))

@@ -1,0 +1,270 @@
+"""What a config may say: the keys, their types and ranges, and what is wrong with one.
+
+Knows neither torch nor MLflow, so that a mistake is told before anything heavy is imported.
+"""
+
+import dataclasses
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self, TypeAlias
+
+from runner.errors import UserError, nearest
+
+Tree: TypeAlias = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Which values a key takes, in words and as a test."""
+
+    allowed: str
+    accepts: Callable[[object], bool]
+    names: tuple[str, ...] = ()
+
+    def or_null(self, meaning: str) -> "Rule":
+        """Return the rule that also takes null, with what null means."""
+        return Rule(
+            f"{self.allowed}, or null for {meaning}",
+            lambda value: value is None or self.accepts(value),
+            self.names,
+        )
+
+
+def is_whole(value: object) -> bool:
+    """Tell whether `value` is an integer, which a bool is not."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_finite(value: object) -> bool:
+    """Tell whether `value` is a finite number, which a bool is not."""
+    if is_whole(value):
+        return abs(value) < 1e308  # type: ignore[arg-type]  # is_whole has shown it to be an int
+    return isinstance(value, float) and math.isfinite(value)
+
+
+def is_text(value: object) -> bool:
+    """Tell whether `value` is text that shows something."""
+    return isinstance(value, str) and value.strip() != ""
+
+
+def is_point(value: object) -> bool:
+    """Tell whether `value` is a finite number or a list of them that is not empty."""
+    if isinstance(value, list):
+        return len(value) > 0 and all(map(is_finite, value))
+    return is_finite(value)
+
+
+def _is_scalar(value: object) -> bool:
+    return isinstance(value, str | int | float | bool)
+
+
+def _one_of(*names: str) -> Rule:
+    return Rule(" or ".join([", ".join(names[:-1]), names[-1]]), names.__contains__, names)
+
+
+def _at_least(smallest: int, what: str) -> Rule:
+    return Rule(
+        f"{what} of at least {smallest}",
+        lambda value: is_whole(value) and smallest <= value < 2**63,  # type: ignore[operator]
+    )
+
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+DEVICE = Rule(
+    "auto, cpu, cuda, cuda:N or mps",
+    lambda value: isinstance(value, str) and re.fullmatch(r"auto|cpu|cuda(:\d+)?|mps", value) is not None,
+    DEVICES,
+)
+COUNT = _at_least(1, "a whole number")
+POSITIVE = Rule("a finite number above 0", lambda value: is_finite(value) and value > 0)  # type: ignore[operator]
+TEXT = Rule("text that is not empty", lambda value: is_text(value) or is_finite(value))
+POINT = Rule("a finite number or a list of them", is_point)
+FLAG = Rule("true or false", lambda value: isinstance(value, bool))
+TAGS = Rule(
+    "names with text or numbers, as in tags.team=blue",
+    lambda value: isinstance(value, dict) and all(map(is_text, value)) and all(map(_is_scalar, value.values())),
+)
+GROUP = Rule("a config group", lambda value: isinstance(value, dict) and is_text(value.get("name")))
+URI = Rule(
+    "a database or server, such as sqlite:///outputs/mlflow.db or http://127.0.0.1:5000",
+    lambda value: isinstance(value, str)
+    and re.match(r"(sqlite|postgresql|mysql|mssql)(\+\w+)?://.|https?://[^/]", value) is not None,
+)
+
+
+def _key(rule: Rule, meaning: str) -> Any:
+    return dataclasses.field(metadata={"rule": rule, "meaning": meaning})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tracking:
+    """Where runs are recorded; `uri` is None when they are not."""
+
+    name: str = _key(_one_of("sqlite", "server", "off"), "which of these")
+    uri: str | None = _key(URI.or_null("no tracking"), "the database or server")
+    experiment: str | None = _key(TEXT.or_null("no tracking"), "the MLflow experiment")
+    artifacts: str | None = _key(TEXT.or_null("where the server puts them"), "folder of the artifacts")
+
+    @classmethod
+    def from_tree(cls, tree: Tree) -> Self:
+        """Return the settings of a checked tree; what `tracking=off` leaves out is None."""
+        return cls(**{field.name: tree.get(field.name) for field in dataclasses.fields(cls)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """One run, completely: what to minimise, how, on what, and where to record it."""
+
+    device: str = _key(DEVICE, "where to compute; auto takes the GPU when there is one")
+    threads: int | None = _key(COUNT.or_null("all logical CPUs"), "threads inside one operation")
+    interop_threads: int | None = _key(COUNT.or_null("all logical CPUs"), "threads between operations")
+    dtype: str = _key(_one_of("float32", "float64"), "precision of weights and arithmetic")
+    seed: int = _key(_at_least(0, "a whole number"), "seed of everything random")
+    initial_weight: float | list[float] | None = _key(
+        POINT.or_null("the objective's usual start"), "where the descent starts"
+    )
+    lr: float = _key(POSITIVE, "learning rate")
+    steps: int = _key(COUNT, "how many updates to make")
+    log_every: int = _key(COUNT, "record every n-th step (the first and last always)")
+    name: str | None = _key(TEXT.or_null("one made of what is run"), "the run's name in MLflow")
+    tags: dict[str, Any] = _key(TAGS, "tags of the run in MLflow")
+    quiet: bool = _key(FLAG, "print errors only")
+    parent_run: str | None = _key(
+        TEXT.or_null("a run of its own"), "the sweep that this run belongs to; a sweep sets it"
+    )
+    objective: dict[str, Any] = _key(GROUP, "what to minimise")
+    optimizer: dict[str, Any] = _key(GROUP, "the update rule")
+    tracking: Tracking = _key(GROUP, "where runs are recorded")
+
+    @classmethod
+    def from_tree(cls, tree: Tree) -> Self:
+        """Return the config that a plain, resolved tree describes.
+
+        Raises:
+            UserError: with one line for each key that is unknown, missing or out of its range.
+        """
+        found = list(problems(tree))
+        if found:
+            raise UserError(*found)
+        values = dict(tree, tracking=Tracking.from_tree(tree["tracking"]))
+        if values["name"] is not None:
+            values["name"] = str(values["name"])
+        return cls(**values)
+
+
+GROUPS = tuple(
+    field.name for field in dataclasses.fields(Config) if field.metadata["rule"] is GROUP
+)
+
+
+def key_help() -> str:
+    """Return a line for each root key: what it means and which values it takes."""
+    rows = [
+        (field.name, field.metadata["meaning"], field.metadata["rule"].allowed)
+        for field in dataclasses.fields(Config)
+        if field.name not in GROUPS
+    ]
+    width = max(len(name) for name, _, _ in rows)
+    return "\n".join(f"{name:<{width}}  {meaning}: {allowed}" for name, meaning, allowed in rows)
+
+
+def problems(tree: Tree) -> Iterator[str]:
+    """Yield a line for each key of a resolved tree that is unknown, missing or out of its range."""
+    yield from _problems_of(Config, tree, "")
+    tracking = tree.get("tracking")
+    if isinstance(tracking, dict) and tracking.get("name") != "off":
+        yield from _problems_of(Tracking, tracking, "tracking.")
+    for group in ("objective", "optimizer"):
+        if isinstance(tree.get(group), dict):
+            yield from _not_finite(tree[group], group)
+
+
+def _problems_of(schema: type, tree: Tree, prefix: str) -> Iterator[str]:
+    fields = {field.name: field for field in dataclasses.fields(schema)}
+    for key in tree:
+        if key not in fields:
+            yield unknown_key(f"{prefix}{key}", tree[key], [f"{prefix}{name}" for name in fields])
+    for name, field in fields.items():
+        rule: Rule = field.metadata["rule"]
+        if name not in tree:
+            yield f"{prefix}{name}: missing, expected {rule.allowed}"
+        elif not rule.accepts(tree[name]):
+            yield wrong_value(f"{prefix}{name}", tree[name], rule)
+
+
+def _not_finite(value: object, path: str) -> Iterator[str]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _not_finite(inner, f"{path}.{key}")
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from _not_finite(inner, f"{path}[{index}]")
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield f"{path}={shown(value)}: expected a finite number"
+
+
+def unlike_declared(given: object, declared: object, path: str) -> Iterator[str]:
+    """Yield a line for each key of a group that its YAML file does not declare, or of another kind.
+
+    An empty mapping declares that any key may stand there; null and interpolations take any value.
+    """
+    if isinstance(declared, dict) and isinstance(given, dict):
+        if not declared:
+            return
+        for key, value in given.items():
+            if key in declared:
+                yield from unlike_declared(value, declared[key], f"{path}.{key}")
+            else:
+                yield unknown_key(f"{path}.{key}", value, [f"{path}.{name}" for name in declared])
+    elif not _same_kind(given, declared):
+        yield f"{path}={shown(given)}: expected {_kind_of(declared)}"
+
+
+def _same_kind(given: object, declared: object) -> bool:
+    if declared is None or (isinstance(declared, str) and "${" in declared):
+        return True
+    if isinstance(declared, list) or is_point(declared):
+        wants_numbers = is_point(declared)
+        return _is_numeric(given) if wants_numbers else isinstance(given, list)
+    return isinstance(given, type(declared)) or (is_finite(given) and is_finite(declared))
+
+
+def _is_numeric(value: object) -> bool:
+    items = value if isinstance(value, list) else [value]
+    return all(is_whole(item) or isinstance(item, float) for item in items)
+
+
+def _kind_of(declared: object) -> str:
+    if isinstance(declared, list):
+        return POINT.allowed if is_point(declared) else "a list"
+    if isinstance(declared, bool):
+        return FLAG.allowed
+    if isinstance(declared, dict):
+        return f"keys {', '.join(map(str, declared))}"
+    return "a finite number" if is_finite(declared) else TEXT.allowed
+
+
+def wrong_value(path: str, value: object, rule: Rule) -> str:
+    """Return the line for a value that its key does not take."""
+    return f"{path}={shown(value)}: expected {rule.allowed}{nearest(str(value), rule.names)}"
+
+
+def unknown_key(path: str, value: object, known: Sequence[str]) -> str:
+    """Return the line for a key that nothing reads."""
+    return f"{path}={shown(value)}: unknown key, expected one of {', '.join(known)}{nearest(path, known)}"
+
+
+def shown(value: object, limit: int | None = 120) -> str:
+    """Return a value as one would type it in an override, cut when it is longer than `limit`."""
+    if value is None or isinstance(value, bool):
+        text = "null" if value is None else str(value).lower()
+    elif isinstance(value, list):
+        text = f"[{','.join(shown(inner, limit) for inner in value)}]"
+    elif isinstance(value, dict):
+        text = f"{{{','.join(f'{key}:{shown(inner, limit)}' for key, inner in value.items())}}}"
+    else:
+        text = "''" if value == "" else str(value)
+    text = " ".join(text.split()) if text.strip() else repr(value)
+    return text if limit is None or len(text) <= limit else f"{text[: limit - 3]}..."

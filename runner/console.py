@@ -1,0 +1,124 @@
+"""What a person sees of a run: what starts, how it goes, how it ended and where it is recorded."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from runner.config import Config, Tracking, shown
+from runner.tracking.uris import redacted
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from runner.device import Hardware
+    from runner.result import Result
+    from runner.tracking.tracker import Recorded
+
+MOST_NUMBERS = 4
+PROGRESS_LINES = 10
+
+
+class Console:
+    """Prints to standard output: a bar on a terminal, sparse lines elsewhere, nothing when quiet."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._is_child = config.parent_run is not None
+        self._bar: tuple[Progress, TaskID] | None = None
+        self._lines = 0
+
+    def start(self, hardware: "Hardware", weight: list[float]) -> None:
+        """Say what starts, and on what."""
+        config = self._config
+        if config.quiet or self._is_child:
+            return
+        print(f"device     {hardware}")
+        print(f"objective  {_group(config.objective)}")
+        print(f"optimizer  {_group(config.optimizer)}, lr {config.lr:g}, {config.steps:,} steps")
+        print(f"start      weight {_numbers(weight)} ({config.dtype})")
+        if sys.stdout.isatty():
+            self._bar = _start_bar(config.steps)
+
+    def progress(self, result: "Result") -> None:
+        """Show how far a run has come."""
+        if self._bar is not None:
+            bar, task = self._bar
+            bar.update(task, completed=result.steps, loss=result.loss, rate=result.steps / max(result.seconds, 1e-9))
+        elif not self._config.quiet and not self._is_child:
+            lines = result.steps * PROGRESS_LINES // self._config.steps
+            if lines > self._lines:
+                print(f"step {result.steps:>9,}  loss {result.loss:.10f}")
+            self._lines = lines
+
+    def stop(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar[0].stop()
+            self._bar = None
+
+    def finish(self, result: "Result") -> None:
+        """Say how the run ended, beside what is known of the minimum."""
+        self.stop()
+        if self._config.quiet:
+            return
+        if self._is_child:
+            print(f"{self._config.name}: loss {result.loss:.10g} after {result.steps:,} steps, {result.outcome.value}")
+            return
+        print("\n".join(_summary(result)))
+
+
+def say_recorded(recorded: "Recorded | None", config: Config) -> None:
+    """Say a run's id in MLflow and how to see it."""
+    if recorded is not None and not config.quiet:
+        print(f"recorded   run {recorded.run_id}; to see it: {ui_command(config.tracking)}")
+
+
+def ui_command(tracking: Tracking) -> str:
+    """Return how to open MLflow's UI on the store."""
+    uri = tracking.uri or ""
+    if uri.startswith("http"):
+        return f"open {redacted(uri)}"
+    return "python -m runner.ui" + ("" if uri == "sqlite:///outputs/mlflow.db" else f" --uri '{redacted(uri)}'")
+
+
+def _summary(result: "Result") -> Iterator[str]:
+    at = f"at step {result.steps:,}" if result.outcome.name == "DIVERGED" else f"after {result.steps:,} steps"
+    rate = result.steps / max(result.seconds, 1e-9)
+    yield f"ended      {at}: {result.outcome.value} ({result.seconds:.2f} s, {rate:,.0f} steps/s)"
+    weight = _numbers(result.weight.tolist())
+    if result.nearest_minimum is None:
+        yield f"weight     {weight}"
+    else:
+        yield f"weight     {weight}  minimum at {_numbers(result.nearest_minimum)}, error {result.weight_error:.10g}"
+    if result.gradient is not None:
+        yield f"gradient   {_numbers(result.gradient.tolist())}  near 0 means converged"
+    if result.loss_error is None:
+        yield f"loss       {result.loss:.10f}"
+    else:
+        yield f"loss       {result.loss:.10f}  minimum {result.objective.minimum:g}, error {result.loss_error:.10g}"
+
+
+def _numbers(values: Sequence[float]) -> str:
+    texts = [f"{value:.10f}" for value in values[:MOST_NUMBERS]]
+    if len(values) == 1:
+        return texts[0]
+    more = f", ... {len(values)} numbers" if len(values) > MOST_NUMBERS else ""
+    return f"[{', '.join(texts)}{more}]"
+
+
+def _group(settings: dict[str, Any]) -> str:
+    parameters = [f"{key} {shown(value)}" for key, value in settings.items() if key != "name"]
+    return ", ".join([settings["name"], *parameters])
+
+
+def _start_bar(steps: int) -> "tuple[Progress, TaskID]":
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    bar = Progress(
+        TextColumn("{task.completed:,.0f} of {task.total:,.0f} steps"),
+        BarColumn(),
+        TextColumn("{task.fields[rate]:,.0f} steps/s  loss {task.fields[loss]:.6g}"),
+        TimeRemainingColumn(),
+    )
+    bar.start()
+    return bar, bar.add_task("", total=steps, rate=0.0, loss=float("nan"))

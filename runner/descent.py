@@ -1,0 +1,133 @@
+"""The descent: forward, backward, update, record, for all the runs of a batch at once."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from runner.optimizers import State
+
+# Rows are padded to a multiple of this, so that every kernel takes the same path for a run alone
+# as for the same run in a batch, and both agree to the bit.
+ROWS = 64
+BLOCK_SECONDS = 0.25
+BLOCK_BYTES = 64 * 2**20
+LONGEST_BLOCK = 1024
+
+Loss = Callable[[Tensor], Tensor]
+Update = Callable[[Tensor, Tensor, State], tuple[Tensor, State]]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What a batch of runs does, in tensors.
+
+    Attributes:
+        loss: weights `(rows, dim)` to losses `(rows,)`.
+        update: weights, gradients `(rows, dim)` and state to the next weights and state.
+        weight: where to start, `(rows, dim)`, `rows` a multiple of ROWS.
+        state: what the update rule keeps, at the start.
+        runs: how many of the rows are runs; the rest is padding.
+    """
+
+    loss: Loss
+    update: Update
+    weight: Tensor
+    state: State
+    runs: int
+
+
+@dataclass(frozen=True)
+class Block:
+    """Consecutive steps of all runs.
+
+    Attributes:
+        first: the number of the first step, 1 at the start.
+        loss: `(steps, runs)`, of the forward pass of each step.
+        gradient: `(steps, runs, dim)`, of the same pass.
+        weight: `(steps, runs, dim)`, after the update.
+    """
+
+    first: int
+    loss: Tensor
+    gradient: Tensor
+    weight: Tensor
+
+    @property
+    def last(self) -> int:
+        """The number of the last step."""
+        return self.first + len(self.loss) - 1
+
+    def until(self, step: int) -> Self:
+        """Return the block without the steps after `step`."""
+        count = step - self.first + 1
+        return type(self)(self.first, self.loss[:count], self.gradient[:count], self.weight[:count])
+
+    def diverged_at(self) -> int | None:
+        """Return the first step whose loss, gradient or weight is not finite, or None.
+
+        Looks at one run: the first.
+        """
+        finite = self.loss[:, 0].isfinite() & self.gradient[:, 0].isfinite().all(-1) & self.weight[:, 0].isfinite().all(-1)
+        if bool(finite.all()):
+            return None
+        return self.first + int(finite.logical_not().nonzero()[0, 0])
+
+
+@dataclass
+class _Trace:
+    """The steps of a block while they are made; tensors are kept, not read, so the device never waits."""
+
+    loss: list[Tensor] = field(default_factory=list)
+    gradient: list[Tensor] = field(default_factory=list)
+    weight: list[Tensor] = field(default_factory=list)
+
+    def append(self, loss: Tensor, gradient: Tensor, weight: Tensor) -> None:
+        self.loss.append(loss)
+        self.gradient.append(gradient)
+        self.weight.append(weight)
+
+    def block(self, first: int, runs: int) -> Block:
+        return Block(
+            first,
+            torch.stack(self.loss)[:, :runs],
+            torch.stack(self.gradient)[:, :runs],
+            torch.stack(self.weight)[:, :runs],
+        )
+
+
+def descend(problem: Problem, steps: int, longest: int) -> Iterator[Block]:
+    """Make `steps` updates and yield them in blocks of at most `longest`, each a short time long."""
+    weight, state = problem.weight, problem.state
+    step, longest = 0, min(longest, block_length(weight))
+    while step < steps:
+        trace, first, deadline = _Trace(), step + 1, time.perf_counter() + BLOCK_SECONDS
+        while step < min(steps, first - 1 + longest) and time.perf_counter() < deadline:
+            loss, gradient = loss_and_gradient(problem.loss, weight)
+            weight, state = problem.update(weight, gradient, state)
+            trace.append(loss, gradient, weight)
+            step += 1
+        yield trace.block(first, problem.runs)
+
+
+def loss_and_gradient(loss_of: Loss, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Return losses `(rows,)` and gradients `(rows, dim)`: the forward pass, and the backward one from zero."""
+    point = weight.detach().requires_grad_()
+    loss = loss_of(point)
+    (gradient,) = torch.autograd.grad(loss, point, torch.ones_like(loss))
+    return loss.detach(), gradient
+
+
+def block_length(weight: Tensor) -> int:
+    """Return how many steps of such weights a block may hold."""
+    bytes_a_step = (2 * weight.numel() + len(weight)) * weight.element_size()
+    return max(1, min(LONGEST_BLOCK, BLOCK_BYTES // bytes_a_step))
+
+
+def padded(rows: Tensor) -> Tensor:
+    """Return `rows` with the first repeated until their number is a multiple of ROWS."""
+    missing = -len(rows) % ROWS
+    return torch.cat([rows, rows[:1].expand(missing, *rows.shape[1:])])

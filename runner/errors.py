@@ -1,0 +1,38 @@
+"""The errors that people read: one line each, and the exit code that goes with them."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class RunnerError(Exception):
+    """What went wrong, told in lines for a person; the command line leaves with `exit_code`."""
+
+    exit_code = 1
+
+    def __init__(self, *lines: str) -> None:
+        super().__init__("\n".join(lines))
+        self.lines = lines
+
+
+class UserError(RunnerError):
+    """A mistake in what was asked for: nothing has been recorded."""
+
+    exit_code = 2
+
+
+class RecordingError(RunnerError):
+    """The descent went well, its record did not; the journal keeps what is missing."""
+
+
+class SweepFailed(RunnerError):
+    """Some jobs of a sweep failed; the others are recorded."""
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM has come; ends a run as Ctrl-C does."""
+
+
+def nearest(name: str, allowed: Iterable[str]) -> str:
+    """Return `; did you mean 'x'?` for the allowed name most like `name`, or nothing."""
+    close = difflib.get_close_matches(name, list(allowed), n=1)
+    return f"; did you mean '{close[0]}'?" if close else ""

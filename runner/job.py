@@ -1,0 +1,45 @@
+"""One run, from its config to its result; torch is imported only once the recorder has been started."""
+
+import contextlib
+import gc
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from runner.config import Config
+from runner.console import Console, say_recorded
+from runner.tracking import provenance
+from runner.tracking.tracker import tracking_to
+
+if TYPE_CHECKING:
+    from runner.result import Result
+
+
+def run(config: Config) -> "Result":
+    """Execute the run that the config describes, recorded as it says.
+
+    Raises:
+        UserError: the config does not fit this machine, its objective or its store; nothing is recorded.
+        RecordingError: the run went well, its record did not.
+    """
+    console = Console(config)
+    provenance.look()
+    with tracking_to(config.tracking) as tracker:
+        with no_garbage_collection():
+            from runner.execution import execute
+        run_id, result = execute(config, tracker, console)
+    if config.parent_run is None:
+        say_recorded(tracker.recorded(run_id), config)
+    return result
+
+
+@contextlib.contextmanager
+def no_garbage_collection() -> Iterator[None]:
+    """Import something large without looking for garbage in it, then or ever."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if was_enabled:
+            gc.enable()

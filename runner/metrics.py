@@ -1,0 +1,56 @@
+"""What is recorded of a step: loss, weight and gradient under their names in MLflow."""
+
+import torch
+from torch import Tensor
+
+from runner.descent import Block
+from runner.tracking.journal import Metrics
+
+# Past this many dimensions a weight is recorded by its norm only.
+MOST_COMPONENTS = 16
+
+
+def component_keys(name: str, dimension: int) -> list[str]:
+    """Return the metric keys of a vector: `weight`, or `weight/0`..., or `weight_norm` for a long one."""
+    if dimension == 1:
+        return [name]
+    if dimension <= MOST_COMPONENTS:
+        return [f"{name}/{index}" for index in range(dimension)]
+    return [f"{name}_norm"]
+
+
+def components(vectors: Tensor) -> Tensor:
+    """Return what `component_keys` names: `(..., dim)` to `(..., keys)`, in float64."""
+    exact = vectors.to(torch.float64)
+    return exact if vectors.shape[-1] <= MOST_COMPONENTS else norms(vectors)
+
+
+def norms(vectors: Tensor) -> Tensor:
+    """Return the Euclidean norms of vectors, `(..., dim)` to `(..., 1)`, in float64."""
+    return torch.linalg.vector_norm(vectors.to(torch.float64), dim=-1, keepdim=True)
+
+
+def start_metrics(runs: list[str], weight: Tensor, time_ms: int) -> Metrics:
+    """Return step 0: the weights `(runs, dim)` before the first update."""
+    values = components(weight)
+    return Metrics(runs, component_keys("weight", weight.shape[-1]), [0], time_ms, _as_bytes(values.T[None]))
+
+
+def block_metrics(runs: list[str], block: Block, recorded: list[int], time_ms: int) -> Metrics:
+    """Return the metrics of the recorded steps of a block."""
+    dimension = block.weight.shape[-1]
+    rows = torch.tensor(recorded, device=block.loss.device) - block.first
+    loss, gradient, weight = block.loss[rows], block.gradient[rows], block.weight[rows]
+    gradient_keys = component_keys("gradient", dimension)
+    keys = ["loss", *component_keys("weight", dimension)]
+    values = [loss[..., None].to(torch.float64), components(weight)]
+    if dimension <= MOST_COMPONENTS:
+        keys += gradient_keys
+        values.append(components(gradient))
+    keys.append("gradient_norm")
+    values.append(norms(gradient))
+    return Metrics(runs, keys, recorded, time_ms, _as_bytes(torch.cat(values, dim=-1).transpose(1, 2)))
+
+
+def _as_bytes(values: Tensor) -> bytes:
+    return values.contiguous().cpu().numpy().astype("<f8").tobytes()

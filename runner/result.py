@@ -1,0 +1,91 @@
+"""How a run ended, and with what."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+import torch
+from torch import Tensor
+
+from runner.metrics import component_keys, components, norms
+from runner.objectives import Objective
+
+
+class Outcome(Enum):
+    """How a run ended; the value is the sentence that people read."""
+
+    COMPLETED = "ran all its steps"
+    DIVERGED = "diverged: loss, gradient or weight became infinite or NaN"
+    KILLED = "stopped by a signal before its last step"
+    FAILED = "failed before its last step"
+
+    @property
+    def status(self) -> str:
+        """The run's status in MLflow's words."""
+        return self.name if self in (Outcome.KILLED, Outcome.FAILED) else "FINISHED"
+
+
+@dataclass(frozen=True)
+class Result:
+    """The last step of a run.
+
+    Attributes:
+        steps: how many updates were made.
+        seconds: how long they took.
+        weight: `(dim,)`, after the last update.
+        gradient: `(dim,)`, of the last forward pass; None when there was none.
+        loss: of the same pass.
+    """
+
+    outcome: Outcome
+    objective: Objective
+    steps: int
+    seconds: float
+    weight: Tensor
+    gradient: Tensor | None
+    loss: float | None
+
+    @property
+    def weight_error(self) -> float | None:
+        """The distance to the nearest known minimum point, or None where none is known."""
+        if not self.objective.minimum_at:
+            return None
+        return float(norms(self._offsets()).min())
+
+    @property
+    def nearest_minimum(self) -> tuple[float, ...] | None:
+        """The known minimum point that is nearest."""
+        if not self.objective.minimum_at:
+            return None
+        return self.objective.minimum_at[int(norms(self._offsets())[:, 0].nan_to_num(torch.inf).argmin())]
+
+    @property
+    def loss_error(self) -> float | None:
+        """How far the loss is above the known minimum."""
+        if self.loss is None or self.objective.minimum is None:
+            return None
+        return self.loss - self.objective.minimum
+
+    def metrics(self) -> dict[str, float]:
+        """Return the final results under their names in MLflow."""
+        return dict(self._metrics())
+
+    def _metrics(self) -> Iterator[tuple[str, float]]:
+        yield from self._named("final/weight", self.weight)
+        if self.gradient is not None and self.loss is not None:
+            yield "final/loss", self.loss
+            yield "final/gradient_norm", float(norms(self.gradient))
+        for name, error in (("final/error", self.weight_error), ("final/loss_error", self.loss_error)):
+            if error is not None:
+                yield name, error
+        yield "steps_done", float(self.steps)
+        yield "seconds", self.seconds
+        if self.seconds > 0:
+            yield "steps_per_second", self.steps / self.seconds
+
+    def _named(self, name: str, vector: Tensor) -> Iterator[tuple[str, float]]:
+        yield from zip(component_keys(name, len(vector)), components(vector).tolist(), strict=True)
+
+    def _offsets(self) -> Tensor:
+        points = torch.tensor(self.objective.minimum_at, dtype=torch.float64)
+        return self.weight.cpu().to(torch.float64) - points

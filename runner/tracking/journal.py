@@ -1,0 +1,174 @@
+"""The journal: an append-only file of what happened, which one writes and one reads while it grows.
+
+An entry is a header (magic, lengths, CRC-32), a JSON head that says what it is, and a body of raw bytes.
+A reader skips what does not check: a torn tail, or bytes that something else has changed.
+"""
+
+import json
+import struct
+import time
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, TypeAlias
+
+MAGIC = b"\x93GDJ"
+HEADER = struct.Struct("<4sIII")
+LARGEST = 2**30
+
+
+@dataclass(frozen=True)
+class Begin:
+    """A run began: who it is, and what is known of it before its first step."""
+
+    run: str
+    name: str
+    experiment: str
+    time_ms: int
+    parent: str | None = None
+    params: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Values of the same keys at several steps of several runs.
+
+    `values` are little-endian float64 of shape `(steps, keys, runs)`, in C order.
+    """
+
+    runs: list[str]
+    keys: list[str]
+    steps: list[int]
+    time_ms: int
+    values: bytes
+
+    def of_run(self, index: int) -> Iterator[tuple[str, float, int]]:
+        """Yield `(key, value, step)` of one run, step by step."""
+        width = len(self.runs)
+        flat = memoryview(self.values).cast("d")
+        for s, step in enumerate(self.steps):
+            for k, key in enumerate(self.keys):
+                yield key, flat[(s * len(self.keys) + k) * width + index], step
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A text file that belongs to a run."""
+
+    run: str
+    path: str
+    text: bytes
+
+
+@dataclass(frozen=True)
+class End:
+    """A run ended, with its status in MLflow's words and its last results and tags."""
+
+    run: str
+    status: str
+    time_ms: int
+    step: int = 0
+    results: dict[str, float] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Close:
+    """Nothing more will come."""
+
+
+Entry: TypeAlias = Begin | Metrics | Artifact | End | Close
+KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in (Begin, Metrics, Artifact, End, Close)}
+BODY = {"Metrics": "values", "Artifact": "text"}
+
+
+def now_ms() -> int:
+    """Return the time in MLflow's unit."""
+    return int(time.time() * 1000)
+
+
+def encode(entry: Entry) -> bytes:
+    """Return an entry as the bytes that stand in a journal."""
+    kind = type(entry).__name__
+    fields = dict(vars(entry))
+    body = fields.pop(BODY[kind]) if kind in BODY else b""
+    head = json.dumps({"kind": kind, **fields}, separators=(",", ":")).encode()
+    return HEADER.pack(MAGIC, len(head), len(body), zlib.crc32(body, zlib.crc32(head))) + head + body
+
+
+def _decode(head: bytes, body: bytes) -> Entry:
+    fields = json.loads(head)
+    kind = fields.pop("kind")
+    if kind in BODY:
+        fields[BODY[kind]] = body
+    entry: Entry = KINDS[kind](**fields)
+    return entry
+
+
+class JournalWriter:
+    """Appends entries to a journal, each in one write, so that a kill tears at most the last."""
+
+    def __init__(self, path: Path) -> None:
+        """Create the journal.
+
+        Raises:
+            OSError: it cannot be created.
+        """
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self._file: BinaryIO = open(path, "xb", buffering=0)  # noqa: SIM115  # closed by close()
+
+    def append(self, entry: Entry) -> None:
+        """Append one entry.
+
+        Raises:
+            OSError: the disk is full or gone.
+        """
+        data = memoryview(encode(entry))
+        while data:
+            data = data[self._file.write(data) :]
+
+    def close(self) -> None:
+        """Close the file, which stays."""
+        self._file.close()
+
+
+class JournalReader:
+    """Reads a journal from its start, and on as it grows."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.corrupt = 0
+        self._file: BinaryIO = open(path, "rb")  # noqa: SIM115  # the reader lives as long as the recorder
+        self._pending = bytearray()
+
+    def entries(self, is_complete: bool) -> Iterator[Entry]:
+        """Yield the entries that have come since the last call.
+
+        Args:
+            is_complete: nothing will be appended any more, so bytes that are no entry never will be one.
+        """
+        self._pending += self._file.read()
+        while (found := self._next(is_complete)) is not None:
+            yield found
+
+    def _next(self, is_complete: bool) -> Entry | None:
+        while len(self._pending) >= HEADER.size:
+            magic, head_size, body_size, checksum = HEADER.unpack_from(self._pending)
+            end = HEADER.size + head_size + body_size
+            is_entry = magic == MAGIC and head_size + body_size <= LARGEST
+            if is_entry and len(self._pending) < end and not is_complete:
+                return None
+            content = bytes(self._pending[HEADER.size : end])
+            if is_entry and len(self._pending) >= end and zlib.crc32(content) == checksum:
+                del self._pending[:end]
+                return _decode(content[:head_size], content[head_size:])
+            self._skip_to_next_magic()
+        return None
+
+    def _skip_to_next_magic(self) -> None:
+        self.corrupt += 1
+        following = self._pending.find(MAGIC, 1)
+        del self._pending[: following if following >= 0 else len(self._pending)]

@@ -1,0 +1,103 @@
+"""The recorder: a process of its own that follows a journal and brings it to MLflow.
+
+It hears its settings as a line of JSON on standard input, whose end means that the runner is gone, and
+tells on standard output which runs it has created, or in one line what went wrong.
+"""
+
+import gc
+import json
+import os
+import select
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from runner.tracking.journal import Close, Entry, JournalReader
+
+POLL_SECONDS = 0.01
+
+
+def main() -> None:
+    """Record the journal that standard input names, and leave at once."""
+    settings = json.loads(sys.stdin.buffer.raw.readline())  # type: ignore[attr-defined]  # BufferedReader has raw
+    os.environ["MLFLOW_LOGGING_LEVEL"] = "WARNING"
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    import mlflow.tracking  # noqa: F401  # while the runner imports torch
+
+    gc.freeze()
+    gc.enable()
+    code = record(settings, runner=Runner())
+    sys.stdout.flush()
+    # MLflow's worlds of modules would take longer to take down than a run takes to record.
+    os._exit(code)
+
+
+class Runner:
+    """The runner's end of the pipes: whether it lives, and telling it something."""
+
+    def __init__(self) -> None:
+        self.is_alive = True
+
+    def wait(self, seconds: float) -> None:
+        """Sleep, but wake up when the runner says something or is gone."""
+        if not self.is_alive:
+            return
+        if select.select([sys.stdin.buffer.raw], [], [], seconds)[0]:  # type: ignore[attr-defined]
+            self.is_alive = sys.stdin.buffer.raw.readline() != b""  # type: ignore[attr-defined]
+
+    def tell(self, **message: Any) -> None:
+        """Say something to the runner, if it is there to hear it."""
+        if not self.is_alive:
+            return
+        try:
+            os.write(sys.stdout.fileno(), json.dumps(message).encode() + b"\n")
+        except BrokenPipeError:
+            self.is_alive = False
+
+
+def record(settings: dict[str, Any], runner: Runner) -> int:
+    """Follow the journal of `settings` to its end and return the exit code; the journal is deleted when all is in."""
+    from runner.tracking.store import StoreError, describe_error, open_store, prepared
+
+    journal = Path(settings["journal"])
+    try:
+        store = open_store(settings) if prepared(settings) else None
+        if not _wait_for(journal, runner):
+            return 0
+        store = store or open_store(settings)
+    except StoreError as error:
+        runner.tell(refused=str(error))
+        return 2
+    try:
+        for entry in follow(JournalReader(journal), runner):
+            if (created := store.apply(entry)) is not None:
+                runner.tell(run=created.run, run_id=created.run_id, experiment_id=created.experiment_id)
+        store.end_unfinished()
+    except Exception as error:  # whatever it was, the journal is kept and the runner says so
+        runner.tell(failed=describe_error(error, settings["uri"]))
+        return 1
+    journal.unlink()
+    return 0
+
+
+def _wait_for(journal: Path, runner: Runner) -> bool:
+    """Return whether the runner has begun to write; False when it is gone without."""
+    while not journal.exists():
+        if not runner.is_alive:
+            return journal.exists()
+        runner.wait(POLL_SECONDS)
+    return True
+
+
+def follow(reader: JournalReader, runner: Runner) -> Iterator[Entry]:
+    """Yield the journal's entries as they come, until it is closed or the runner is gone."""
+    while True:
+        is_complete = not runner.is_alive
+        for entry in reader.entries(is_complete):
+            if isinstance(entry, Close):
+                return
+            yield entry
+        if is_complete:
+            return
+        runner.wait(POLL_SECONDS)

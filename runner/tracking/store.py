@@ -1,0 +1,179 @@
+"""MLflow's store as the recorder uses it: opened under a lock, fed with journal entries."""
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from runner.tracking.journal import Artifact, Begin, End, Entry, Metrics, now_ms
+from runner.tracking.uris import absolute_uri, redacted, sqlite_path
+
+ID_TAG = "runner.id"
+METRICS_A_REQUEST = 1000
+PARAMS_A_REQUEST = 100
+LONGEST_PARAM = 6000
+SERVER_SECONDS = 4
+
+
+class StoreError(Exception):
+    """The store cannot be used, in a line for a person."""
+
+
+@dataclass(frozen=True)
+class Created:
+    """A run of ours, and what it is in MLflow."""
+
+    run: str
+    run_id: str
+    experiment_id: str
+
+
+def prepared(settings: dict[str, Any]) -> bool:
+    """Tell whether opening the store creates nothing: it is a server, or a database that has tables."""
+    path = sqlite_path(settings["uri"])
+    if path is None:
+        return True
+    return path.is_file() and path.stat().st_size > 0
+
+
+def open_store(settings: dict[str, Any]) -> "Store":
+    """Open the tracking store, which is created if it is a database that is not there yet.
+
+    Raises:
+        StoreError: the store is away, of an older schema, or cannot be created.
+    """
+    uri = absolute_uri(settings["uri"])
+    artifacts = None if settings["artifacts"] is None else Path(settings["artifacts"]).absolute().as_uri()
+    if artifacts is not None:
+        # Else MLflow gives the experiment that it makes for itself a folder ./mlruns.
+        os.environ["_MLFLOW_SERVER_ARTIFACT_ROOT"] = artifacts
+    try:
+        if uri.startswith("http"):
+            _check_server(uri)
+        with _first_use(uri):
+            client = MlflowClient(uri)
+            client.search_experiments(max_results=1)
+    except Exception as error:
+        raise StoreError(f"tracking.uri={redacted(uri)}: {describe_error(error, uri)}") from error
+    return Store(client, artifacts if not uri.startswith("http") else None)
+
+
+def _check_server(uri: str) -> None:
+    """Ask the server for a sign of life; MLflow itself would try again for minutes."""
+    with urlopen(f"{uri.rstrip('/')}/health", timeout=SERVER_SECONDS):
+        pass
+
+
+@contextlib.contextmanager
+def _first_use(uri: str) -> Iterator[None]:
+    """Hold a lock beside a SQLite database, since MLflow lets two processes create its tables at once."""
+    path = sqlite_path(uri)
+    if path is None:
+        yield
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path.with_name(f"{path.name}.lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def describe_error(error: BaseException, uri: str) -> str:
+    """Return an error in one line, without the password of the URI."""
+    text = str(error)
+    if "out-of-date database schema" in text:
+        return "the database is of another version's schema; back it up, then run 'mlflow db upgrade' on it"
+    line = " ".join(text.split()).replace(uri, redacted(uri))
+    return line[:300] or type(error).__name__
+
+
+class Store:
+    """Applies journal entries through MLflow's public client; an entry applied twice changes nothing."""
+
+    def __init__(self, client: MlflowClient, artifacts: str | None) -> None:
+        self._client = client
+        self._artifacts = artifacts
+        self._experiments: dict[str, str] = {}
+        self._runs: dict[str, str] = {}
+        self._unfinished: dict[str, int] = {}
+
+    def apply(self, entry: Entry) -> Created | None:
+        """Write one entry; return the run that it created, if it did."""
+        match entry:
+            case Begin():
+                return self._begin(entry)
+            case Metrics():
+                self._metrics(entry)
+            case Artifact():
+                self._client.log_text(self._runs[entry.run], entry.text.decode(), entry.path)
+            case End():
+                self._end(entry)
+        return None
+
+    def end_unfinished(self) -> None:
+        """Mark the runs that the journal does not end as KILLED: their runner is gone."""
+        for run in list(self._unfinished):
+            self._end(End(run, "KILLED", now_ms(), tags={"runner.outcome": "killed: the runner's process ended without a word"}))
+
+    def _begin(self, begin: Begin) -> Created:
+        experiment = self._experiment(begin.experiment)
+        run_id = self._existing(experiment, begin.run) or self._create(experiment, begin)
+        self._runs[begin.run] = run_id
+        self._unfinished[begin.run] = begin.time_ms
+        params = [Param(key, value[:LONGEST_PARAM]) for key, value in begin.params.items()]
+        for chunk in range(0, len(params), PARAMS_A_REQUEST):
+            self._client.log_batch(run_id, params=params[chunk : chunk + PARAMS_A_REQUEST])
+        return Created(begin.run, run_id, experiment)
+
+    def _create(self, experiment: str, begin: Begin) -> str:
+        tags = begin.tags | {ID_TAG: begin.run}
+        if begin.parent is not None:
+            tags["mlflow.parentRunId"] = self._runs.get(begin.parent, begin.parent)
+        run_id: str = self._client.create_run(experiment, begin.time_ms, tags, begin.name).info.run_id
+        return run_id
+
+    def _existing(self, experiment: str, run: str) -> str | None:
+        """Return the run that another recorder of this journal has created, or that a lost answer left."""
+        found = self._client.search_runs([experiment], f"tags.`{ID_TAG}` = '{run}'", max_results=1)
+        return found[0].info.run_id if found else None
+
+    def _experiment(self, name: str) -> str:
+        if name not in self._experiments:
+            self._experiments[name] = self._find_experiment(name)
+        return self._experiments[name]
+
+    def _find_experiment(self, name: str) -> str:
+        found = self._client.get_experiment_by_name(name)
+        if found is None:
+            try:
+                created: str = self._client.create_experiment(name, artifact_location=self._artifacts)
+                return created
+            except MlflowException:  # another process was first
+                found = self._client.get_experiment_by_name(name)
+                if found is None:
+                    raise
+        if found.lifecycle_stage != "active":
+            self._client.restore_experiment(found.experiment_id)
+        identifier: str = found.experiment_id
+        return identifier
+
+    def _metrics(self, block: Metrics) -> None:
+        for index, run in enumerate(block.runs):
+            metrics = [Metric(key, value, block.time_ms, step) for key, value, step in block.of_run(index)]
+            for chunk in range(0, len(metrics), METRICS_A_REQUEST):
+                self._client.log_batch(self._runs[run], metrics=metrics[chunk : chunk + METRICS_A_REQUEST])
+
+    def _end(self, end: End) -> None:
+        run_id = self._runs[end.run]
+        results = [Metric(key, value, end.time_ms, end.step) for key, value in end.results.items()]
+        tags = [RunTag(key, value) for key, value in end.tags.items()]
+        self._client.log_batch(run_id, metrics=results, tags=tags)
+        self._client.set_terminated(run_id, end.status, end.time_ms)
+        self._unfinished.pop(end.run, None)

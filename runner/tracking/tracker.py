@@ -1,0 +1,208 @@
+"""The runner's side of the record: start the recorder, append to the journal, wait until all is in MLflow."""
+
+import contextlib
+import json
+import os
+import select
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from runner.config import Tracking
+from runner.errors import RecordingError, UserError
+from runner.tracking.journal import Close, Entry, JournalWriter
+
+JOURNALS = Path("outputs/journals")
+RECORDER = "import gc; gc.disable(); from runner.tracking.recorder import main; main()"
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What the recorder says of a run that it has created in MLflow."""
+
+    run_id: str
+    experiment_id: str
+
+
+class Tracker(Protocol):
+    """Where a run's entries go."""
+
+    def append(self, entry: Entry) -> None:
+        """Take an entry."""
+
+    def check(self) -> None:
+        """Raise what has gone wrong with the record, if something has."""
+
+    def recorded(self, run: str) -> Recorded | None:
+        """Return where a run is recorded, once `finish` has returned."""
+
+    def finish(self) -> None:
+        """Return when everything is recorded."""
+
+
+class Untracked:
+    """Keeps nothing."""
+
+    def append(self, entry: Entry) -> None:
+        """Forget the entry."""
+
+    def check(self) -> None:
+        """Find nothing wrong."""
+
+    def recorded(self, run: str) -> Recorded | None:
+        """Return None: no run is recorded."""
+        return None
+
+    def finish(self) -> None:
+        """Return at once."""
+
+
+class JournalTracker:
+    """A journal, and the recorder process that brings it to MLflow while it grows.
+
+    The recorder is started at once, so that it imports MLflow while the runner imports torch; the journal
+    is made, and with it anything in MLflow, at the first entry.
+    """
+
+    def __init__(self, tracking: Tracking) -> None:
+        self._tracking = tracking
+        self._path = JOURNALS.absolute() / f"{uuid.uuid4().hex}.journal"
+        self._journal: JournalWriter | None = None
+        self._recorded: dict[str, Recorded] = {}
+        self._recorder = self._start_recorder()
+
+    def append(self, entry: Entry) -> None:
+        """Append an entry to the journal.
+
+        Raises:
+            RecordingError: the journal cannot be written.
+        """
+        try:
+            if self._journal is None:
+                self._journal = JournalWriter(self._path)
+            self._journal.append(entry)
+        except OSError as error:
+            raise RecordingError(f"{self._path}: cannot be written ({error.strerror})") from None
+
+    def check(self) -> None:
+        """Hear what the recorder has said so far.
+
+        Raises:
+            UserError: the recorder refuses the store; nothing has been recorded.
+            RecordingError: the recorder failed; the journal is kept.
+        """
+        while select.select([self._recorder.stdout], [], [], 0)[0] and self._hear():
+            pass
+
+    def recorded(self, run: str) -> Recorded | None:
+        """Return where the run is recorded, once the recorder has said so."""
+        return self._recorded.get(run)
+
+    def finish(self) -> None:
+        """Close the journal and wait until the recorder has committed all of it.
+
+        Raises:
+            UserError: the recorder refuses the store; nothing has been recorded.
+            RecordingError: the recorder failed; the journal is kept.
+        """
+        if self._journal is None:
+            self.abandon()
+            return
+        self.append(Close())
+        self._journal.close()
+        self._hear_all()
+        if self._path.exists():  # the recorder was killed: another reads the journal anew
+            self._recorder = self._start_recorder()
+            self._hear_all()
+        if self._path.exists():
+            raise RecordingError(f"not everything could be recorded; the journal is kept: {self._path}")
+
+    def _hear_all(self) -> None:
+        self._tell({"closed": True})
+        while self._hear():
+            pass
+        self._recorder.communicate()
+
+    def abandon(self) -> None:
+        """End the recorder, to which nothing was given."""
+        self._recorder.kill()
+        self._recorder.communicate()
+
+    def _start_recorder(self) -> subprocess.Popen[bytes]:
+        # A plain script, not multiprocessing, whose children would import the caller's main module;
+        # a session of its own, so that neither Ctrl-C nor a kill of our process group reaches it.
+        recorder = subprocess.Popen(
+            [sys.executable, "-P", "-c", RECORDER],
+            bufsize=0,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+            env=os.environ | {"PYTHONPATH": _import_path()},
+        )
+        self._recorder = recorder
+        # The URI may hold a password: it goes through the pipe, where no one else can read it.
+        self._tell({"journal": str(self._path), **vars(self._tracking)})
+        return recorder
+
+    def _tell(self, message: dict[str, Any]) -> None:
+        assert self._recorder.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._recorder.stdin.write(json.dumps(message).encode() + b"\n")
+
+    def _hear(self) -> bool:
+        """Take one message of the recorder; return False at its end."""
+        assert self._recorder.stdout is not None
+        line = self._recorder.stdout.readline()
+        if not line:
+            return False
+        message = json.loads(line)
+        if "run" in message:
+            self._recorded[message["run"]] = Recorded(message["run_id"], message["experiment_id"])
+        if "refused" in message:
+            self._forget_journal()
+            raise UserError(message["refused"])
+        if "failed" in message:
+            raise RecordingError(f"{message['failed']}; the journal is kept: {self._path}")
+        return True
+
+    def _forget_journal(self) -> None:
+        self._path.unlink(missing_ok=True)
+        for folder in (self._path.parent, self._path.parent.parent):
+            with contextlib.suppress(OSError):  # it holds something else
+                folder.rmdir()
+
+
+def _import_path() -> str:
+    """Return this process's import path, so that the recorder is the same program wherever it was found."""
+    return os.pathsep.join(path or os.getcwd() for path in sys.path)
+
+
+_shared: ContextVar[tuple[Tracking, Tracker] | None] = ContextVar("shared tracker", default=None)
+
+
+@contextlib.contextmanager
+def tracking_to(tracking: Tracking) -> Iterator[Tracker]:
+    """Give a tracker for the settings, and wait at the end until all is recorded.
+
+    Inside another of the same settings, as in a sweep, it is the same tracker: one journal, one recorder.
+
+    Raises:
+        UserError: the store is refused.
+        RecordingError: not everything could be recorded.
+    """
+    outer = _shared.get()
+    if outer is not None and outer[0] == tracking:
+        yield outer[1]
+        return
+    tracker: Tracker = Untracked() if tracking.name == "off" else JournalTracker(tracking)
+    token = _shared.set((tracking, tracker))
+    try:
+        yield tracker
+    finally:
+        _shared.reset(token)
+        tracker.finish()
