@@ -8,18 +8,19 @@ from types import FrameType
 from typing import NoReturn
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from runner import __version__, composition, sweeps
-from runner.errors import RunnerError, Terminated
+from runner.errors import RunnerError, Terminated, UserError
 from runner.job import run
 
 
 def main() -> int:
     """Run what the arguments say and return the exit code: 2 for a user's mistake, 1 for a failure."""
-    if sys.argv[1:] == ["--version"]:
+    if "--version" in sys.argv[1:]:
         print(f"runner {__version__}")
         return 0
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
@@ -28,13 +29,14 @@ def main() -> int:
     sweeps.register()
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        hydra.main(config_path=str(composition.config_folder()), config_name="config", version_base="1.3")(_task)()
+        _check_flags()
+        _run_hydra()
     except RunnerError as error:
         return _tell(error.lines, error.exit_code)
     except (HydraException, OmegaConfBaseException) as error:
         if wants_traceback:
             raise
-        return _tell([composition.explain(error)], 2)
+        return _tell([composition.explain(error)], UserError.exit_code)
     except Terminated:
         return _tell(["terminated"], 128 + signal.SIGTERM)
     except KeyboardInterrupt:
@@ -44,8 +46,37 @@ def main() -> int:
     return 0
 
 
-def _task(cfg: DictConfig) -> None:
-    run(composition.to_config(cfg))
+def _check_flags() -> None:
+    """Check what Hydra would tell with a traceback.
+
+    Raises:
+        UserError: flags that do not go together.
+    """
+    flags = get_args_parser().parse_args()
+    commands = ("run", "cfg", "multirun", "shell_completion", "info")
+    given = [name for name in commands if getattr(flags, name) not in (None, False)]
+    if len(given) > 1:
+        raise UserError(f"--{' --'.join(given)}: expected only one of --{', --'.join(commands)}".replace("_", "-"))
+    if flags.resolve and flags.cfg is None and not flags.help:
+        raise UserError("--resolve: expected together with --cfg or --help")
+
+
+def _run_hydra() -> None:
+    failed: list[RunnerError] = []
+
+    def task(cfg: DictConfig) -> None:
+        config = composition.to_config(cfg)
+        try:
+            run(config)
+        except RunnerError as error:
+            # Hydra heads what a single run raises with a line of its own; a sweep collects what its jobs raise.
+            if config.parent_run is not None:
+                raise
+            failed.append(error)
+
+    hydra.main(config_path=str(composition.config_folder()), config_name="config", version_base="1.3")(task)()
+    if failed:
+        raise failed[0]
 
 
 def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:

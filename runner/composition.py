@@ -1,25 +1,24 @@
 """Hydra's composition, checked: every mistake in names, types and ranges told at once, in a line each."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import hydra._internal.hydra as hydra_internal
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra.core.default_element import ResultDefault
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import (
     ConfigAttributeError,
     ConfigKeyError,
-    InterpolationResolutionError,
     OmegaConfBaseException,
 )
 
 from runner.config import GROUPS, Config, key_help, problems, shown, unknown_key, unlike_declared
 from runner.errors import UserError, nearest
+
+Compose: TypeAlias = Callable[[list[str]], DictConfig]
 
 
 def config_folder() -> Path:
@@ -57,7 +56,9 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
         try:
             # A copy of one leaf loses its parent, against which interpolations are resolved.
             node = cfg[key]
-            resolved = OmegaConf.to_container(node, resolve=True, throw_on_missing=True) if OmegaConf.is_config(node) else node
+            resolved = (
+                OmegaConf.to_container(node, resolve=True, throw_on_missing=True) if OmegaConf.is_config(node) else node
+            )
         except OmegaConfBaseException as error:
             raw = OmegaConf.to_container(cfg, resolve=False)
             raise UserError(_explain_interpolation(error, str(key), raw)) from None
@@ -100,9 +101,10 @@ class CheckedConfigLoader(ConfigLoaderImpl):
             )
 
         is_trial = not validate_sweep_overrides  # Hydra's own look at hydra.mode, whose errors it swallows
+        overrides = _as_hydra_takes_them(overrides)
         if config_name is None or is_trial:
             return compose(overrides)
-        cfg, mistakes = _compose_all_but_mistakes(compose, overrides)
+        cfg, mistakes = self._compose_all_but_mistakes(compose, overrides)
         is_grid = run_mode == RunMode.MULTIRUN  # swept values are checked job by job
         if cfg is not None and not is_grid:
             mistakes += self._mistakes_in(cfg, blamed=mistakes)
@@ -110,9 +112,27 @@ class CheckedConfigLoader(ConfigLoaderImpl):
             raise UserError(*mistakes)
         return cfg
 
+    def _compose_all_but_mistakes(self, compose: Compose, overrides: list[str]) -> tuple[DictConfig | None, list[str]]:
+        """Compose; on a mistake find the override to blame, leave it out and go on, so that all are told."""
+        remaining, mistakes = list(overrides), []
+        while True:
+            error = _error_of(compose, remaining)
+            if not isinstance(error, Exception):
+                return error, mistakes
+            culprit = next(
+                (o for o in remaining if str(_error_of(compose, _without(remaining, o))) != str(error)), None
+            )
+            if isinstance(error, ValueError) and culprit is not None:
+                mistakes.append(self._missing_group(*culprit.partition("=")[::2]))
+            else:
+                mistakes.append(explain(error, culprit))
+            if culprit is None:
+                return None, mistakes
+            remaining = _without(remaining, culprit)
+
     def _mistakes_in(self, cfg: DictConfig, blamed: list[str]) -> list[str]:
         missing = [group for group in GROUPS if OmegaConf.select(cfg, group) is None]
-        found = [self._missing_group(cfg, group) for group in missing]
+        found = [self._missing_group(group) for group in missing]
         found = [line for line in found if not any(line.split("=")[0] == told.split("=")[0] for told in blamed)]
         if missing:
             return found
@@ -124,8 +144,9 @@ class CheckedConfigLoader(ConfigLoaderImpl):
         told = {line.split("=")[0] for line in kinds}
         return kinds + [line for line in problems(tree) if line.split("=")[0] not in told]
 
-    def _missing_group(self, cfg: DictConfig, group: str) -> str:
-        return f"{group}=null: expected one of {', '.join(self.get_group_options(group))}"
+    def _missing_group(self, group: str, given: str = "null") -> str:
+        options = self.get_group_options(group)
+        return f"{group}={given}: expected one of {', '.join(options)}{nearest(given, options)}"
 
     def _unlike_file(self, cfg: DictConfig, tree: dict[str, Any], group: str) -> Iterator[str]:
         choice = cfg.hydra.runtime.choices.get(group)
@@ -135,30 +156,25 @@ class CheckedConfigLoader(ConfigLoaderImpl):
             yield from unlike_declared(tree[group], declared, group)
 
 
-def _compose_all_but_mistakes(compose: Any, overrides: list[str]) -> tuple[DictConfig | None, list[str]]:
-    """Compose; on a mistake find the override to blame, leave it out and go on, so that all are told."""
-    remaining, mistakes = list(overrides), []
-    while True:
-        error = _error_of(compose, remaining)
-        if not isinstance(error, Exception):
-            return error, mistakes
-        culprit = next((o for o in remaining if str(_error_of(compose, _without(remaining, o))) != str(error)), None)
-        mistakes.append(explain(error, culprit))
-        if culprit is None:
-            return None, mistakes
-        remaining = _without(remaining, culprit)
+def _as_hydra_takes_them(overrides: list[str]) -> list[str]:
+    """Spare people a plus before a new tag, and let them write what is so anyway."""
+    taken = [override for override in overrides if override != "experiment=null"]
+    return [f"++{override}" if override.startswith("tags.") else override for override in taken]
 
 
 def _without(overrides: list[str], left_out: str) -> list[str]:
     return [override for override in overrides if override is not left_out]
 
 
-def _error_of(compose: Any, overrides: list[str]) -> Exception | DictConfig:
+def _error_of(compose: Compose, overrides: list[str]) -> Exception | DictConfig:
     try:
-        cfg: DictConfig = compose(overrides)
+        return compose(overrides)
     except (HydraException, OmegaConfBaseException) as error:
         return error
-    return cfg
+    except ValueError as error:
+        if "Config group override" not in str(error):  # as in objective=null or objective=5
+            raise
+        return error
 
 
 def explain(error: Exception, override: str | None = None) -> str:
@@ -172,11 +188,11 @@ def explain(error: Exception, override: str | None = None) -> str:
         reason = _first_line(error, skip="Error parsing override")
         return f"'{error.override}': not a valid override, expected key=value ({reason})"
     if isinstance(cause, ConfigAttributeError | ConfigKeyError) and cause.parent_node is not None:
-        known = _known_keys(cause)
-        key = str(cause.full_key)
-        return unknown_key(key, _value_in(override), known)
-    if override is not None and "requires --multirun" in str(error) or "Ambiguous value" in str(error):
+        return unknown_key(str(cause.full_key), _value_in(override), _known_keys(cause))
+    if override is not None and ("requires --multirun" in str(error) or "Ambiguous value" in str(error)):
         return f"{override}: several values make a sweep: add -m; a list is written [1,2]"
+    if isinstance(cause, OmegaConfBaseException):
+        return f"{override or 'the config'}: not a value that this key takes ({str(cause).splitlines()[0]})"
     return " ".join(str(cause).split("\nConfig search path")[0].split())
 
 

@@ -8,7 +8,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self, TypeAlias
+from typing import Annotated, Any, Self, TypeAlias, get_args
 
 from runner.errors import UserError, nearest
 
@@ -89,54 +89,58 @@ TAGS = Rule(
 GROUP = Rule("a config group", lambda value: isinstance(value, dict) and is_text(value.get("name")))
 URI = Rule(
     "a database or server, such as sqlite:///outputs/mlflow.db or http://127.0.0.1:5000",
-    lambda value: isinstance(value, str)
-    and re.match(r"(sqlite|postgresql|mysql|mssql)(\+\w+)?://.|https?://[^/]", value) is not None,
+    lambda value: (
+        isinstance(value, str)
+        and re.match(r"(sqlite|postgresql|mysql|mssql)(\+\w+)?://.|https?://[^/]", value) is not None
+    ),
 )
 
 
-def _key(rule: Rule, meaning: str) -> Any:
-    return dataclasses.field(metadata={"rule": rule, "meaning": meaning})
+@dataclass(frozen=True)
+class Key:
+    """What a key means, and which values it takes."""
+
+    rule: Rule
+    meaning: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tracking:
-    """Where runs are recorded; `uri` is None when they are not."""
+    """Where runs are recorded; all but the name is None when they are not."""
 
-    name: str = _key(_one_of("sqlite", "server", "off"), "which of these")
-    uri: str | None = _key(URI.or_null("no tracking"), "the database or server")
-    experiment: str | None = _key(TEXT.or_null("no tracking"), "the MLflow experiment")
-    artifacts: str | None = _key(TEXT.or_null("where the server puts them"), "folder of the artifacts")
+    name: Annotated[str, Key(_one_of("sqlite", "server", "off"), "which of these")]
+    uri: Annotated[str | None, Key(URI, "the database or server")]
+    experiment: Annotated[str | None, Key(TEXT, "the MLflow experiment")]
+    artifacts: Annotated[str | None, Key(TEXT.or_null("where the server puts them"), "folder of the artifacts")]
 
     @classmethod
     def from_tree(cls, tree: Tree) -> Self:
         """Return the settings of a checked tree; what `tracking=off` leaves out is None."""
-        return cls(**{field.name: tree.get(field.name) for field in dataclasses.fields(cls)})
+        return cls(**{name: tree.get(name) for name in keys_of(cls)})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """One run, completely: what to minimise, how, on what, and where to record it."""
 
-    device: str = _key(DEVICE, "where to compute; auto takes the GPU when there is one")
-    threads: int | None = _key(COUNT.or_null("all logical CPUs"), "threads inside one operation")
-    interop_threads: int | None = _key(COUNT.or_null("all logical CPUs"), "threads between operations")
-    dtype: str = _key(_one_of("float32", "float64"), "precision of weights and arithmetic")
-    seed: int = _key(_at_least(0, "a whole number"), "seed of everything random")
-    initial_weight: float | list[float] | None = _key(
-        POINT.or_null("the objective's usual start"), "where the descent starts"
-    )
-    lr: float = _key(POSITIVE, "learning rate")
-    steps: int = _key(COUNT, "how many updates to make")
-    log_every: int = _key(COUNT, "record every n-th step (the first and last always)")
-    name: str | None = _key(TEXT.or_null("one made of what is run"), "the run's name in MLflow")
-    tags: dict[str, Any] = _key(TAGS, "tags of the run in MLflow")
-    quiet: bool = _key(FLAG, "print errors only")
-    parent_run: str | None = _key(
-        TEXT.or_null("a run of its own"), "the sweep that this run belongs to; a sweep sets it"
-    )
-    objective: dict[str, Any] = _key(GROUP, "what to minimise")
-    optimizer: dict[str, Any] = _key(GROUP, "the update rule")
-    tracking: Tracking = _key(GROUP, "where runs are recorded")
+    device: Annotated[str, Key(DEVICE, "where to compute; auto takes the GPU when there is one")]
+    threads: Annotated[int | None, Key(COUNT.or_null("all logical CPUs"), "threads inside one operation")]
+    interop_threads: Annotated[int | None, Key(COUNT.or_null("all logical CPUs"), "threads between operations")]
+    dtype: Annotated[str, Key(_one_of("float32", "float64"), "precision of weights and arithmetic")]
+    seed: Annotated[int, Key(_at_least(0, "a whole number"), "seed of everything random")]
+    initial_weight: Annotated[
+        float | list[float] | None, Key(POINT.or_null("the objective's usual start"), "where the descent starts")
+    ]
+    lr: Annotated[float, Key(POSITIVE, "learning rate")]
+    steps: Annotated[int, Key(COUNT, "how many updates to make")]
+    log_every: Annotated[int, Key(COUNT, "record every n-th step (the first and last always)")]
+    name: Annotated[str | None, Key(TEXT.or_null("one made of what is run"), "the run's name in MLflow")]
+    tags: Annotated[dict[str, Any], Key(TAGS, "tags of the run in MLflow")]
+    quiet: Annotated[bool, Key(FLAG, "print errors only")]
+    parent_run: Annotated[str | None, Key(TEXT.or_null("none"), "the sweep of the run; a sweep sets it")]
+    objective: Annotated[dict[str, Any], Key(GROUP, "what to minimise")]
+    optimizer: Annotated[dict[str, Any], Key(GROUP, "the update rule")]
+    tracking: Annotated[Tracking, Key(GROUP, "where runs are recorded")]
 
     @classmethod
     def from_tree(cls, tree: Tree) -> Self:
@@ -154,20 +158,19 @@ class Config:
         return cls(**values)
 
 
-GROUPS = tuple(
-    field.name for field in dataclasses.fields(Config) if field.metadata["rule"] is GROUP
-)
+def keys_of(schema: type) -> dict[str, Key]:
+    """Return the keys of a schema, by name."""
+    return {field.name: get_args(field.type)[1] for field in dataclasses.fields(schema)}
+
+
+GROUPS = tuple(name for name, key in keys_of(Config).items() if key.rule is GROUP)
 
 
 def key_help() -> str:
     """Return a line for each root key: what it means and which values it takes."""
-    rows = [
-        (field.name, field.metadata["meaning"], field.metadata["rule"].allowed)
-        for field in dataclasses.fields(Config)
-        if field.name not in GROUPS
-    ]
-    width = max(len(name) for name, _, _ in rows)
-    return "\n".join(f"{name:<{width}}  {meaning}: {allowed}" for name, meaning, allowed in rows)
+    rows = {name: key for name, key in keys_of(Config).items() if name not in GROUPS}
+    width = max(map(len, rows))
+    return "\n".join(f"{name:<{width}}  {key.meaning}: {key.rule.allowed}" for name, key in rows.items())
 
 
 def problems(tree: Tree) -> Iterator[str]:
@@ -176,22 +179,24 @@ def problems(tree: Tree) -> Iterator[str]:
     tracking = tree.get("tracking")
     if isinstance(tracking, dict) and tracking.get("name") != "off":
         yield from _problems_of(Tracking, tracking, "tracking.")
+    dimension = tree["objective"].get("dimension") if isinstance(tree.get("objective"), dict) else None
+    if dimension is not None and not COUNT.accepts(dimension):
+        yield wrong_value("objective.dimension", dimension, COUNT)
     for group in ("objective", "optimizer"):
         if isinstance(tree.get(group), dict):
             yield from _not_finite(tree[group], group)
 
 
 def _problems_of(schema: type, tree: Tree, prefix: str) -> Iterator[str]:
-    fields = {field.name: field for field in dataclasses.fields(schema)}
-    for key in tree:
-        if key not in fields:
-            yield unknown_key(f"{prefix}{key}", tree[key], [f"{prefix}{name}" for name in fields])
-    for name, field in fields.items():
-        rule: Rule = field.metadata["rule"]
+    keys = keys_of(schema)
+    for name in tree:
+        if name not in keys:
+            yield unknown_key(f"{prefix}{name}", tree[name], [f"{prefix}{known}" for known in keys])
+    for name, key in keys.items():
         if name not in tree:
-            yield f"{prefix}{name}: missing, expected {rule.allowed}"
-        elif not rule.accepts(tree[name]):
-            yield wrong_value(f"{prefix}{name}", tree[name], rule)
+            yield f"{prefix}{name}: missing, expected {key.rule.allowed}"
+        elif not key.rule.accepts(tree[name]):
+            yield wrong_value(f"{prefix}{name}", tree[name], key.rule)
 
 
 def _not_finite(value: object, path: str) -> Iterator[str]:

@@ -71,7 +71,9 @@ class Block:
 
         Looks at one run: the first.
         """
-        finite = self.loss[:, 0].isfinite() & self.gradient[:, 0].isfinite().all(-1) & self.weight[:, 0].isfinite().all(-1)
+        finite = (
+            self.loss[:, 0].isfinite() & self.gradient[:, 0].isfinite().all(-1) & self.weight[:, 0].isfinite().all(-1)
+        )
         if bool(finite.all()):
             return None
         return self.first + int(finite.logical_not().nonzero()[0, 0])

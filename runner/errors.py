@@ -24,7 +24,7 @@ class RecordingError(RunnerError):
     """The descent went well, its record did not; the journal keeps what is missing."""
 
 
-class SweepFailed(RunnerError):
+class SweepError(RunnerError):
     """Some jobs of a sweep failed; the others are recorded."""
 
 

@@ -13,7 +13,7 @@ from runner.console import Console
 from runner.descent import Block, descend
 from runner.device import Hardware, choose_device, set_threads
 from runner.metrics import block_metrics, start_metrics
-from runner.problem import Run, prepare
+from runner.problem import Run, check_start, prepare
 from runner.result import Outcome, Result
 from runner.tracking.journal import Artifact, Begin, End, now_ms
 from runner.tracking.provenance import config_yaml, params_of, tags_of
@@ -31,6 +31,7 @@ def execute(config: Config, tracker: Tracker, console: Console) -> tuple[str, Re
     device = choose_device(config.device)
     hardware = Hardware(device, *set_threads(config.threads, config.interop_threads))
     run = prepare(config, device)
+    check_start(run)
     console.start(hardware, run.problem.weight[0].tolist())
     recording = Recording(config, tracker, uuid.uuid4().hex)
     recording.begin(hardware, run.problem.weight[:1])
@@ -152,4 +153,3 @@ def name_of(config: Config) -> str:
     if config.name is not None:
         return config.name
     return f"{config.objective['name']} {config.optimizer['name']} lr={config.lr:g} steps={config.steps}"
-

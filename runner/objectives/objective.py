@@ -45,8 +45,6 @@ class Objective:
         """
         name, dimension = settings["name"], settings["dimension"]
         function = look_up(FUNCTIONS, name, "objective.name")
-        if dimension < 1:
-            raise UserError(f"objective.dimension={dimension}: expected a whole number of at least 1")
         parameters = {key: value for key, value in settings.items() if key not in DECLARED}
         check_arguments(function, parameters, "objective")
         return cls(
@@ -58,6 +56,13 @@ class Objective:
             minimum_at=_points(settings.get("minimum_at"), dimension),
             minimum=settings.get("minimum"),
         )
+
+    def parameters_for(self, weight: Tensor) -> dict[str, Tensor]:
+        """Return the parameters as tensors `(rows,)`, so that the runs of a batch may differ in them."""
+        return {
+            key: torch.full((len(weight),), value, dtype=weight.dtype, device=weight.device)
+            for key, value in self.parameters.items()
+        }
 
 
 def start_point(objective: Objective, initial_weight: float | Sequence[float] | None, dtype: torch.dtype) -> Tensor:

@@ -2,9 +2,9 @@
 
 import itertools
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
@@ -13,17 +13,19 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from runner.composition import to_config
 from runner.config import Config
 from runner.console import say_recorded
-from runner.errors import SweepFailed, UserError
+from runner.errors import SweepError, UserError
+from runner.job import no_garbage_collection
 from runner.tracking import provenance
 from runner.tracking.journal import Begin, End, now_ms
 from runner.tracking.tracker import Tracker, tracking_to
 
 MISTAKES_IN_FULL = 5
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -61,15 +63,19 @@ class GridSweeper(Sweeper):
 
         Raises:
             UserError: some job's config is wrong; none was started.
-            SweepFailed: some jobs failed; the others are recorded.
+            SweepError: some jobs failed; the others are recorded.
         """
         swept = [f"{key}={value}" for key, value in self._params.items()] + arguments
         jobs = jobs_of(OverridesParser.create(self._context.config_loader).parse_overrides(swept))
-        configs = self._compose(jobs)
+        configs = all_or_mistakes(jobs, lambda job: to_config(self._load(job)))
         first = configs[0]
         parent = ParentRun(first, swept, uuid.uuid4().hex)
         provenance.look()
         with tracking_to(first.tracking) as tracker:
+            with no_garbage_collection():
+                from runner.problem import check_fit
+            configs_of = dict(zip(jobs, configs, strict=True))
+            all_or_mistakes(jobs, lambda job: check_fit(configs_of[job]))
             parent.begin(tracker)
             try:
                 returns = self._launcher.launch([self._child_overrides(job, parent.run) for job in jobs], 0)
@@ -80,21 +86,8 @@ class GridSweeper(Sweeper):
             parent.end(tracker, "FAILED" if failures else "FINISHED", counts(len(jobs), len(failures)))
         parent.say(tracker, len(jobs), len(failures))
         if failures:
-            raise SweepFailed(*failures)
+            raise SweepError(*failures)
         return returns
-
-    def _compose(self, jobs: list[Job]) -> list[Config]:
-        configs, mistakes = [], []
-        for job in jobs:
-            try:
-                configs.append(to_config(self._load(job)))
-            except UserError as error:
-                mistakes.append(f"{'; '.join(error.lines)} (job {job.name})")
-        if mistakes:
-            more = len(mistakes) - MISTAKES_IN_FULL
-            rest = [f"and {more} more of {len(jobs)} jobs"] if more > 0 else []
-            raise UserError(*mistakes[:MISTAKES_IN_FULL], *rest)
-        return configs
 
     def _load(self, job: Job) -> DictConfig:
         return self._context.config_loader.load_sweep_config(self._config, list(job.overrides))
@@ -108,14 +101,34 @@ class GridSweeper(Sweeper):
 def jobs_of(overrides: list[Override]) -> list[Job]:
     """Return every combination of the swept values, the last override varying fastest."""
     axes = [
-        [f"{o.get_key_element()}={value}" for value in o.sweep_string_iterator()] if o.is_sweep_override() else [o.input_line]
+        [f"{o.get_key_element()}={value}" for value in o.sweep_string_iterator()]
+        if o.is_sweep_override()
+        else [o.input_line]
         for o in overrides
     ]
     varies = [o.is_sweep_override() for o in overrides]
     return [
-        Job(combination, tuple(itertools.compress(combination, varies)))
-        for combination in itertools.product(*axes)
+        Job(combination, tuple(itertools.compress(combination, varies))) for combination in itertools.product(*axes)
     ]
+
+
+def all_or_mistakes(jobs: list[Job], make: Callable[[Job], Made]) -> list[Made]:
+    """Return what `make` makes of each job.
+
+    Raises:
+        UserError: with the mistakes of all jobs, a few in full and the rest counted.
+    """
+    made, mistakes = [], []
+    for job in jobs:
+        try:
+            made.append(make(job))
+        except UserError as error:
+            mistakes.append(f"{'; '.join(error.lines)} (job {job.name})")
+    if mistakes:
+        more = len(mistakes) - MISTAKES_IN_FULL
+        rest = [f"and {more} more of {len(jobs)} jobs"] if more > 0 else []
+        raise UserError(*mistakes[:MISTAKES_IN_FULL], *rest)
+    return made
 
 
 def quoted(text: str) -> str:

@@ -9,7 +9,7 @@ import json
 import os
 import select
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,10 @@ def main() -> None:
     settings = json.loads(sys.stdin.buffer.raw.readline())  # type: ignore[attr-defined]  # BufferedReader has raw
     os.environ["MLFLOW_LOGGING_LEVEL"] = "WARNING"
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-    import mlflow.tracking  # noqa: F401  # while the runner imports torch
+    # Imported while the runner imports torch; looking for garbage in it would take half as long again.
+    gc.disable()
+    import mlflow.tracking  # noqa: F401
 
-    gc.freeze()
-    gc.enable()
     code = record(settings, runner=Runner())
     sys.stdout.flush()
     # MLflow's worlds of modules would take longer to take down than a run takes to record.
@@ -66,11 +66,13 @@ def record(settings: dict[str, Any], runner: Runner) -> int:
         if not _wait_for(journal, runner):
             return 0
         store = store or open_store(settings)
+        gc.freeze()
+        gc.enable()
     except StoreError as error:
         runner.tell(refused=str(error))
         return 2
     try:
-        for entry in follow(JournalReader(journal), runner):
+        for entry in follow(JournalReader(journal), runner, store.flush):
             if (created := store.apply(entry)) is not None:
                 runner.tell(run=created.run, run_id=created.run_id, experiment_id=created.experiment_id)
         store.end_unfinished()
@@ -90,7 +92,7 @@ def _wait_for(journal: Path, runner: Runner) -> bool:
     return True
 
 
-def follow(reader: JournalReader, runner: Runner) -> Iterator[Entry]:
+def follow(reader: JournalReader, runner: Runner, when_idle: Callable[[], None]) -> Iterator[Entry]:
     """Yield the journal's entries as they come, until it is closed or the runner is gone."""
     while True:
         is_complete = not runner.is_alive
@@ -100,4 +102,5 @@ def follow(reader: JournalReader, runner: Runner) -> Iterator[Entry]:
             yield entry
         if is_complete:
             return
+        when_idle()
         runner.wait(POLL_SECONDS)

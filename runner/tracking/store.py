@@ -63,7 +63,7 @@ def open_store(settings: dict[str, Any]) -> "Store":
             client.search_experiments(max_results=1)
     except Exception as error:
         raise StoreError(f"tracking.uri={redacted(uri)}: {describe_error(error, uri)}") from error
-    return Store(client, artifacts if not uri.startswith("http") else None)
+    return Store(client, None if uri.startswith("http") else artifacts, settings["again"])
 
 
 def _check_server(uri: str) -> None:
@@ -97,7 +97,9 @@ def describe_error(error: BaseException, uri: str) -> str:
 class Store:
     """Applies journal entries through MLflow's public client; an entry applied twice changes nothing."""
 
-    def __init__(self, client: MlflowClient, artifacts: str | None) -> None:
+    def __init__(self, client: MlflowClient, artifacts: str | None, may_have_begun: bool) -> None:
+        self._may_have_begun = may_have_begun
+        self._waiting: dict[str, list[Metric]] = {}
         self._client = client
         self._artifacts = artifacts
         self._experiments: dict[str, str] = {}
@@ -117,14 +119,27 @@ class Store:
                 self._end(entry)
         return None
 
+    def flush(self) -> None:
+        """Write the metrics that were waiting for more, so that a request is worth its cost."""
+        for run in list(self._waiting):
+            self._log_metrics(run, self._waiting.pop(run))
+
     def end_unfinished(self) -> None:
         """Mark the runs that the journal does not end as KILLED: their runner is gone."""
         for run in list(self._unfinished):
-            self._end(End(run, "KILLED", now_ms(), tags={"runner.outcome": "killed: the runner's process ended without a word"}))
+            self._end(
+                End(
+                    run,
+                    "KILLED",
+                    now_ms(),
+                    tags={"runner.outcome": "killed: the runner's process ended without a word"},
+                )
+            )
 
     def _begin(self, begin: Begin) -> Created:
         experiment = self._experiment(begin.experiment)
-        run_id = self._existing(experiment, begin.run) or self._create(experiment, begin)
+        found = self._existing(experiment, begin.run) if self._may_have_begun else None
+        run_id = found or self._create(experiment, begin)
         self._runs[begin.run] = run_id
         self._unfinished[begin.run] = begin.time_ms
         params = [Param(key, value[:LONGEST_PARAM]) for key, value in begin.params.items()]
@@ -166,14 +181,20 @@ class Store:
 
     def _metrics(self, block: Metrics) -> None:
         for index, run in enumerate(block.runs):
-            metrics = [Metric(key, value, block.time_ms, step) for key, value, step in block.of_run(index)]
-            for chunk in range(0, len(metrics), METRICS_A_REQUEST):
-                self._client.log_batch(self._runs[run], metrics=metrics[chunk : chunk + METRICS_A_REQUEST])
+            waiting = self._waiting.setdefault(run, [])
+            waiting += (Metric(key, value, block.time_ms, step) for key, value, step in block.of_run(index))
+            full = len(waiting) - len(waiting) % METRICS_A_REQUEST
+            self._log_metrics(run, waiting[:full])
+            del waiting[:full]
+
+    def _log_metrics(self, run: str, metrics: list[Metric]) -> None:
+        for chunk in range(0, len(metrics), METRICS_A_REQUEST):
+            self._client.log_batch(self._runs[run], metrics=metrics[chunk : chunk + METRICS_A_REQUEST])
 
     def _end(self, end: End) -> None:
         run_id = self._runs[end.run]
         results = [Metric(key, value, end.time_ms, end.step) for key, value in end.results.items()]
-        tags = [RunTag(key, value) for key, value in end.tags.items()]
-        self._client.log_batch(run_id, metrics=results, tags=tags)
+        self._log_metrics(end.run, self._waiting.pop(end.run, []) + results)
+        self._client.log_batch(run_id, tags=[RunTag(key, value) for key, value in end.tags.items()])
         self._client.set_terminated(run_id, end.status, end.time_ms)
         self._unfinished.pop(end.run, None)

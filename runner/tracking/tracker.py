@@ -18,7 +18,7 @@ from runner.errors import RecordingError, UserError
 from runner.tracking.journal import Close, Entry, JournalWriter
 
 JOURNALS = Path("outputs/journals")
-RECORDER = "import gc; gc.disable(); from runner.tracking.recorder import main; main()"
+RECORDER = "from runner.tracking.recorder import main; main()"
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class JournalTracker:
         self._path = JOURNALS.absolute() / f"{uuid.uuid4().hex}.journal"
         self._journal: JournalWriter | None = None
         self._recorded: dict[str, Recorded] = {}
-        self._recorder = self._start_recorder()
+        self._recorder = self._start_recorder(again=False)
 
     def append(self, entry: Entry) -> None:
         """Append an entry to the journal.
@@ -117,7 +117,7 @@ class JournalTracker:
         self._journal.close()
         self._hear_all()
         if self._path.exists():  # the recorder was killed: another reads the journal anew
-            self._recorder = self._start_recorder()
+            self._recorder = self._start_recorder(again=True)
             self._hear_all()
         if self._path.exists():
             raise RecordingError(f"not everything could be recorded; the journal is kept: {self._path}")
@@ -133,7 +133,7 @@ class JournalTracker:
         self._recorder.kill()
         self._recorder.communicate()
 
-    def _start_recorder(self) -> subprocess.Popen[bytes]:
+    def _start_recorder(self, again: bool) -> subprocess.Popen[bytes]:
         # A plain script, not multiprocessing, whose children would import the caller's main module;
         # a session of its own, so that neither Ctrl-C nor a kill of our process group reaches it.
         recorder = subprocess.Popen(
@@ -146,7 +146,7 @@ class JournalTracker:
         )
         self._recorder = recorder
         # The URI may hold a password: it goes through the pipe, where no one else can read it.
-        self._tell({"journal": str(self._path), **vars(self._tracking)})
+        self._tell({"journal": str(self._path), "again": again, **vars(self._tracking)})
         return recorder
 
     def _tell(self, message: dict[str, Any]) -> None:

@@ -15,7 +15,11 @@ def sqlite_path(uri: str) -> Path | None:
 def absolute_uri(uri: str) -> str:
     """Return the URI with a relative SQLite file taken from the working directory."""
     path = sqlite_path(uri)
-    return uri if path is None else SQLITE.sub(lambda match: match[0].replace(match["path"], path.as_posix()), uri, count=1)
+    return (
+        uri
+        if path is None
+        else SQLITE.sub(lambda match: match[0].replace(match["path"], path.as_posix()), uri, count=1)
+    )
 
 
 def redacted(uri: str) -> str:
