@@ -30,7 +30,7 @@ def config_folder() -> Path:
 
 def install() -> None:
     """Make Hydra compose through our checks, and know our help."""
-    hydra_internal.ConfigLoaderImpl = CheckedConfigLoader  # type: ignore[misc]
+    hydra_internal.ConfigLoaderImpl = CheckedConfigLoader  # type: ignore[attr-defined]  # imported there, not exported
     OmegaConf.register_new_resolver("key_help", key_help, replace=True)
 
 
@@ -114,7 +114,8 @@ class CheckedConfigLoader(ConfigLoaderImpl):
 
     def _compose_all_but_mistakes(self, compose: Compose, overrides: list[str]) -> tuple[DictConfig | None, list[str]]:
         """Compose; on a mistake find the override to blame, leave it out and go on, so that all are told."""
-        remaining, mistakes = list(overrides), []
+        remaining = list(overrides)
+        mistakes: list[str] = []
         while True:
             error = _error_of(compose, remaining)
             if not isinstance(error, Exception):

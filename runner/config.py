@@ -116,7 +116,8 @@ class Tracking:
     @classmethod
     def from_tree(cls, tree: Tree) -> Self:
         """Return the settings of a checked tree; what `tracking=off` leaves out is None."""
-        return cls(**{name: tree.get(name) for name in keys_of(cls)})
+        values: dict[str, Any] = {name: tree.get(name) for name in keys_of(cls)}
+        return cls(**values)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,7 +27,8 @@ def components(vectors: Tensor) -> Tensor:
 
 def norms(vectors: Tensor) -> Tensor:
     """Return the Euclidean norms of vectors, `(..., dim)` to `(..., 1)`, in float64."""
-    return torch.linalg.vector_norm(vectors.to(torch.float64), dim=-1, keepdim=True)
+    length: Tensor = torch.linalg.vector_norm(vectors.to(torch.float64), dim=-1, keepdim=True)
+    return length
 
 
 def start_metrics(runs: list[str], weight: Tensor, time_ms: int) -> Metrics:

@@ -96,7 +96,7 @@ def _points(declared: Any, dimension: int) -> tuple[tuple[float, ...], ...]:
     return tuple(_point(item, dimension, "objective.minimum_at") for item in (declared if several else [declared]))
 
 
-def _point(declared: float | Sequence[float], dimension: int, path: str) -> tuple[float, ...]:
+def _point(declared: Any, dimension: int, path: str) -> tuple[float, ...]:
     """Return `dimension` numbers: a number is broadcast, a list repeated from its start."""
     pattern = list(declared) if isinstance(declared, list | tuple) else [declared]
     if len(pattern) > dimension:

@@ -100,16 +100,17 @@ class GridSweeper(Sweeper):
 
 def jobs_of(overrides: list[Override]) -> list[Job]:
     """Return every combination of the swept values, the last override varying fastest."""
-    axes = [
-        [f"{o.get_key_element()}={value}" for value in o.sweep_string_iterator()]
-        if o.is_sweep_override()
-        else [o.input_line]
-        for o in overrides
-    ]
-    varies = [o.is_sweep_override() for o in overrides]
+    varies = [override.is_sweep_override() for override in overrides]
     return [
-        Job(combination, tuple(itertools.compress(combination, varies))) for combination in itertools.product(*axes)
+        Job(combination, tuple(itertools.compress(combination, varies)))
+        for combination in itertools.product(*map(_values_of, overrides))
     ]
+
+
+def _values_of(override: Override) -> list[str]:
+    if override.is_sweep_override():
+        return [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
+    return [str(override.input_line)]
 
 
 def all_or_mistakes(jobs: list[Job], make: Callable[[Job], Made]) -> list[Made]:

@@ -20,14 +20,15 @@ POLL_SECONDS = 0.01
 
 def main() -> None:
     """Record the journal that standard input names, and leave at once."""
-    settings = json.loads(sys.stdin.buffer.raw.readline())  # type: ignore[attr-defined]  # BufferedReader has raw
+    runner = Runner()
+    settings = json.loads(runner.hear())
     os.environ["MLFLOW_LOGGING_LEVEL"] = "WARNING"
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     # Imported while the runner imports torch; looking for garbage in it would take half as long again.
     gc.disable()
     import mlflow.tracking  # noqa: F401
 
-    code = record(settings, runner=Runner())
+    code = record(settings, runner)
     sys.stdout.flush()
     # MLflow's worlds of modules would take longer to take down than a run takes to record.
     os._exit(code)
@@ -38,13 +39,18 @@ class Runner:
 
     def __init__(self) -> None:
         self.is_alive = True
+        self._stdin = open(sys.stdin.fileno(), "rb", buffering=0, closefd=False)  # noqa: SIM115  # as long as we live
+
+    def hear(self) -> bytes:
+        """Return the next line of the runner; nothing when it is gone."""
+        line = self._stdin.readline()
+        self.is_alive = line != b""
+        return line
 
     def wait(self, seconds: float) -> None:
         """Sleep, but wake up when the runner says something or is gone."""
-        if not self.is_alive:
-            return
-        if select.select([sys.stdin.buffer.raw], [], [], seconds)[0]:  # type: ignore[attr-defined]
-            self.is_alive = sys.stdin.buffer.raw.readline() != b""  # type: ignore[attr-defined]
+        if self.is_alive and select.select([self._stdin], [], [], seconds)[0]:
+            self.hear()
 
     def tell(self, **message: Any) -> None:
         """Say something to the runner, if it is there to hear it."""

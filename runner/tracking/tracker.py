@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 from runner.config import Tracking
 from runner.errors import RecordingError, UserError
@@ -96,7 +96,7 @@ class JournalTracker:
             UserError: the recorder refuses the store; nothing has been recorded.
             RecordingError: the recorder failed; the journal is kept.
         """
-        while select.select([self._recorder.stdout], [], [], 0)[0] and self._hear():
+        while select.select([self._stdout], [], [], 0)[0] and self._hear():
             pass
 
     def recorded(self, run: str) -> Recorded | None:
@@ -149,15 +149,19 @@ class JournalTracker:
         self._tell({"journal": str(self._path), "again": again, **vars(self._tracking)})
         return recorder
 
+    @property
+    def _stdout(self) -> IO[bytes]:
+        assert self._recorder.stdout is not None
+        return self._recorder.stdout
+
     def _tell(self, message: dict[str, Any]) -> None:
         assert self._recorder.stdin is not None
-        with contextlib.suppress(BrokenPipeError):
+        with contextlib.suppress(BrokenPipeError):  # it was killed, which its end of the other pipe tells too
             self._recorder.stdin.write(json.dumps(message).encode() + b"\n")
 
     def _hear(self) -> bool:
         """Take one message of the recorder; return False at its end."""
-        assert self._recorder.stdout is not None
-        line = self._recorder.stdout.readline()
+        line = self._stdout.readline()
         if not line:
             return False
         message = json.loads(line)
