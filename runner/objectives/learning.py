@@ -1,0 +1,233 @@
+"""Learning problems: losses of models on data that comes with scikit-learn, as functions of all their weights."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import functional_call, vmap
+from torch.nn import functional
+
+from runner.config import shown
+from runner.draws import generator
+from runner.errors import UserError, nearest
+
+SPLIT_SEED = 0
+REGRESSION = ("diabetes",)
+CLASSIFICATION = ("breast_cancer", "digits")
+
+
+@dataclass(frozen=True)
+class Data:
+    """Samples to learn from: features `(n, features)`, standardised, and targets `(n,)`; `classes` is 0 for numbers."""
+
+    features: Tensor
+    targets: Tensor
+    classes: int
+
+
+@dataclass(frozen=True)
+class Split:
+    """What a model is fitted on, and what it has not seen."""
+
+    train: Data
+    held_out: Data
+
+
+@cache
+def load(name: str, held_out: float, dtype: torch.dtype, device: torch.device) -> Split:
+    """Return a data set of scikit-learn, split by a fixed order and standardised by its training part.
+
+    Raises:
+        UserError: scikit-learn, or this data set in it, is missing.
+    """
+    features, targets = _arrays(name)
+    order = torch.randperm(len(features), generator=generator(SPLIT_SEED, "split"))
+    count = round(len(features) * held_out)
+    held, train = order[:count], order[count:]
+    centre, spread = features[train].mean(0), features[train].std(0)
+    scaled = (features - centre) / torch.where(spread > 0, spread, 1.0)
+    classes = int(targets.max()) + 1 if name in CLASSIFICATION else 0
+    if classes == 0:
+        targets = (targets - targets[train].mean()) / targets[train].std()
+    kind = torch.int64 if classes else dtype
+    parts = [Data(scaled[rows].to(device, dtype), targets[rows].to(device, kind), classes) for rows in (train, held)]
+    return Split(*parts)
+
+
+def _arrays(name: str) -> tuple[Tensor, Tensor]:
+    try:
+        from sklearn import datasets
+
+        features, targets = getattr(datasets, f"load_{name}")(return_X_y=True)
+    except (ImportError, AttributeError, OSError) as error:
+        raise UserError(f"objective.dataset={name}: not to be had from scikit-learn here ({error})") from None
+    return torch.as_tensor(features, dtype=torch.float64), torch.as_tensor(targets, dtype=torch.float64)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model whose weights, all in one vector, are what is learned.
+
+    Attributes:
+        dimension: how many weights there are.
+        outputs: `(runs, dim)` weights and `(runs, n, features)` features to `(runs, n)` numbers or
+            `(runs, n, classes)` scores; two classes take one score.
+        start: the usual start `(dim,)` for a seed.
+    """
+
+    dimension: int
+    outputs: Callable[[Tensor, Tensor], Tensor]
+    start: Callable[[int], Tensor]
+
+
+def linear(features: int, outputs: int) -> Model:
+    """Return the linear model: a weight for each feature and a bias, for each output; it starts at 0."""
+
+    def scores(weight: Tensor, batch: Tensor) -> Tensor:
+        matrix = weight.unflatten(-1, (features + 1, outputs))
+        # A product of matrices run by run: one with a matrix that all runs share would round them differently.
+        found: Tensor = torch.bmm(batch, matrix[:, :-1]) + matrix[:, -1:]
+        return found.squeeze(-1) if outputs == 1 else found
+
+    dimension = (features + 1) * outputs
+    return Model(dimension, scores, lambda _seed: torch.zeros(dimension, dtype=torch.float64))
+
+
+def perceptron(features: int, outputs: int, hidden: int) -> Model:
+    """Return the network with one hidden layer of tanh units; it starts as torch's layers do."""
+
+    def network(seed: int) -> torch.nn.Module:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(generator(seed, "start").initial_seed())
+            layers = torch.nn.Linear(features, hidden), torch.nn.Tanh(), torch.nn.Linear(hidden, outputs)
+            return torch.nn.Sequential(*layers)
+
+    module = network(0)
+    shapes = {name: weight.shape for name, weight in module.named_parameters()}
+    sizes = [shape.numel() for shape in shapes.values()]
+
+    def of_one(weight: Tensor, batch: Tensor) -> Tensor:
+        parts = zip(shapes.items(), weight.split(sizes), strict=True)
+        found: Tensor = functional_call(module, {name: part.view(shape) for (name, shape), part in parts}, (batch,))
+        return found[..., 0] if outputs == 1 else found
+
+    def start(seed: int) -> Tensor:
+        return torch.cat([weight.detach().flatten() for weight in network(seed).parameters()])
+
+    return Model(sum(sizes), vmap(of_one), start)
+
+
+def squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Return the mean squared error `(runs,)` of numbers `(runs, n)`."""
+    return ((outputs - targets) ** 2).mean(-1)
+
+
+def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Return the mean negative log-likelihood `(runs,)` of classes `(runs, n)` under scores."""
+    if outputs.dim() == targets.dim():
+        return functional.softplus(torch.where(targets == 1, -outputs, outputs)).mean(-1)
+    chosen = outputs.gather(-1, targets[..., None])[..., 0]
+    return (outputs.logsumexp(-1) - chosen).mean(-1)
+
+
+def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Return the share `(runs,)` of classes `(runs, n)` that the scores get right."""
+    chosen = (outputs > 0).to(targets.dtype) if outputs.dim() == targets.dim() else outputs.argmax(-1)
+    return (chosen == targets).to(torch.float64).mean(-1)
+
+
+@dataclass(frozen=True)
+class Learning:
+    """A model to be fitted to data: its loss and, for classes, its accuracy on what it has not seen."""
+
+    model: Model
+    split: Split
+    batch_size: int | None
+
+    @property
+    def samples(self) -> int:
+        """How many samples the model is fitted on."""
+        return len(self.split.train.features)
+
+    def loss(self, weight: Tensor, samples: Tensor | None, *, l2: Tensor) -> Tensor:
+        """Return the losses `(runs,)` on the samples of indices `(runs, batch_size)`, or on all.
+
+        To the mean error `l2 / 2 * |w|**2` is added.
+        """
+        outputs, targets = self._outputs(weight, self.split.train, samples)
+        error = cross_entropy if self.split.train.classes else squared_error
+        return error(outputs, targets) + l2 / 2 * (weight**2).sum(-1)
+
+    def held_out(self, weight: Tensor) -> dict[str, Tensor]:
+        """Return what is measured on the samples kept apart, each `(runs,)`, by metric key."""
+        outputs, targets = self._outputs(weight, self.split.held_out, None)
+        if self.split.train.classes:
+            return {"held_out/accuracy": accuracy(outputs, targets), "held_out/loss": cross_entropy(outputs, targets)}
+        return {"held_out/loss": squared_error(outputs, targets)}
+
+    def _outputs(self, weight: Tensor, data: Data, samples: Tensor | None) -> tuple[Tensor, Tensor]:
+        if samples is None:
+            features = data.features.expand(len(weight), *data.features.shape)
+            targets = data.targets.expand(len(weight), -1)
+        else:
+            features, targets = data.features[samples], data.targets[samples]
+        return self.model.outputs(weight, features), targets
+
+
+def linear_regression(data: Data) -> Model:
+    """Return the model of linear regression."""
+    return linear(data.features.shape[-1], 1)
+
+
+def logistic_regression(data: Data) -> Model:
+    """Return the model of logistic regression, multinomial for more than two classes."""
+    return linear(data.features.shape[-1], _scores(data))
+
+
+def mlp(data: Data, *, hidden: int) -> Model:
+    """Return a multi-layer perceptron with one hidden layer."""
+    return perceptron(data.features.shape[-1], _scores(data), hidden)
+
+
+def _scores(data: Data) -> int:
+    return data.classes if data.classes > 2 else 1
+
+
+@dataclass(frozen=True)
+class Task:
+    """A kind of learning problem: which data sets it is for, and its model."""
+
+    datasets: tuple[str, ...]
+    model: Callable[..., Model]
+
+
+TASKS: dict[str, Task] = {
+    "linear_regression": Task(REGRESSION, linear_regression),
+    "logistic_regression": Task(CLASSIFICATION, logistic_regression),
+    "mlp": Task((*CLASSIFICATION, *REGRESSION), mlp),
+}
+
+
+def learning(settings: Mapping[str, Any], dtype: torch.dtype, device: torch.device) -> Learning:
+    """Return the learning problem that the config group describes.
+
+    Raises:
+        UserError: a data set or batch size that the problem cannot have.
+    """
+    task, name = TASKS[settings["name"]], settings["dataset"]
+    if name not in task.datasets:
+        allowed = ", ".join(task.datasets)
+        raise UserError(
+            f"objective.dataset={shown(name)}: expected one of {allowed}{nearest(str(name), task.datasets)}"
+        )
+    split = load(name, settings["held_out"], dtype, device)
+    size = settings["batch_size"]
+    if size is not None and not 1 <= size <= len(split.train.features):
+        raise UserError(
+            f"objective.batch_size={size}: expected 1 to {len(split.train.features)}, or null for all samples at once"
+        )
+    extra = {key: settings[key] for key in ("hidden",) if key in settings}
+    return Learning(task.model(split.train, **extra), split, size)
