@@ -71,6 +71,8 @@ def _at_least(smallest: int, what: str) -> Rule:
     )
 
 
+# What an objective's YAML declares of it; its other keys are parameters of its function.
+DECLARED = ("name", "dimension", "start", "bounds", "minimum_at", "minimum")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 DEVICE = Rule(
     "auto, cpu, cuda, cuda:N or mps",

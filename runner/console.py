@@ -1,10 +1,11 @@
 """What a person sees of a run: what starts, how it goes, how it ended and where it is recorded."""
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from runner.config import Config, Tracking, shown
+from runner.config import DECLARED, Config, Tracking, shown
 from runner.tracking.uris import redacted
 
 if TYPE_CHECKING:
@@ -16,6 +17,15 @@ if TYPE_CHECKING:
 
 MOST_NUMBERS = 4
 PROGRESS_LINES = 10
+LARGE = 1e9
+
+
+def say(text: str) -> None:
+    """Print a text; that nobody reads any more is no reason to end a run."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class Console:
@@ -32,10 +42,10 @@ class Console:
         config = self._config
         if config.quiet or self._is_child:
             return
-        print(f"device     {hardware}")
-        print(f"objective  {_group(config.objective)}")
-        print(f"optimizer  {_group(config.optimizer)}, lr {config.lr:g}, {config.steps:,} steps")
-        print(f"start      weight {_numbers(weight)} ({config.dtype})")
+        say(f"device     {hardware}")
+        say(f"objective  {_group(config.objective, DECLARED)}")
+        say(f"optimizer  {_group(config.optimizer)}, lr {config.lr:g}, {config.steps:,} steps")
+        say(f"start      weight {_numbers(weight)} ({config.dtype})")
         if sys.stdout.isatty():
             self._bar = _start_bar(config.steps)
 
@@ -47,7 +57,7 @@ class Console:
         elif not self._config.quiet and not self._is_child:
             lines = result.steps * PROGRESS_LINES // self._config.steps
             if lines > self._lines:
-                print(f"step {result.steps:>9,}  loss {result.loss:.10f}")
+                say(f"step {result.steps:>9,}  loss {_number(result.loss)}")
             self._lines = lines
 
     def stop(self) -> None:
@@ -62,15 +72,15 @@ class Console:
         if self._config.quiet:
             return
         if self._is_child:
-            print(f"{self._config.name}: loss {result.loss:.10g} after {result.steps:,} steps, {result.outcome.value}")
+            say(f"{self._config.name}: loss {result.loss:.10g} after {result.steps:,} steps, {result.outcome.value}")
             return
-        print("\n".join(_summary(result)))
+        say("\n".join(_summary(result)))
 
 
 def say_recorded(recorded: "Recorded | None", config: Config) -> None:
     """Say a run's id in MLflow and how to see it."""
     if recorded is not None and not config.quiet:
-        print(f"recorded   run {recorded.run_id}; to see it: {ui_command(config.tracking)}")
+        say(f"recorded   run {recorded.run_id}; to see it: {ui_command(config.tracking)}")
 
 
 def ui_command(tracking: Tracking) -> str:
@@ -85,29 +95,31 @@ def _summary(result: "Result") -> Iterator[str]:
     at = f"at step {result.steps:,}" if result.outcome.name == "DIVERGED" else f"after {result.steps:,} steps"
     rate = result.steps / max(result.seconds, 1e-9)
     yield f"ended      {at}: {result.outcome.value} ({result.seconds:.2f} s, {rate:,.0f} steps/s)"
-    weight = _numbers(result.weight.tolist())
-    if result.nearest_minimum is None:
-        yield f"weight     {weight}"
-    else:
-        yield f"weight     {weight}  minimum at {_numbers(result.nearest_minimum)}, error {result.weight_error:.10g}"
-    if result.gradient is not None:
-        yield f"gradient   {_numbers(result.gradient.tolist())}  near 0 means converged"
-    if result.loss_error is None:
-        yield f"loss       {result.loss:.10f}"
-    else:
-        yield f"loss       {result.loss:.10f}  minimum {result.objective.minimum:g}, error {result.loss_error:.10g}"
+    minimum = "" if result.nearest_minimum is None else f"  minimum at {_numbers(result.nearest_minimum)}"
+    yield f"weight     {_numbers(result.weight.tolist())}{minimum}{_error(result.weight_error)}"
+    yield f"gradient   {_numbers(result.gradient.tolist())}  near 0 means converged"
+    lowest = "" if result.objective.minimum is None else f"  minimum {result.objective.minimum:g}"
+    yield f"loss       {_number(result.loss)}{lowest}{_error(result.loss_error)}"
+
+
+def _error(error: float | None) -> str:
+    return "" if error is None else f", error {error:.10g}"
 
 
 def _numbers(values: Sequence[float]) -> str:
-    texts = [f"{value:.10f}" for value in values[:MOST_NUMBERS]]
+    texts = [_number(value) for value in values[:MOST_NUMBERS]]
     if len(values) == 1:
         return texts[0]
     more = f", ... {len(values)} numbers" if len(values) > MOST_NUMBERS else ""
     return f"[{', '.join(texts)}{more}]"
 
 
-def _group(settings: dict[str, Any]) -> str:
-    parameters = [f"{key} {shown(value)}" for key, value in settings.items() if key != "name"]
+def _number(value: float) -> str:
+    return f"{value:.10f}" if abs(value) < LARGE else f"{value:.10g}"
+
+
+def _group(settings: dict[str, Any], without: Sequence[str] = ("name",)) -> str:
+    parameters = [f"{key} {shown(value)}" for key, value in settings.items() if key not in without]
     return ", ".join([settings["name"], *parameters])
 
 

@@ -71,8 +71,8 @@ class Descent:
             steps=0,
             seconds=0.0,
             weight=run.problem.weight[0],
-            gradient=None,
-            loss=None,
+            gradient=torch.full_like(run.problem.weight[0], torch.nan),
+            loss=torch.nan,
         )
 
     def blocks(self) -> Iterator[Block]:

@@ -33,7 +33,7 @@ class Result:
         steps: how many updates were made.
         seconds: how long they took.
         weight: `(dim,)`, after the last update.
-        gradient: `(dim,)`, of the last forward pass; None when there was none.
+        gradient: `(dim,)`, of the last forward pass; NaN when there was none.
         loss: of the same pass.
     """
 
@@ -42,8 +42,8 @@ class Result:
     steps: int
     seconds: float
     weight: Tensor
-    gradient: Tensor | None
-    loss: float | None
+    gradient: Tensor
+    loss: float
 
     @property
     def weight_error(self) -> float | None:
@@ -62,9 +62,7 @@ class Result:
     @property
     def loss_error(self) -> float | None:
         """How far the loss is above the known minimum."""
-        if self.loss is None or self.objective.minimum is None:
-            return None
-        return self.loss - self.objective.minimum
+        return None if self.objective.minimum is None else self.loss - self.objective.minimum
 
     def metrics(self) -> dict[str, float]:
         """Return the final results under their names in MLflow."""
@@ -72,12 +70,13 @@ class Result:
 
     def _metrics(self) -> Iterator[tuple[str, float]]:
         yield from self._named("final/weight", self.weight)
-        if self.gradient is not None and self.loss is not None:
+        if self.steps > 0:
             yield "final/loss", self.loss
             yield "final/gradient_norm", float(norms(self.gradient))
-        for name, error in (("final/error", self.weight_error), ("final/loss_error", self.loss_error)):
-            if error is not None:
-                yield name, error
+            if self.loss_error is not None:
+                yield "final/loss_error", self.loss_error
+        if self.weight_error is not None:
+            yield "final/error", self.weight_error
         yield "steps_done", float(self.steps)
         yield "seconds", self.seconds
         if self.seconds > 0:

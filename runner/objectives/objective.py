@@ -7,12 +7,10 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from runner.config import shown
+from runner.config import DECLARED, shown
 from runner.errors import UserError
 from runner.objectives.functions import FUNCTIONS
 from runner.registry import check_arguments, look_up
-
-DECLARED = ("name", "dimension", "start", "bounds", "minimum_at", "minimum")
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 
 from runner.composition import to_config
 from runner.config import Config
-from runner.console import say_recorded
+from runner.console import say, say_recorded
 from runner.errors import SweepError, UserError
 from runner.job import no_garbage_collection
 from runner.tracking import provenance
@@ -175,5 +175,5 @@ class ParentRun:
     def say(self, tracker: Tracker, jobs: int, failed: int) -> None:
         """Print how many jobs ended how, and where they are recorded."""
         if not self.config.quiet:
-            print(f"sweep      {jobs} jobs: {jobs - failed} finished, {failed} failed")
+            say(f"sweep      {jobs} jobs: {jobs - failed} finished, {failed} failed")
         say_recorded(tracker.recorded(self.run), self.config)
