@@ -8,7 +8,7 @@ from torch import Tensor
 
 # Up to here the Hessian is made whole; past it only its products with vectors are.
 EXACT_DIMENSION = 32
-ITERATIONS = 200
+PRODUCTS = 80
 TOLERANCE = 1e-10
 
 Loss = Callable[[Tensor], Tensor]
@@ -24,7 +24,7 @@ def largest_eigenvalue(loss: Loss, point: Tensor) -> float:
     if not bool(point.isfinite().all()):
         return float("nan")
     if len(point) > EXACT_DIMENSION:
-        return _by_power_iteration(loss, point)
+        return _by_lanczos(loss, point)
     hessian = hessian_products(loss, point, torch.eye(len(point), dtype=point.dtype, device=point.device))
     if not bool(hessian.isfinite().all()):
         return float("nan")
@@ -43,24 +43,34 @@ def hessian_products(loss: Loss, point: Tensor, vectors: Tensor) -> Tensor:
     return torch.zeros_like(vectors) if products is None else products
 
 
-def _by_power_iteration(loss: Loss, point: Tensor) -> float:
-    """Find the eigenvalue of largest size; if it is negative, the largest is that of the Hessian shifted by it."""
-    extreme = _power_iteration(loss, point, shift=0.0)
-    return extreme if not extreme < 0 else _power_iteration(loss, point, shift=extreme) + extreme
+def _by_lanczos(loss: Loss, point: Tensor) -> float:
+    """Find the largest eigenvalue from products with vectors alone.
 
+    Power iteration that keeps every vector it made: the largest eigenvalue within their span, which is reached
+    in far fewer products, and is the largest even where one below zero is of greater size.
 
-def _power_iteration(loss: Loss, point: Tensor, shift: float) -> float:
+    Lanczos, "An iteration method for the solution of the eigenvalue problem of linear differential and integral
+    operators", 1950; with full orthogonalisation.
+    """
     start = torch.Generator().manual_seed(0)
-    vector = torch.randn(1, len(point), dtype=torch.float64, generator=start).to(point)
-    value = float("nan")
-    for _ in range(ITERATIONS):
-        vector = vector / vector.norm()
-        product = hessian_products(loss, point, vector) - shift * vector
-        previous, value = value, float((product * vector).sum())
-        if value == 0 or abs(value - previous) <= TOLERANCE * abs(value):
+    vector = torch.randn(len(point), dtype=torch.float64, generator=start).to(point.device)
+    basis: list[Tensor] = []
+    products: list[Tensor] = []
+    found = float("nan")
+    for _ in range(min(len(point), PRODUCTS)):
+        basis.append(vector / vector.norm())
+        products.append(hessian_products(loss, point, basis[-1][None].to(point.dtype))[0].to(torch.float64))
+        span = torch.stack(basis)
+        projected = span @ torch.stack(products).T
+        if not bool(projected.isfinite().all()):
+            return float("nan")
+        previous, found = found, float(torch.linalg.eigvalsh((projected + projected.T) / 2)[-1])
+        vector = products[-1]
+        for _ in range(2):  # once leaves rounding that grows
+            vector = vector - span.T @ (span @ vector)
+        if abs(found - previous) <= TOLERANCE * abs(found) or float(vector.norm()) <= TOLERANCE * abs(found):
             break
-        vector = product
-    return value
+    return found
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,109 @@
+"""A user's own function as an objective, named in YAML and imported only where the command line allows it."""
+
+import importlib
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import vmap
+
+from runner.config import shown, unknown_key
+from runner.errors import UserError, nearest
+
+Function = Callable[..., Tensor]
+
+
+def import_function(target: str) -> Function:
+    """Return the function that `package.module:function` names, looked for in the working directory too.
+
+    Raises:
+        UserError: there is no such module or function, or importing it fails.
+    """
+    module_name, _, name = target.partition(":")
+    if not module_name or not name:
+        raise UserError(f"objective.target={shown(target)}: expected package.module:function")
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:  # whatever a stranger's module raises
+        raise UserError(f"objective.target={target}: cannot be imported ({one_line(error)})") from None
+    found = getattr(module, name, None)
+    if not callable(found):
+        functions = [key for key, value in vars(module).items() if inspect.isfunction(value)]
+        raise UserError(f"objective.target={target}: no function '{name}' in {module_name}{nearest(name, functions)}")
+    function: Function = found
+    return function
+
+
+def check_keywords(function: Function, arguments: Mapping[str, Any]) -> None:
+    """Check that the function takes these keyword arguments.
+
+    Raises:
+        UserError: with a line for each that it does not take.
+    """
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # built in C, which tells no signature
+        return
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return
+    known = [p.name for p in list(parameters)[1:] if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    paths = [f"objective.arguments.{name}" for name in known]
+    unknown = [
+        unknown_key(f"objective.arguments.{key}", value, paths) for key, value in arguments.items() if key not in known
+    ]
+    if unknown:
+        raise UserError(*unknown)
+
+
+def over_rows(function: Function, is_of_one_point: bool, start: Tensor) -> tuple[Function, bool]:
+    """Return the function as one of rows, `(rows, dim) -> (rows,)`, and whether it takes many rows at once.
+
+    A function of one point is lifted by `vmap`; where `vmap` refuses it, it is called point by point.
+    """
+    if not is_of_one_point:
+        return function, True
+    lifted = vmap(function)
+    try:
+        lifted(start.expand(2, -1).clone().requires_grad_())
+    except Exception:  # vmap's refusal, or an error of the function that calling it alone will tell better
+        return lambda points: torch.stack([function(point) for point in points]), False
+    return lifted, True
+
+
+def check_loss(loss: Callable[[Tensor], Tensor], points: Tensor, name: str) -> None:
+    """Call the loss once, as the descent will, to find what would fail at its first step.
+
+    Raises:
+        UserError: it raises, returns another shape or type, or cannot be differentiated.
+    """
+    weight = points.detach().requires_grad_()
+    try:
+        value = loss(weight)
+    except UserError:
+        raise
+    except Exception as error:  # a stranger's function may raise anything
+        raise UserError(f"objective={name}: the function raises {one_line(error)}") from None
+    if not isinstance(value, Tensor):
+        raise UserError(f"objective={name}: the function returns {type(value).__name__}, expected a tensor")
+    if value.shape != points.shape[:1]:
+        per_point = tuple(value.shape[1:]) if value.shape[:1] == points.shape[:1] else tuple(value.shape)
+        raise UserError(f"objective={name}: the function returns shape {per_point} for one point, expected ()")
+    if not value.requires_grad:
+        raise UserError(f"objective={name}: the loss cannot be differentiated, expected one made by torch operations")
+    try:
+        gradient = torch.autograd.grad(value, weight, torch.ones_like(value), allow_unused=True)[0]
+    except Exception as error:  # whatever a backward pass of a stranger's raises
+        raise UserError(f"objective={name}: the gradient cannot be computed: {one_line(error)}") from None
+    if gradient is None:
+        raise UserError(f"objective={name}: the loss does not depend on the weight")
+
+
+def one_line(error: BaseException) -> str:
+    """Return an error's type and message in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
