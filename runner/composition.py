@@ -1,11 +1,12 @@
 """Hydra's composition, checked: every mistake in names, types and ranges told at once, in a line each."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import hydra._internal.hydra as hydra_internal
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.utils import create_config_search_path
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -32,6 +33,16 @@ def install() -> None:
     """Make Hydra compose through our checks, and know our help."""
     hydra_internal.ConfigLoaderImpl = CheckedConfigLoader  # type: ignore[attr-defined]  # imported there, not exported
     OmegaConf.register_new_resolver("key_help", key_help, replace=True)
+
+
+def compose(overrides: Sequence[str], run_mode: RunMode = RunMode.RUN) -> DictConfig:
+    """Return the checked config that the overrides compose, without touching Hydra's global state.
+
+    Raises:
+        UserError: with a line for each mistake.
+    """
+    search_path = create_config_search_path(str(config_folder()))
+    return CheckedConfigLoader(search_path).load_configuration("config", list(overrides), run_mode)
 
 
 def to_config(cfg: DictConfig) -> Config:

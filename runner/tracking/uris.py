@@ -24,4 +24,4 @@ def absolute_uri(uri: str) -> str:
 
 def redacted(uri: str) -> str:
     """Return the URI without user name and password."""
-    return re.sub(r"://[^/@]*@", "://***@", uri)
+    return re.sub(r"://[^/?#]*@", "://***@", uri)

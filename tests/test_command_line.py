@@ -1,0 +1,132 @@
+"""The command line as a person meets it: help, flags, exit codes, nothing heavy imported for a mistake."""
+
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from runner import __version__
+from runner.config import GROUPS, Config, keys_of
+from tests.conftest import ROOT, Command
+
+HEAVY = ("torch", "mlflow", "numpy")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["--help"], 0),
+        (["--cfg", "job"], 0),
+        (["--version"], 0),
+        (["lr=-1"], 2),
+        (["-m", "lr=1,-1"], 2),
+        (["objective=null"], 2),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_neither_torch_nor_mlflow_is_imported_to_explain(arguments: list[str], code: int, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "runner", *arguments],
+        cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == code
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if "import time:" in line}
+    assert "hydra" in imported or arguments == ["--version"]
+    assert imported.isdisjoint(HEAVY)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_names_every_key_and_group(runner: Command) -> None:
+    done = runner("--help")
+    assert done.code == 0
+    for key in keys_of(Config):
+        assert f"\n  {key}  " in done.out or f"\n{key}  " in done.out or f"{key}: " in done.out
+    assert all(f"{group}: " in done.out for group in GROUPS)
+
+
+def test_version_is_ours(runner: Command) -> None:
+    assert runner("--version").out == f"runner {__version__}\n"
+
+
+def test_cfg_prints_the_composed_config(runner: Command) -> None:
+    printed = OmegaConf.create(runner("--cfg", "job", "lr=0.25").out)
+    assert set(map(str, printed)) == set(keys_of(Config))
+    assert printed.lr == 0.25
+
+
+def test_info_prints_what_the_config_is_composed_of(runner: Command) -> None:
+    done = runner("--info", "all")
+    assert done.code == 0
+    assert "Defaults List" in done.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--resolve"], "--resolve: expected together with --cfg or --help"),
+        (["--cfg", "job", "-m"], "--cfg --multirun: expected only one of"),
+        (["device=cuda"], "device=cuda: not on this machine, expected one of auto, cpu"),
+        (["device=cuda:7"], "device=cuda:7: not on this machine, expected one of auto, cpu"),
+        (["initial_weight=[1,2]"], "initial_weight=[1,2]: expected 1 number for objective quadratic, given 2"),
+        (["initial_weight=1e39"], "initial_weight=1e+39: expected at most 3.403e+38 for float32"),
+        (
+            ["objective=rosenbrock", "objective.steepness=0", "initial_weight=[1e30,0]"],
+            "initial_weight=[1.0000000150474662e+30,0.0]: expected a start where objective rosenbrock is a number",
+        ),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_mistake_ends_with_one_line_and_2_and_leaves_nothing(
+    runner: Command, arguments: list[str], message: str
+) -> None:
+    import torch
+
+    if torch.cuda.is_available() and arguments[0].startswith("device=cuda"):
+        message = message.partition(":")[0]
+        arguments = ["device=cuda:7"]
+    done = runner(*arguments)
+    assert done.code == 2
+    assert len(done.errors) == len(done.err.splitlines()) == 1
+    assert done.errors[0].startswith(message)
+    assert list(runner.folder.iterdir()) == []
+
+
+def test_completion_completes_a_key_and_a_value(runner: Command) -> None:
+    assert "hydra_bash_completion" in runner("-sc", "install=bash").out
+    for line, expected in (("runner steps", "steps="), ("runner objective=ros", "objective=rosenbrock")):
+        done = runner("-sc", "query=bash", COMP_LINE=line, COMP_POINT=str(len(line)))
+        assert expected in done.out.split()
+
+
+def test_lines_are_sparse_quiet_says_nothing_and_nobody_needs_to_read(runner: Command) -> None:
+    done = runner("steps=4000", "tracking=off")
+    assert 1 <= sum(line.startswith("step ") for line in done.out.splitlines()) <= 10
+    assert runner("quiet=true", "tracking=off").out == ""
+    process = runner.start("steps=50000", "tracking=off")
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(timeout=60) == 0
+
+
+def test_a_terminal_shows_a_bar(tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "runner", "steps=30000", "tracking=off"],
+        cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT), "TERM": "xterm", "COLUMNS": "120"}, stdout=theirs,
+    )  # fmt: skip
+    os.close(theirs)
+    shown = b""
+    while True:
+        try:
+            shown += os.read(ours, 65536)
+        except OSError:  # the other end is closed
+            break
+    assert process.wait() == 0
+    assert b"of 30,000 steps" in shown
+    assert b"steps/s" in shown
+    assert b"\nstep " not in shown

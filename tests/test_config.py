@@ -1,0 +1,136 @@
+"""What a config may say, and the line that is told for each mistake."""
+
+import functools
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from runner.composition import compose, install, plain, to_config
+from runner.config import GROUPS, Config, keys_of, problems, shown
+from runner.errors import UserError
+
+install()
+
+MISTAKES = {
+    "lrr=1": r"lrr=1: unknown key, expected one of .*\blr\b.*; did you mean 'lr'\?",
+    "objective.curvture=3": r"objective.curvture=3: unknown key, .*; did you mean 'objective.curvature'\?",
+    "+objective.wide=3": r"objective.wide=3: unknown key, expected one of objective.name, .*",
+    "objective=quadratik": r"objective=quadratik: expected one of .*quadratic.*; did you mean 'quadratic'\?",
+    "hydra/launcher=basik": r"hydra/launcher=basik: expected one of basic; did you mean 'basic'\?",
+    "objective=null": r"objective=null: expected one of .*quadratic.*",
+    "objective=5": r"objective=5: expected one of .*quadratic.*",
+    "~objective": r"objective=null: expected one of .*quadratic.*",
+    "~lr": r"lr: missing, expected a finite number above 0",
+    "lr=-1": r"lr=-1: expected a finite number above 0",
+    "lr=0": r"lr=0: expected a finite number above 0",
+    "lr=abc": r"lr=abc: expected a finite number above 0",
+    "lr=nan": r"lr=nan: expected a finite number above 0",
+    "lr=inf": r"lr=inf: expected a finite number above 0",
+    "lr=true": r"lr=true: expected a finite number above 0",
+    "lr=": r"lr='': expected a finite number above 0",
+    "lr=null": r"lr=null: expected a finite number above 0",
+    "lr={a:1}": r"lr=\{a:1\}: expected a finite number above 0",
+    "lr=1,2": r"lr=1,2: several values make a sweep: add -m; a list is written \[1,2\]",
+    "lr": r"'lr': not a valid override, expected key=value \(missing EQUAL at '<EOF>'\)",
+    "lr=[": r"'lr=\[': not a valid override, expected key=value .*",
+    "steps=0": r"steps=0: expected a whole number of at least 1",
+    "steps=-3": r"steps=-3: expected a whole number of at least 1",
+    "steps=1.5": r"steps=1.5: expected a whole number of at least 1",
+    "threads=0": r"threads=0: expected a whole number of at least 1, or null for all logical CPUs",
+    "seed=-1": r"seed=-1: expected a whole number of at least 0",
+    "quiet=maybe": r"quiet=maybe: expected true or false",
+    "device=tpu": r"device=tpu: expected auto, cpu, cuda, cuda:N or mps; did you mean 'cpu'\?",
+    "device=${nope}": r"device=\$\{nope\}: cannot be resolved \(Interpolation key 'nope' not found\)",
+    "dtype=float23": r"dtype=float23: expected float32 or float64; did you mean 'float32'\?",
+    "name=": r"name='': expected text that is not empty, or null for one made of what is run",
+    "name=' '": r"name=' ': expected text that is not empty.*",
+    "tags=[1]": r"tags=\[1\]: not a value that this key takes .*",
+    "initial_weight=[]": r"initial_weight=\[\]: expected a finite number or a list of them.*",
+    "initial_weight=[1,nan]": r"initial_weight=\[1,nan\]: expected a finite number or a list of them.*",
+    "objective.curvature=abc": r"objective.curvature=abc: expected a finite number",
+    "objective.curvature=nan": r"objective.curvature=nan: expected a finite number",
+    "objective.dimension=1.5": r"objective.dimension=1.5: expected a whole number of at least 1",
+    "tracking.uri=foo": r"tracking.uri=foo: expected a database or server, such as .*",
+    "tracking.uri=": r"tracking.uri='': expected a database or server, such as .*",
+    "tracking.uri=null": r"tracking.uri=null: expected a database or server, such as .*",
+    "experiment=sed": r"experiment=sed: expected one of seed; did you mean 'seed'\?",
+}
+
+
+@functools.cache
+def default_tree() -> dict[str, Any]:
+    return plain(compose([]))
+
+
+@pytest.mark.parametrize("override", MISTAKES)
+def test_a_mistake_is_told_in_one_line(override: str, in_empty_folder: Callable[[], list[str]]) -> None:
+    with pytest.raises(UserError) as told:
+        compose([override])
+    assert len(told.value.lines) == 1
+    assert re.fullmatch(MISTAKES[override], told.value.lines[0])
+    assert in_empty_folder() == []
+
+
+def test_all_mistakes_are_told_at_once() -> None:
+    with pytest.raises(UserError, match="lrr=1") as told:
+        compose(["lrr=1", "stepz=5", "lr=-1", "optimizer=gdd", "objective.dimension=0"])
+    keys = [line.split("=")[0] for line in told.value.lines]
+    assert sorted(keys) == ["lr", "lrr", "objective.dimension", "optimizer", "stepz"]
+
+
+@pytest.mark.parametrize("key", keys_of(Config))
+@given(data=st.data())
+def test_a_value_of_another_kind_is_refused_by_its_key(key: str, data: st.DataObject) -> None:
+    tree = default_tree()
+    junk: st.SearchStrategy[Any] = st.one_of(
+        st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5), st.lists(st.integers(), max_size=2)
+    )
+    value = data.draw(junk)
+    lines = list(problems(tree | {key: value}))
+    if keys_of(Config)[key].rule.accepts(value):
+        assert lines == []
+    else:
+        assert any(line.startswith(f"{key}={shown(value)}: expected ") for line in lines)
+
+
+def test_zero_and_empty_values_are_values() -> None:
+    config = to_config(compose(["seed=0", "initial_weight=0", "objective.offset=0", "tags={}"]))
+    assert (config.seed, config.initial_weight, config.objective["offset"], config.tags) == (0, 0, 0, {})
+
+
+def test_a_tag_needs_no_plus_and_a_numeric_name_is_a_name() -> None:
+    config = to_config(compose(["tags.team=blue", "name=2024"]))
+    assert config.tags == {"team": "blue"}
+    assert config.name == "2024"
+
+
+def test_the_command_line_comes_before_an_experiment() -> None:
+    config = to_config(compose(["experiment=seed", "lr=0.5"]))
+    assert (config.lr, config.initial_weight) == (0.5, 10.0)
+
+
+def test_what_is_composed_is_what_hydra_composes() -> None:
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+
+    from runner.composition import config_folder
+
+    overrides = ["objective=rosenbrock", "lr=0.5", "experiment=seed", "+tags.a='x y'"]
+    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+        expected = hydra_compose("config", overrides)
+    ours = compose(overrides)
+    assert plain(ours) == OmegaConf.to_container(expected, resolve=True)
+
+
+def test_every_key_is_explained_and_every_group_has_files() -> None:
+    from runner.composition import config_folder
+    from runner.config import key_help
+
+    explained = [line.split()[0] for line in key_help().splitlines()]
+    assert sorted([*explained, *GROUPS]) == sorted(plain(compose([])))
+    assert all(list((config_folder() / group).glob("*.yaml")) for group in GROUPS)

@@ -1,0 +1,105 @@
+"""MLflow's UI on the record: over its HTTP API, and in a real browser."""
+
+import json
+import os
+import shutil
+import socket
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from tests.conftest import Command
+
+CHROMIUM = shutil.which("chromium")
+FLAGS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+    "--disable-background-networking", "--disable-component-update",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Server:
+    port: int
+
+    def ask(self, path: str, body: object = None, **headers: str) -> tuple[int, str]:
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}{path}", data, {"Content-Type": "application/json", **headers}
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+@pytest.fixture(scope="module")
+def ui(shared_runner: Command) -> Iterator[Server]:
+    for arguments in (["steps=100", "name=shown"], ["-m", "lr=0.01,0.02", "steps=20"]):
+        assert shared_runner(*arguments).code == 0
+    server = Server(free_port())
+    process = shared_runner.start("--port", str(server.port), module="runner.ui")
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            if server.ask("/health")[0] == 200:
+                break
+        except OSError:
+            time.sleep(0.2)
+    yield server
+    process.terminate()
+    process.communicate(timeout=30)
+
+
+def test_runs_are_read_back_over_its_api(ui: Server) -> None:
+    status, text = ui.ask("/api/2.0/mlflow/runs/search", {"experiment_ids": ["1"]})
+    assert status == 200
+    runs = json.loads(text)["runs"]
+    assert {run["info"]["run_name"] for run in runs} == {"shown", "lr=0.01,0.02 steps=20", "lr=0.01", "lr=0.02"}
+
+
+def test_only_this_machine_is_served(ui: Server) -> None:
+    listening = [line.split()[1] for line in open("/proc/net/tcp").readlines()[1:] if line.split()[3] == "0A"]  # noqa: SIM115
+    assert [address for address in listening if address.endswith(f":{ui.port:04X}")] == [f"0100007F:{ui.port:04X}"]
+    assert ui.ask("/api/2.0/mlflow/runs/search", {"experiment_ids": ["1"]}, Host="evil.example")[0] == 403
+
+
+def test_a_missing_database_is_told(runner: Command) -> None:
+    done = runner(module="runner.ui")
+    assert done.code == 2
+    assert "no database there yet; a run makes it: python -m runner" in done.err
+
+
+def test_a_browser_shows_the_runs_and_a_chart_of_the_loss(ui: Server, tmp_path_factory: pytest.TempPathFactory) -> None:
+    if CHROMIUM is None:
+        assert "CI" not in os.environ, "CI installs Chromium"
+        pytest.skip("Chromium is not installed")
+    from playwright.sync_api import expect, sync_playwright
+
+    runs = json.loads(ui.ask("/api/2.0/mlflow/runs/search", {"experiment_ids": ["1"]})[1])["runs"]
+    run_id = next(run["info"]["run_id"] for run in runs if run["info"]["run_name"] == "shown")
+    folder = tmp_path_factory.mktemp("screenshots")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        page = browser.new_page(viewport={"width": 1400, "height": 900})
+        page.goto(f"http://127.0.0.1:{ui.port}/#/experiments/1/runs")
+        for name in ("shown", "lr=0.01,0.02 steps=20"):
+            expect(page.get_by_text(name, exact=True).first).to_be_visible(timeout=60_000)
+        page.screenshot(path=folder / "runs.png")
+        page.goto(f"http://127.0.0.1:{ui.port}/#/experiments/1/runs/{run_id}/model-metrics")
+        expect(page.get_by_text("loss", exact=True).first).to_be_visible(timeout=60_000)
+        expect(page.locator(".js-plotly-plot").first).to_be_visible(timeout=60_000)
+        page.screenshot(path=folder / "loss.png")
+        browser.close()
+    assert (folder / "loss.png").stat().st_size > 10_000
