@@ -98,8 +98,9 @@ def test_a_browser_shows_the_runs_and_a_chart_of_the_loss(ui: Server, tmp_path_f
             expect(page.get_by_text(name, exact=True).first).to_be_visible(timeout=60_000)
         page.screenshot(path=folder / "runs.png")
         page.goto(f"http://127.0.0.1:{ui.port}/#/experiments/1/runs/{run_id}/model-metrics")
-        expect(page.get_by_text("loss", exact=True).first).to_be_visible(timeout=60_000)
-        expect(page.locator(".js-plotly-plot").first).to_be_visible(timeout=60_000)
+        page.get_by_placeholder("Search metric charts").fill("^loss$")
+        expect(page.get_by_text("shown (loss)")).to_have_count(1, timeout=60_000)
+        expect(page.locator(".js-plotly-plot .scatterlayer path.js-line").first).to_be_visible(timeout=60_000)
         page.screenshot(path=folder / "loss.png")
         browser.close()
     assert (folder / "loss.png").stat().st_size > 10_000

@@ -17,6 +17,8 @@ from runner.tracking.journal import Artifact, Begin, End, Entry, Metrics, now_ms
 from runner.tracking.uris import absolute_uri, redacted, sqlite_path
 
 ID_TAG = "runner.id"
+# Else the UI takes the experiment for one about language models.
+SHOWN_AS_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
 METRICS_A_REQUEST = 1000
 PARAMS_A_REQUEST = 100
 LONGEST_PARAM = 6000
@@ -168,7 +170,7 @@ class Store:
         found = self._client.get_experiment_by_name(name)
         if found is None:
             try:
-                created: str = self._client.create_experiment(name, artifact_location=self._artifacts)
+                created: str = self._client.create_experiment(name, self._artifacts, tags=SHOWN_AS_TRAINING)
                 return created
             except MlflowException:  # another process was first
                 found = self._client.get_experiment_by_name(name)
