@@ -19,6 +19,7 @@ from omegaconf.errors import (
 from runner.config import GROUPS, Config, key_help, problems, shown, unknown_key, unlike_declared
 from runner.errors import UserError, nearest
 
+OPEN = ("tags.", "objective.constants.", "objective.arguments.", "optimizer.arguments.")
 Compose: TypeAlias = Callable[[list[str]], DictConfig]
 
 
@@ -119,6 +120,8 @@ class CheckedConfigLoader(ConfigLoaderImpl):
         is_grid = run_mode == RunMode.MULTIRUN  # swept values are checked job by job
         if cfg is not None and not is_grid:
             mistakes += self._mistakes_in(cfg, blamed=mistakes)
+        if cfg is not None and cfg.get("allow_code") is True and not _allows_code(overrides):
+            mistakes.append("allow_code=true: a config file cannot say so, expected it on the command line")
         if mistakes or cfg is None:
             raise UserError(*mistakes)
         return cfg
@@ -132,7 +135,12 @@ class CheckedConfigLoader(ConfigLoaderImpl):
             if not isinstance(error, Exception):
                 return error, mistakes
             culprit = next(
-                (o for o in remaining if str(_error_of(compose, _without(remaining, o))) != str(error)), None
+                (
+                    o
+                    for o in sorted(remaining, key=_is_choice)
+                    if str(_error_of(compose, _without(remaining, o))) != str(error)
+                ),
+                None,
             )
             if isinstance(error, ValueError) and culprit is not None:
                 mistakes.append(self._missing_group(*culprit.partition("=")[::2]))
@@ -169,9 +177,18 @@ class CheckedConfigLoader(ConfigLoaderImpl):
 
 
 def _as_hydra_takes_them(overrides: list[str]) -> list[str]:
-    """Spare people a plus before a new tag, and let them write what is so anyway."""
+    """Spare people a plus before a new key of an open mapping, and let them write what is so anyway."""
     taken = [override for override in overrides if override != "experiment=null"]
-    return [f"++{override}" if override.startswith("tags.") else override for override in taken]
+    return [f"++{override}" if override.startswith(OPEN) else override for override in taken]
+
+
+def _allows_code(overrides: list[str]) -> bool:
+    return any(override.lstrip("+") in ("allow_code=true", "allow_code=True") for override in overrides)
+
+
+def _is_choice(override: str) -> bool:
+    key = override.lstrip("+~").partition("=")[0]
+    return key in (*GROUPS, "experiment") or "/" in key
 
 
 def _without(overrides: list[str], left_out: str) -> list[str]:

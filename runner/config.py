@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Self, TypeAlias, get_args
 
 from runner.errors import UserError, nearest
+from runner.formula import parse
 
 Tree: TypeAlias = Mapping[str, Any]
 
@@ -83,6 +84,12 @@ COUNT = _at_least(1, "a whole number")
 POSITIVE = Rule("a finite number above 0", lambda value: is_finite(value) and value > 0)  # type: ignore[operator]
 TEXT = Rule("text that is not empty", lambda value: is_text(value) or is_finite(value))
 POINT = Rule("a finite number or a list of them", is_point)
+START = Rule(f"{POINT.allowed}, or random", lambda value: value == "random" or is_point(value), ("random",))
+NOT_NEGATIVE = Rule("a finite number of at least 0", lambda value: is_finite(value) and value >= 0)  # type: ignore[operator]
+DIAGNOSTICS = Rule(
+    "true or false for curvature",
+    lambda value: isinstance(value, dict) and set(value) == {"curvature"} and isinstance(value["curvature"], bool),
+)
 FLAG = Rule("true or false", lambda value: isinstance(value, bool))
 TAGS = Rule(
     "names with text or numbers, as in tags.team=blue",
@@ -132,13 +139,16 @@ class Config:
     dtype: Annotated[str, Key(_one_of("float32", "float64"), "precision of weights and arithmetic")]
     seed: Annotated[int, Key(_at_least(0, "a whole number"), "seed of everything random")]
     initial_weight: Annotated[
-        float | list[float] | None, Key(POINT.or_null("the objective's usual start"), "where the descent starts")
+        float | list[float] | str | None, Key(START.or_null("the objective's usual start"), "where the descent starts")
     ]
     lr: Annotated[float, Key(POSITIVE, "learning rate")]
     steps: Annotated[int, Key(COUNT, "how many updates to make")]
+    gradient_noise: Annotated[float, Key(NOT_NEGATIVE, "scale of normal noise added to the gradient")]
     log_every: Annotated[int, Key(COUNT, "record every n-th step (the first and last always)")]
     name: Annotated[str | None, Key(TEXT.or_null("one made of what is run"), "the run's name in MLflow")]
     tags: Annotated[dict[str, Any], Key(TAGS, "tags of the run in MLflow")]
+    diagnostics: Annotated[dict[str, bool], Key(DIAGNOSTICS, "record the curvature of the objective too")]
+    allow_code: Annotated[bool, Key(FLAG, "run functions that the config names; on the command line only")]
     quiet: Annotated[bool, Key(FLAG, "print errors only")]
     parent_run: Annotated[str | None, Key(TEXT.or_null("none"), "the sweep of the run; a sweep sets it")]
     objective: Annotated[dict[str, Any], Key(GROUP, "what to minimise")]
@@ -182,12 +192,51 @@ def problems(tree: Tree) -> Iterator[str]:
     tracking = tree.get("tracking")
     if isinstance(tracking, dict) and tracking.get("name") != "off":
         yield from _problems_of(Tracking, tracking, "tracking.")
-    dimension = tree["objective"].get("dimension") if isinstance(tree.get("objective"), dict) else None
-    if dimension is not None and not COUNT.accepts(dimension):
-        yield wrong_value("objective.dimension", dimension, COUNT)
+    if isinstance(tree.get("objective"), dict):
+        yield from _objective_problems(tree["objective"], is_code_allowed=tree.get("allow_code") is True)
     for group in ("objective", "optimizer"):
         if isinstance(tree.get(group), dict):
             yield from _not_finite(tree[group], group)
+
+
+def is_name(value: object) -> bool:
+    """Tell whether `value` can name something in a formula."""
+    return isinstance(value, str) and re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", value) is not None
+
+
+OBJECTIVE_RULES = {
+    "dimension": COUNT.or_null("that of the start"),
+    "batch_size": COUNT.or_null("all samples"),
+    "hidden": COUNT,
+    "held_out": Rule("a share above 0 and below 1", lambda value: is_finite(value) and 0 < value < 1),  # type: ignore[operator]
+    "l2": NOT_NEGATIVE,
+    "condition": Rule("a finite number of at least 1", lambda value: is_finite(value) and value >= 1),  # type: ignore[operator]
+    "variables": Rule(
+        "a list of names, or null for those found",
+        lambda value: value is None or (isinstance(value, list) and all(map(is_name, value))),
+    ),
+    "constants": Rule(
+        "names with finite numbers",
+        lambda value: isinstance(value, dict) and all(map(is_name, value)) and all(map(is_finite, value.values())),
+    ),
+}
+
+
+def _objective_problems(settings: Tree, is_code_allowed: bool) -> Iterator[str]:
+    wrong = [key for key, rule in OBJECTIVE_RULES.items() if key in settings and not rule.accepts(settings[key])]
+    yield from (wrong_value(f"objective.{key}", settings[key], OBJECTIVE_RULES[key]) for key in wrong)
+    if settings.get("name") == "callable" and not is_code_allowed:
+        yield "objective=callable: runs code that the config names, expected allow_code=true on the command line"
+    if settings.get("name") == "expression" and not wrong:
+        try:
+            parse(
+                str(settings["formula"]),
+                path="objective.formula",
+                variables=settings["variables"],
+                constants=tuple(settings["constants"]),
+            )
+        except UserError as error:
+            yield from error.lines
 
 
 def _problems_of(schema: type, tree: Tree, prefix: str) -> Iterator[str]:
@@ -222,6 +271,8 @@ def unlike_declared(given: object, declared: object, path: str) -> Iterator[str]
         if not declared:
             return
         for key, value in given.items():
+            if path == "objective" and key in DECLARED[1:]:
+                continue  # numbers or formulas in many shapes, looked at when the objective is made
             if key in declared:
                 yield from unlike_declared(value, declared[key], f"{path}.{key}")
             else:

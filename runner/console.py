@@ -98,8 +98,13 @@ def _summary(result: "Result") -> Iterator[str]:
     minimum = "" if result.nearest_minimum is None else f"  minimum at {_numbers(result.nearest_minimum)}"
     yield f"weight     {_numbers(result.weight.tolist())}{minimum}{_error(result.weight_error)}"
     yield f"gradient   {_numbers(result.gradient.tolist())}  near 0 means converged"
-    lowest = "" if result.objective.minimum is None else f"  minimum {result.objective.minimum:g}"
+    lowest = "" if result.objective.known.minimum is None else f"  minimum {result.objective.known.minimum:g}"
     yield f"loss       {_number(result.loss)}{lowest}{_error(result.loss_error)}"
+
+    for name, value in result.measured.items():
+        yield f"{name:<9}  {value:.10g}"
+    if result.remark is not None:
+        yield f"remark     {result.remark}"
 
 
 def _error(error: float | None) -> str:

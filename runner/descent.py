@@ -17,8 +17,13 @@ BLOCK_SECONDS = 0.25
 BLOCK_BYTES = 64 * 2**20
 LONGEST_BLOCK = 1024
 
-Loss = Callable[[Tensor], Tensor]
+Sample = Tensor | None
+Loss = Callable[[Tensor, Sample], Tensor]
 Update = Callable[[Tensor, Tensor, State], tuple[Tensor, State]]
+
+
+def no_draw(_step: int) -> None:
+    """Return nothing: nothing is random in any step."""
 
 
 @dataclass(frozen=True)
@@ -26,11 +31,13 @@ class Problem:
     """What a batch of runs does, in tensors.
 
     Attributes:
-        loss: weights `(rows, dim)` to losses `(rows,)`.
+        loss: weights `(rows, dim)`, and the samples of the step, to losses `(rows,)`.
         update: weights, gradients `(rows, dim)` and state to the next weights and state.
         weight: where to start, `(rows, dim)`, `rows` a multiple of ROWS.
         state: what the update rule keeps, at the start.
         runs: how many of the rows are runs; the rest is padding.
+        sample: the samples `(rows, batch_size)` that a step sees, None for all of them.
+        noise: what is added to the gradient `(rows, dim)` in a step; None for nothing.
     """
 
     loss: Loss
@@ -38,6 +45,8 @@ class Problem:
     weight: Tensor
     state: State
     runs: int
+    sample: Callable[[int], Sample] = no_draw
+    noise: Callable[[int], Tensor | None] = no_draw
 
 
 @dataclass(frozen=True)
@@ -108,17 +117,19 @@ def descend(problem: Problem, steps: int, longest: int) -> Iterator[Block]:
     while step < steps:
         trace, first, deadline = _Trace(), step + 1, time.perf_counter() + BLOCK_SECONDS
         while step < min(steps, first - 1 + longest) and time.perf_counter() < deadline:
-            loss, gradient = loss_and_gradient(problem.loss, weight)
+            step += 1
+            loss, gradient = loss_and_gradient(problem.loss, weight, problem.sample(step))
+            if (noise := problem.noise(step)) is not None:
+                gradient = gradient + noise
             weight, state = problem.update(weight, gradient, state)
             trace.append(loss, gradient, weight)
-            step += 1
         yield trace.block(first, problem.runs)
 
 
-def loss_and_gradient(loss_of: Loss, weight: Tensor) -> tuple[Tensor, Tensor]:
+def loss_and_gradient(loss_of: Loss, weight: Tensor, sample: Sample = None) -> tuple[Tensor, Tensor]:
     """Return losses `(rows,)` and gradients `(rows, dim)`: the forward pass, and the backward one from zero."""
     point = weight.detach().requires_grad_()
-    loss = loss_of(point)
+    loss = loss_of(point, sample)
     (gradient,) = torch.autograd.grad(loss, point, torch.ones_like(loss))
     return loss.detach(), gradient
 

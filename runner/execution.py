@@ -12,6 +12,7 @@ from runner.config import Config
 from runner.console import Console
 from runner.descent import Block, descend
 from runner.device import Hardware, choose_device, set_threads
+from runner.diagnostics import Diagnostics
 from runner.metrics import block_metrics, start_metrics
 from runner.problem import Run, check_start, prepare
 from runner.result import Outcome, Result
@@ -35,19 +36,20 @@ def execute(config: Config, tracker: Tracker, console: Console) -> tuple[str, Re
     console.start(hardware, run.problem.weight[0].tolist())
     recording = Recording(config, tracker, uuid.uuid4().hex)
     recording.begin(hardware, run.problem.weight[:1])
-    descent = Descent(config, run)
+    descent, diagnostics = Descent(config, run), Diagnostics(config, run.objective)
     try:
         for block in descent.blocks():
-            recording.block(block, descent.result)
+            recording.block(block, descent.result, diagnostics)
             console.progress(descent.result)
             tracker.check()
     except BaseException as error:
         recording.end(replace(descent.result, outcome=_outcome_of(error)), reason=_reason(error))
         console.stop()
         raise
-    recording.end(descent.result)
-    console.finish(descent.result)
-    return recording.run, descent.result
+    result = replace(descent.result, measured=diagnostics.last, remark=diagnostics.remark())
+    recording.end(result)
+    console.finish(result)
+    return recording.run, result
 
 
 def _outcome_of(error: BaseException) -> Outcome:
@@ -130,19 +132,23 @@ class Recording:
         self.tracker.append(Artifact(self.run, "config.yaml", config_yaml(self.config).encode()))
         self.tracker.append(start_metrics([self.run], weight, now))
 
-    def block(self, block: Block, result: Result) -> None:
-        """Append the steps of a block that are to be recorded."""
+    def block(self, block: Block, result: Result, diagnostics: Diagnostics) -> None:
+        """Append the steps of a block that are to be recorded, and what diagnostics measure there."""
         every = self.config.log_every
         is_end = result.outcome in (Outcome.COMPLETED, Outcome.DIVERGED)
         recorded = [s for s in range(block.first, block.last + 1) if s % every == 0 or (is_end and s == block.last)]
         if recorded:
-            self.tracker.append(block_metrics([self.run], block, recorded, now_ms()))
+            weight = block.weight[[step - block.first for step in recorded], 0]
+            measured = {key: values[:, None] for key, values in diagnostics.measure(weight).items()}
+            self.tracker.append(block_metrics([self.run], block, recorded, now_ms(), measured))
 
     def end(self, result: Result, reason: str | None = None) -> None:
         """Append how the run ended."""
         tags = {"runner.outcome": result.outcome.value}
         if result.outcome is Outcome.DIVERGED:
             tags["diverged_at_step"] = str(result.steps)
+        if result.remark is not None:
+            tags["runner.remark"] = result.remark
         if reason is not None:
             tags["runner.reason"] = reason
         self.tracker.append(End(self.run, result.outcome.status, now_ms(), result.steps, result.metrics(), tags))

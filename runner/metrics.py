@@ -1,5 +1,7 @@
 """What is recorded of a step: loss, weight and gradient under their names in MLflow."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -37,8 +39,10 @@ def start_metrics(runs: list[str], weight: Tensor, time_ms: int) -> Metrics:
     return Metrics(runs, component_keys("weight", weight.shape[-1]), [0], time_ms, _as_bytes(values.T[None]))
 
 
-def block_metrics(runs: list[str], block: Block, recorded: list[int], time_ms: int) -> Metrics:
-    """Return the metrics of the recorded steps of a block."""
+def block_metrics(
+    runs: list[str], block: Block, recorded: list[int], time_ms: int, measured: Mapping[str, Tensor]
+) -> Metrics:
+    """Return the metrics of the recorded steps of a block, and what else was `measured` there, `(steps, runs)`."""
     dimension = block.weight.shape[-1]
     rows = torch.tensor(recorded, device=block.loss.device) - block.first
     loss, gradient, weight = block.loss[rows], block.gradient[rows], block.weight[rows]
@@ -50,6 +54,8 @@ def block_metrics(runs: list[str], block: Block, recorded: list[int], time_ms: i
         values.append(components(gradient))
     keys.append("gradient_norm")
     values.append(norms(gradient))
+    keys += measured
+    values += [one.to(block.loss.device)[..., None] for one in measured.values()]
     return Metrics(runs, keys, recorded, time_ms, _as_bytes(torch.cat(values, dim=-1).transpose(1, 2)))
 
 

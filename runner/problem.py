@@ -1,19 +1,23 @@
 """From a config to tensors: what a run minimises, from where, by which rule."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from runner.config import Config, shown
-from runner.descent import ROWS, Problem, loss_and_gradient
+from runner.descent import ROWS, Problem, Sample, loss_and_gradient, no_draw
 from runner.device import choose_device
+from runner.draws import MiniBatches, Noise
 from runner.errors import UserError
-from runner.objectives import Objective
-from runner.objectives.objective import start_point
+from runner.objectives import Objective, Request, objective_of, start_point
+from runner.objectives.imported import check_loss
 from runner.optimizers import State, hyper_parameters, learning_rate, rule_of
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
+# Past this many dimensions padding would cost too much, and a run alone is one row.
+PADDED_DIMENSION = 64
 
 
 @dataclass(frozen=True)
@@ -31,22 +35,38 @@ def prepare(config: Config, device: torch.device) -> Run:
         UserError: the config does not fit its objective or optimizer.
     """
     dtype = DTYPES[config.dtype]
-    objective = Objective.from_settings(config.objective)
+    objective = objective_of(Request(config.objective, config.initial_weight, dtype, device))
     rule = rule_of(config.optimizer)
-    start = start_point(objective, config.initial_weight, dtype).to(device)
-    weight = start.expand(ROWS, -1).contiguous()
+    start = start_point(objective, config.initial_weight, config.seed, dtype).to(device)
+    rows = ROWS if objective.takes_rows and objective.dimension <= PADDED_DIMENSION else 1
+    weight = start.expand(rows, -1).contiguous()
     parameters = objective.parameters_for(weight)
-    hyper = hyper_parameters(config.optimizer, len(weight), device)
-    lr = learning_rate(config.lr, len(weight), device)
+    hyper = hyper_parameters(config.optimizer, rows, device)
+    lr = learning_rate(config.lr, rows, device)
 
-    def loss(point: Tensor) -> Tensor:
-        return objective.function(point, **parameters)
+    def loss(point: Tensor, sample: Sample) -> Tensor:
+        return objective.function(point, sample, **parameters)
 
     def update(weight: Tensor, gradient: Tensor, state: State) -> tuple[Tensor, State]:
         return rule.update(weight, gradient, state, lr=lr, **hyper)
 
-    problem = Problem(loss, update, weight, rule.init(weight, **hyper), runs=1)
+    sample, noise = _samples(config, objective, weight), _noise(config, weight)
+    problem = Problem(loss, update, weight, rule.init(weight, **hyper), runs=1, sample=sample, noise=noise)
     return Run(objective, problem)
+
+
+def _samples(config: Config, objective: Objective, weight: Tensor) -> Callable[[int], Sample]:
+    if objective.batches is None:
+        return no_draw
+    batches = MiniBatches([config.seed], *objective.batches)
+    return lambda step: batches.at(step).to(weight.device).expand(len(weight), -1)
+
+
+def _noise(config: Config, weight: Tensor) -> Callable[[int], Tensor | None]:
+    if config.gradient_noise == 0:
+        return no_draw
+    noise = Noise([config.seed], weight.shape[-1], weight.dtype)
+    return lambda step: config.gradient_noise * noise.at(step).to(weight.device)
 
 
 def check_fit(config: Config) -> None:
@@ -62,12 +82,14 @@ def check_start(run: Run) -> None:
     """Look at the loss and gradient where the run starts.
 
     Raises:
-        UserError: one of them is NaN.
+        UserError: they cannot be computed, or one of them is NaN.
     """
-    loss, gradient = loss_and_gradient(run.problem.loss, run.problem.weight)
+    problem = run.problem
+    check_loss(lambda weight: problem.loss(weight, None), problem.weight, run.objective.name)
+    loss, gradient = loss_and_gradient(problem.loss, problem.weight)
     for what, value in (("loss", loss), ("gradient", gradient)):
         if bool(value[0].isnan().any()):
             raise UserError(
-                f"initial_weight={shown(run.problem.weight[0].tolist())}: expected a start where objective "
+                f"initial_weight={shown(problem.weight[0].tolist())}: expected a start where objective "
                 f"{run.objective.name} is a number, the {what} there is NaN"
             )

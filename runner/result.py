@@ -1,7 +1,7 @@
 """How a run ended, and with what."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 
 import torch
@@ -35,6 +35,8 @@ class Result:
         weight: `(dim,)`, after the last update.
         gradient: `(dim,)`, of the last forward pass; NaN when there was none.
         loss: of the same pass.
+        measured: what diagnostics measured at the last recorded step.
+        remark: what diagnostics say in a sentence.
     """
 
     outcome: Outcome
@@ -44,25 +46,27 @@ class Result:
     weight: Tensor
     gradient: Tensor
     loss: float
+    measured: Mapping[str, float] = field(default_factory=dict)
+    remark: str | None = None
 
     @property
     def weight_error(self) -> float | None:
         """The distance to the nearest known minimum point, or None where none is known."""
-        if not self.objective.minimum_at:
+        if not self.objective.known.minimum_at:
             return None
         return float(norms(self._offsets()).min())
 
     @property
     def nearest_minimum(self) -> tuple[float, ...] | None:
         """The known minimum point that is nearest."""
-        if not self.objective.minimum_at:
+        if not self.objective.known.minimum_at:
             return None
-        return self.objective.minimum_at[int(norms(self._offsets())[:, 0].nan_to_num(torch.inf).argmin())]
+        return self.objective.known.minimum_at[int(norms(self._offsets())[:, 0].nan_to_num(torch.inf).argmin())]
 
     @property
     def loss_error(self) -> float | None:
         """How far the loss is above the known minimum."""
-        return None if self.objective.minimum is None else self.loss - self.objective.minimum
+        return None if self.objective.known.minimum is None else self.loss - self.objective.known.minimum
 
     def metrics(self) -> dict[str, float]:
         """Return the final results under their names in MLflow."""
@@ -77,6 +81,7 @@ class Result:
                 yield "final/loss_error", self.loss_error
         if self.weight_error is not None:
             yield "final/error", self.weight_error
+        yield from ((f"final/{key}", value) for key, value in self.measured.items())
         yield "steps_done", float(self.steps)
         yield "seconds", self.seconds
         if self.seconds > 0:
@@ -86,5 +91,5 @@ class Result:
         yield from zip(component_keys(name, len(vector)), components(vector).tolist(), strict=True)
 
     def _offsets(self) -> Tensor:
-        points = torch.tensor(self.objective.minimum_at, dtype=torch.float64)
+        points = torch.tensor(self.objective.known.minimum_at, dtype=torch.float64)
         return self.weight.cpu().to(torch.float64) - points

@@ -54,7 +54,7 @@ MISTAKES = {
     "initial_weight=[1,nan]": r"initial_weight=\[1,nan\]: expected a finite number or a list of them.*",
     "objective.curvature=abc": r"objective.curvature=abc: expected a finite number",
     "objective.curvature=nan": r"objective.curvature=nan: expected a finite number",
-    "objective.dimension=1.5": r"objective.dimension=1.5: expected a whole number of at least 1",
+    "objective.dimension=1.5": r"objective.dimension=1.5: expected a whole number of at least 1, or null for .*",
     "tracking.uri=foo": r"tracking.uri=foo: expected a database or server, such as .*",
     "tracking.uri=": r"tracking.uri='': expected a database or server, such as .*",
     "tracking.uri=null": r"tracking.uri=null: expected a database or server, such as .*",

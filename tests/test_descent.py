@@ -145,9 +145,11 @@ def test_a_run_begins_with_every_leaf_of_its_config() -> None:
 
 
 LOSSES = {
-    "quadratic": lambda w: (w**2).sum(-1) + 20,
-    "rosenbrock": lambda w: (1 - w[:, 0]) ** 2 + 100 * (w[:, 1] - w[:, 0] ** 2) ** 2,
-    "sigmoid and powers": lambda w: (torch.sigmoid(w) * w.abs() ** 1.5).sum(-1) + torch.logaddexp(w[:, 0], w[:, 1]),
+    "quadratic": lambda w, _sample: (w**2).sum(-1) + 20,
+    "rosenbrock": lambda w, _sample: (1 - w[:, 0]) ** 2 + 100 * (w[:, 1] - w[:, 0] ** 2) ** 2,
+    "sigmoid and powers": lambda w, _sample: (
+        (torch.sigmoid(w) * w.abs() ** 1.5).sum(-1) + torch.logaddexp(w[:, 0], w[:, 1])
+    ),
 }
 
 

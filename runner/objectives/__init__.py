@@ -1,6 +1,5 @@
-"""What can be minimised: the functions of the registry, and an objective made of one and its YAML."""
+"""What can be minimised."""
 
-from runner.objectives.functions import FUNCTIONS
-from runner.objectives.objective import Objective
+from runner.objectives.objective import KINDS, Objective, Request, objective_of, start_point
 
-__all__ = ["FUNCTIONS", "Objective"]
+__all__ = ["KINDS", "Objective", "Request", "objective_of", "start_point"]

@@ -165,8 +165,8 @@ class Learning:
         """Return what is measured on the samples kept apart, each `(runs,)`, by metric key."""
         outputs, targets = self._outputs(weight, self.split.held_out, None)
         if self.split.train.classes:
-            return {"held_out/accuracy": accuracy(outputs, targets), "held_out/loss": cross_entropy(outputs, targets)}
-        return {"held_out/loss": squared_error(outputs, targets)}
+            return {"held_out_accuracy": accuracy(outputs, targets), "held_out_loss": cross_entropy(outputs, targets)}
+        return {"held_out_loss": squared_error(outputs, targets)}
 
     def _outputs(self, weight: Tensor, data: Data, samples: Tensor | None) -> tuple[Tensor, Tensor]:
         if samples is None:

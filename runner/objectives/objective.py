@@ -1,15 +1,20 @@
-"""An objective: a function of the registry with its parameters, and what its YAML declares of it."""
+"""An objective: what to minimise, made of a function, a formula, a user's own code or a model and its data."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from runner.config import DECLARED, shown
+from runner.draws import uniform_start
 from runner.errors import UserError
+from runner.formula import parse
+from runner.objectives.declaration import Declaration, point
 from runner.objectives.functions import FUNCTIONS
+from runner.objectives.imported import check_keywords, import_function, over_rows
+from runner.objectives.learning import TASKS, Learning, learning
 from runner.registry import check_arguments, look_up
 
 
@@ -18,42 +23,29 @@ class Objective:
     """What to minimise, and what is known of it.
 
     Attributes:
-        function: maps `(..., dim)` weights and parameters of shape `(...)` to losses of shape `(...)`.
-        parameters: the function's parameters, by name.
-        dimension: of one weight vector.
-        start: the usual start, `dimension` numbers.
-        minimum_at: the known minimum points, each of `dimension` numbers; none where unknown.
-        minimum: the loss there; None where unknown.
+        function: maps weights `(rows, dim)`, the samples of this step `(rows, batch_size)` or None, and the
+            parameters by name, each `(rows,)`, to losses `(rows,)`.
+        parameters: numbers that the runs of a batch may differ in, by name.
+        known: what its YAML declares.
+        usual_start: another usual start than the declared, for a seed.
+        batches: how many samples there are, and how many a step sees; None where each step sees all.
+        held_out: what is measured beside the loss, by metric key, each `(rows,)` for weights `(rows, dim)`.
+        takes_rows: the function takes many rows at once.
     """
 
     name: str
     function: Callable[..., Tensor]
     parameters: Mapping[str, float]
-    dimension: int
-    start: tuple[float, ...]
-    minimum_at: tuple[tuple[float, ...], ...]
-    minimum: float | None
+    known: Declaration
+    usual_start: Callable[[int], Tensor] | None = None
+    batches: tuple[int, int] | None = None
+    held_out: Callable[[Tensor], dict[str, Tensor]] | None = None
+    takes_rows: bool = True
 
-    @classmethod
-    def from_settings(cls, settings: Mapping[str, Any]) -> Self:
-        """Return the objective that the config group describes.
-
-        Raises:
-            UserError: an unknown name or parameter, or a declaration that does not fit the dimension.
-        """
-        name, dimension = settings["name"], settings["dimension"]
-        function = look_up(FUNCTIONS, name, "objective.name")
-        parameters = {key: value for key, value in settings.items() if key not in DECLARED}
-        check_arguments(function, parameters, "objective")
-        return cls(
-            name=name,
-            function=function,
-            parameters=parameters,
-            dimension=dimension,
-            start=_point(settings["start"], dimension, "objective.start"),
-            minimum_at=_points(settings.get("minimum_at"), dimension),
-            minimum=settings.get("minimum"),
-        )
+    @property
+    def dimension(self) -> int:
+        """The dimension of one weight vector."""
+        return self.known.dimension
 
     def parameters_for(self, weight: Tensor) -> dict[str, Tensor]:
         """Return the parameters as tensors `(rows,)`, so that the runs of a batch may differ in them."""
@@ -63,40 +55,136 @@ class Objective:
         }
 
 
-def start_point(objective: Objective, initial_weight: float | Sequence[float] | None, dtype: torch.dtype) -> Tensor:
+@dataclass(frozen=True)
+class Request:
+    """What an objective is built from besides its own settings."""
+
+    settings: Mapping[str, Any]
+    initial_weight: Any
+    dtype: torch.dtype
+    device: torch.device
+
+    def dimension(self, otherwise: int) -> int:
+        """Return the dimension: declared, else that of the start that is given, else `otherwise`."""
+        declared = self.settings.get("dimension")
+        if declared is not None:
+            return int(declared)
+        return len(self.initial_weight) if isinstance(self.initial_weight, list) else otherwise
+
+
+class Builder(Protocol):
+    """Builds one kind of objective."""
+
+    def __call__(self, request: Request) -> Objective:
+        """Return the objective; raise UserError where its settings do not fit."""
+
+
+def objective_of(request: Request) -> Objective:
+    """Return the objective that the config group describes.
+
+    Raises:
+        UserError: an unknown name or parameter, or what its kind cannot have.
+    """
+    build = look_up(KINDS, request.settings["name"], "objective.name")
+    return build(request)
+
+
+def _of_function(request: Request) -> Objective:
+    settings = request.settings
+    function = FUNCTIONS[settings["name"]]
+    parameters = {key: value for key, value in settings.items() if key not in DECLARED}
+    check_arguments(function.loss, parameters, "objective")
+    dimension = request.dimension(otherwise=function.smallest)
+    if dimension < function.smallest or (function.largest is not None and dimension > function.largest):
+        allowed = f"{function.smallest}" if function.largest is not None else f"at least {function.smallest}"
+        raise UserError(f"objective.dimension={dimension}: expected {allowed} for objective {settings['name']}")
+
+    def loss(weight: Tensor, _samples: Tensor | None, **given: Tensor) -> Tensor:
+        return function.loss(weight, **given)
+
+    known = Declaration.from_settings(settings, dimension, parameters)
+    return Objective(settings["name"], loss, parameters, known)
+
+
+def _of_formula(request: Request) -> Objective:
+    settings = request.settings
+    constants = settings["constants"]
+    formula = parse(settings["formula"], path="objective.formula", variables=settings["variables"], constants=constants)
+    dimension = request.dimension(otherwise=1 if formula.is_vector else max(1, len(formula.variables)))
+    if not formula.is_vector and dimension != len(formula.variables):
+        names = ", ".join(formula.variables) or "none"
+        raise UserError(f"objective.formula={shown(formula.text)}: its variables are {names}, expected {dimension}")
+
+    def loss(weight: Tensor, _samples: Tensor | None, **given: Tensor) -> Tensor:
+        by_name = {"w": weight} if formula.is_vector else dict(zip(formula.variables, weight.unbind(-1), strict=True))
+        value: Tensor = formula.evaluate(by_name | given)
+        return value
+
+    return Objective("expression", loss, constants, Declaration.from_settings(settings, dimension, constants))
+
+
+def _of_code(request: Request) -> Objective:
+    settings = request.settings
+    if settings["target"] is None:
+        raise UserError("objective.target=null: expected package.module:function")
+    function = import_function(settings["target"])
+    arguments = settings["arguments"]
+    check_keywords(function, arguments)
+    known = Declaration.from_settings(settings, request.dimension(otherwise=1), {})
+    start = torch.tensor(known.start, dtype=request.dtype, device=request.device)
+    rows, takes_rows = over_rows(lambda weight: function(weight, **arguments), settings["of_one_point"], start)
+    return Objective("callable", lambda weight, _samples: rows(weight), {}, known, takes_rows=takes_rows)
+
+
+def _of_data(request: Request) -> Objective:
+    problem: Learning = learning(request.settings, request.dtype, request.device)
+    known = Declaration.from_settings(request.settings, problem.model.dimension, {})
+    batches = None if problem.batch_size is None else (problem.samples, problem.batch_size)
+    return Objective(
+        request.settings["name"],
+        problem.loss,
+        {"l2": request.settings["l2"]},
+        known,
+        usual_start=problem.model.start,
+        batches=batches,
+        held_out=problem.held_out,
+    )
+
+
+KINDS: dict[str, Builder] = {
+    **dict.fromkeys(FUNCTIONS, _of_function),
+    "expression": _of_formula,
+    "callable": _of_code,
+    **dict.fromkeys(TASKS, _of_data),
+}
+
+
+def start_point(objective: Objective, initial_weight: Any, seed: int, dtype: torch.dtype) -> Tensor:
     """Return the weight `(dim,)` that a run starts from, on the CPU.
 
     Raises:
         UserError: its length does not fit the objective, or a number is beyond the dtype.
     """
-    if isinstance(initial_weight, list) and len(initial_weight) != objective.dimension:
-        raise UserError(
-            f"initial_weight={shown(initial_weight)}: expected {objective.dimension} "
-            f"{'number' if objective.dimension == 1 else 'numbers'} for objective {objective.name}, "
-            f"given {len(initial_weight)}"
-        )
-    point = objective.start if initial_weight is None else _point(initial_weight, objective.dimension, "initial_weight")
-    weight = torch.tensor(point, dtype=torch.float64).to(dtype)
+    weight = _exact_start(objective, initial_weight, seed).to(dtype)
     if not weight.isfinite().all():
-        largest = torch.finfo(dtype).max
-        raise UserError(f"initial_weight={shown(initial_weight)}: expected at most {largest:.4g} for {_name_of(dtype)}")
+        largest, name = torch.finfo(dtype).max, str(dtype).removeprefix("torch.")
+        raise UserError(f"initial_weight={shown(initial_weight)}: expected at most {largest:.4g} for {name}")
     return weight
 
 
-def _name_of(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
-
-
-def _points(declared: Any, dimension: int) -> tuple[tuple[float, ...], ...]:
-    if declared is None:
-        return ()
-    several = isinstance(declared, list) and any(isinstance(item, list) for item in declared)
-    return tuple(_point(item, dimension, "objective.minimum_at") for item in (declared if several else [declared]))
-
-
-def _point(declared: Any, dimension: int, path: str) -> tuple[float, ...]:
-    """Return `dimension` numbers: a number is broadcast, a list repeated from its start."""
-    pattern = list(declared) if isinstance(declared, list | tuple) else [declared]
-    if len(pattern) > dimension:
-        raise UserError(f"{path}={shown(declared)}: expected at most {dimension} numbers, given {len(pattern)}")
-    return tuple(float(pattern[index % len(pattern)]) for index in range(dimension))
+def _exact_start(objective: Objective, initial_weight: Any, seed: int) -> Tensor:
+    if initial_weight is None and objective.usual_start is not None:
+        return objective.usual_start(seed)
+    if initial_weight == "random":
+        if not objective.known.bounds:
+            raise UserError(f"initial_weight=random: expected objective.bounds, which {objective.name} has not")
+        return uniform_start(seed, objective.known.bounds)
+    if isinstance(initial_weight, list) and len(initial_weight) != objective.dimension:
+        numbers = "number" if objective.dimension == 1 else "numbers"
+        raise UserError(
+            f"initial_weight={shown(initial_weight)}: expected {objective.dimension} {numbers} "
+            f"for objective {objective.name}, given {len(initial_weight)}"
+        )
+    if initial_weight is None:
+        return torch.tensor(objective.known.start, dtype=torch.float64)
+    return torch.tensor(point(initial_weight, objective.dimension, "initial_weight"), dtype=torch.float64)

@@ -65,6 +65,8 @@ class GridSweeper(Sweeper):
             UserError: some job's config is wrong; none was started.
             SweepError: some jobs failed; the others are recorded.
         """
+        if any(key.lstrip("+") == "allow_code" for key in self._params):
+            raise UserError("hydra.sweeper.params.allow_code: a config file cannot say so, expected allow_code=true")
         swept = [f"{key}={value}" for key, value in self._params.items()] + arguments
         jobs = jobs_of(OverridesParser.create(self._context.config_loader).parse_overrides(swept))
         configs = all_or_mistakes(jobs, lambda job: to_config(self._load(job)))

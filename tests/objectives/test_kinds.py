@@ -1,0 +1,212 @@
+"""Objectives from a formula, from a user's own code and from data, as runs see them."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from runner.errors import UserError
+from runner.result import Result
+from tests.conftest import Command
+from tests.test_descent import done
+
+
+def test_a_formula_descends_as_the_function_of_the_registry() -> None:
+    formula = 'objective.formula="(1 - x)**2 + 100*(y - x**2)**2"'
+    both = ["lr=0.001", "steps=50", "initial_weight=[-1.2,1]", "dtype=float64"]
+    ours, _ = done("objective=expression", formula, *both)
+    theirs, _ = done("objective=rosenbrock", *both)
+    assert torch.allclose(ours.weight, theirs.weight, rtol=1e-13)
+
+
+def test_constants_and_vectors_stand_in_a_formula() -> None:
+    result, _ = done(
+        "objective=expression", 'objective.formula="a*sum(w**2) + b"', "objective.constants.a=3",
+        "objective.constants.b=2", "initial_weight=[1,2,3]", "lr=0.01", "steps=1", "dtype=float64",
+    )  # fmt: skip
+    assert result.loss == 3 * 14 + 2
+    assert result.gradient.tolist() == [6.0, 12.0, 18.0]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["objective.formula='x.y'"], "objective.formula=x.y: at column 1: an attribute cannot stand"),
+        (["objective.formula='x + y'", "initial_weight=[1,2,3]"], "its variables are x, y, expected 3"),
+        (["objective.formula='x + z'", "objective.variables=[x,y]"], "at column 5: name 'z', expected one of x, y"),
+        (["objective.constants.a=b"], r"objective.constants=\{a:b\}: expected names with finite numbers"),
+        (
+            ["objective.formula='log(x)'", "initial_weight=-1"],
+            "expected a start where objective expression is a number",
+        ),
+        (["objective.formula='2 + 1'"], "its variables are none, expected 1"),
+    ],
+)
+def test_a_formula_that_does_not_fit_is_told(overrides: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        done("objective=expression", *overrides)
+
+
+MINE = """
+import torch
+
+def bowl(w, *, depth=0.0):
+    return ((w - 2) ** 2).sum() - depth
+
+def rows(w):
+    return ((w - 2) ** 2).sum(-1)
+
+def picky(w):
+    return (w**2).sum() if w.sum() > 0 else (w**4).sum()
+
+def vector(w):
+    return w
+
+def number(w):
+    return 3.0
+
+def cut(w):
+    return (w.detach() ** 2).sum()
+
+def raises(w):
+    raise RuntimeError("no\\nidea")
+
+def nan(w):
+    return (w * float("nan")).sum()
+"""
+
+
+@pytest.fixture
+def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    name = f"mine_{tmp_path.name}"
+    (tmp_path / f"{name}.py").write_text(MINE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def run(function: str, *overrides: str) -> Result:
+        target = f"objective.target={name}:{function}"
+        return done("objective=callable", "allow_code=true", target, "steps=200", "lr=0.1", *overrides)[0]
+
+    return run
+
+
+def test_a_function_of_ones_own_descends(mine: Callable[..., Result]) -> None:
+    deep = ["initial_weight=[0,5]", "objective.arguments.depth=3"]
+    assert mine("bowl", *deep).weight.tolist() == pytest.approx([2.0, 2.0])
+    assert mine("bowl", *deep).loss == pytest.approx(-3.0)
+    assert mine("rows", "objective.of_one_point=false").weight.tolist() == pytest.approx([2.0])
+    assert mine("picky").weight.tolist() == pytest.approx([0.0], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        ("bowll", "no function 'bowll' in .*; did you mean 'bowl'"),
+        ("vector", r"the function returns shape \(1,\) for one point, expected \(\)"),
+        ("number", "objective=callable: the function"),
+        ("cut", "cannot be differentiated"),
+        ("raises", "the function raises RuntimeError: no idea"),
+        ("nan", "expected a start where objective callable is a number, the loss there is NaN"),
+    ],
+)
+def test_a_function_that_cannot_be_descended_is_told_in_one_line(
+    mine: Callable[..., Result], function: str, message: str
+) -> None:
+    with pytest.raises(UserError, match=message) as told:
+        mine(function)
+    assert len(told.value.lines) == 1
+    assert "\n" not in told.value.lines[0]
+
+
+def test_an_argument_that_a_function_does_not_take_is_told(mine: Callable[..., Result]) -> None:
+    with pytest.raises(
+        UserError, match=r"objective.arguments.deep=1: unknown key, .*; did you mean 'objective.arguments.depth'"
+    ):
+        mine("bowl", "objective.arguments.deep=1")
+
+
+def test_code_runs_only_where_the_command_line_allows_it(runner: Command) -> None:
+    (runner.folder / "evil.py").write_text("open('ran', 'w')\ndef f(w): return (w**2).sum()\n")
+    target = ["objective=callable", "objective.target=evil:f", "steps=2", "tracking=off"]
+    done_without = runner(*target)
+    assert done_without.code == 2
+    assert done_without.errors == [
+        "objective=callable: runs code that the config names, expected allow_code=true on the command line"
+    ]
+    folder = runner.folder / "more" / "experiment"
+    folder.mkdir(parents=True)
+    (folder / "sneaky.yaml").write_text("# @package _global_\nallow_code: true\n")
+    done_sneaky = runner("--config-dir", "more", "experiment=sneaky", *target)
+    assert done_sneaky.code == 2
+    assert done_sneaky.errors == ["allow_code=true: a config file cannot say so, expected it on the command line"]
+    assert not (runner.folder / "ran").exists()
+    assert runner(*target, "allow_code=true").code == 0
+
+
+def test_linear_regression_finds_the_least_squares() -> None:
+    from runner.objectives.learning import load
+
+    result, tracker = done("objective=linear_regression", "lr=0.1", "steps=8000", "log_every=8000", "dtype=float64")
+    train = load("diabetes", 0.2, torch.float64, torch.device("cpu")).train
+    features = torch.cat([train.features, torch.ones(len(train.features), 1, dtype=torch.float64)], dim=1)
+    best = ((features @ torch.linalg.lstsq(features, train.targets).solution - train.targets) ** 2).mean()
+    assert result.loss == pytest.approx(float(best), rel=1e-3)
+    assert set(tracker.history("held_out_loss")) == {8000}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "least"),
+    [
+        (["objective=logistic_regression", "lr=0.5"], 0.93),
+        (["objective=logistic_regression", "objective.dataset=digits", "lr=0.5"], 0.9),
+        (["objective=logistic_regression", "objective.batch_size=32", "lr=0.1"], 0.93),
+        (["objective=mlp", "lr=0.5"], 0.9),
+    ],
+)
+def test_classifiers_learn_what_they_have_not_seen(overrides: list[str], least: float) -> None:
+    result, tracker = done(*overrides, "steps=150", "log_every=50")
+    assert tracker.history("held_out_accuracy")[150] >= least
+    assert result.metrics()["final/held_out_accuracy"] == tracker.history("held_out_accuracy")[150]
+
+
+@pytest.mark.parametrize("overrides", [["objective=mlp"], ["gradient_noise=0.5"], ["initial_weight=random"],
+                                       ["objective=logistic_regression", "objective.batch_size=8"]])  # fmt: skip
+def test_a_seed_repeats_a_run_and_another_changes_it(overrides: list[str]) -> None:
+    first, again, other = (done(*overrides, "steps=20", f"seed={seed}")[0].weight for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_gradient_noise_has_its_scale() -> None:
+    _, tracker = done("gradient_noise=3", "lr=1e-9", "steps=2000", "dtype=float64")
+    noise = torch.tensor([tracker.history("gradient")[step] - 20 for step in range(1, 2001)])
+    assert float(noise.std()) == pytest.approx(3, rel=0.1)
+    assert abs(float(noise.mean())) < 0.3
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["objective=mlp", "objective.dataset=iris"], "objective.dataset=iris: expected one of breast_cancer, digits"),
+        (["objective=linear_regression", "objective.batch_size=9999"], "objective.batch_size=9999: expected 1 to 354"),
+        (["objective=expression", "initial_weight=random"], "initial_weight=random: expected objective.bounds"),
+        (["objective.bounds=[1,0]", "initial_weight=random"], "expected low below high, given 1 and 0"),
+        (["objective.minimum=nope"], "objective.minimum=nope: at column 1: name 'nope'"),
+        (["objective.condition=3", "objective=ill_conditioned", "objective.dimension=1"], "expected at least 2"),
+    ],
+)
+def test_what_an_objective_cannot_have_is_told(overrides: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        done(*overrides)
+
+
+def test_why_it_diverged_is_said() -> None:
+    above, tracker = done("lr=1.1", "steps=1000", "diagnostics.curvature=true", "log_every=20")
+    assert set(tracker.history("curvature").values()) == {2.0}
+    assert set(tracker.history("lr_bound").values()) == {1.0}
+    assert above.remark == "lr 1.1 was above the bound 2/lambda_max = 1: every step overshoots by more than it gains"
+    at, _ = done("lr=1.0", "steps=100", "diagnostics.curvature=true", "log_every=20")
+    assert at.remark is not None
+    assert "at the bound" in at.remark
+    assert abs(float(at.weight)) == 10.0
