@@ -24,15 +24,21 @@ from runner.schedule_ranges import WARMUP, resolved
 State: TypeAlias = tuple[Tensor, ...]
 
 
+def _base(lr: Tensor, **_hyper: Any) -> Tensor:
+    return lr
+
+
 @dataclass(frozen=True)
 class ClosedForm:
     """A schedule that needs to know the step and nothing else.
 
     Attributes:
         form: `form(epoch, lr, **hyper) -> rate`, all of shape `(..., rows, 1)`; epoch 0 is the first after warm-up.
+        summit: `summit(lr, **hyper) -> rate`, what warm-up rises to; the base rate, unless the schedule sets it.
     """
 
     form: Callable[..., Tensor]
+    summit: Callable[..., Tensor] = _base
 
     def rates(
         self, step: int | Tensor, lr: Tensor, *, warmup_steps: Tensor, warmup_start_factor: Tensor, **hyper: Any
@@ -40,7 +46,8 @@ class ClosedForm:
         """Return the rate of one step as `(rows, 1)`, or of steps `(steps, 1, 1)` as `(steps, rows, 1)`."""
         epoch = _epoch(step, lr)
         rate = self.form((epoch - warmup_steps).clamp(min=0), lr, **hyper)
-        return rate * warmup_factor(epoch, warmup_steps, warmup_start_factor)
+        rising = self.summit(lr, **hyper) * warmup_factor(epoch, warmup_steps, warmup_start_factor)
+        return torch.where(epoch < warmup_steps, rising, rate)
 
     def block(self, first: int, count: int, lr: Tensor, **hyper: Any) -> Tensor:
         """Return the rates of `count` steps from step `first` on, `(count, rows, 1)`."""
@@ -112,7 +119,7 @@ def _epoch(step: int | Tensor, lr: Tensor) -> Tensor:
 
 
 def warmup_factor(epoch: Tensor, warmup_steps: Tensor, warmup_start_factor: Tensor) -> Tensor:
-    """Return what warm-up multiplies the schedule's first rate by: from the start factor in a line to 1.
+    """Return what warm-up multiplies the rate by: from the start factor in a line to 1, and then 1.
 
     `f + (1 - f) * epoch / warmup_steps`: torch's LinearLR, followed by the schedule under a SequentialLR.
     """
@@ -196,12 +203,12 @@ def one_cycle(
 ) -> Tensor:
     """Return the rate of one rise from `max_lr / div_factor` to `max_lr` and the fall far below: OneCycleLR.
 
-    The base rate plays no part but as what a null `max_lr` stands for. Only the rate is cycled; torch's twin, unless told
-    `cycle_momentum=False`, cycles the momentum too.
+    The base rate plays no part but as what a null `max_lr` stands for. Only the rate is cycled; torch's twin,
+    unless told `cycle_momentum=False`, cycles the momentum too.
 
     Smith and Topin, "Super-convergence: very fast training of neural networks using large learning rates", 2019.
     """
-    first = max_lr / div_factor
+    first = one_cycle_start(_lr, max_lr=max_lr, div_factor=div_factor)
     peak_at, end = pct_start * total_steps - 1, total_steps - 1
     turns = [(torch.zeros_like(peak_at), first), (peak_at, max_lr)]
     if three_phase:
@@ -215,6 +222,11 @@ def one_cycle(
     for until, phase in reversed(phases[:-1]):
         rate = torch.where(epoch <= until, phase, rate)
     return rate
+
+
+def one_cycle_start(_lr: Tensor, *, max_lr: Tensor, div_factor: Tensor, **_hyper: Any) -> Tensor:
+    """Return where the rise begins, which stands for the base rate, in warm-up too."""
+    return max_lr / div_factor
 
 
 def _between(start: Tensor, end: Tensor, part: Tensor, strategy: str) -> Tensor:
@@ -278,7 +290,7 @@ SCHEDULES: dict[str, Schedule] = {
     "polynomial": ClosedForm(polynomial),
     "cosine": ClosedForm(cosine),
     "warm_restarts": ClosedForm(warm_restarts),
-    "one_cycle": ClosedForm(one_cycle),
+    "one_cycle": ClosedForm(one_cycle, one_cycle_start),
     "plateau": LossDriven(plateau_begin, plateau),
 }
 

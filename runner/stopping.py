@@ -51,7 +51,7 @@ class Limits:
         )
 
     @property
-    def any(self) -> bool:
+    def has_rules(self) -> bool:
         """Whether there is a rule to look at."""
         return any(limit is not None for limit in (self.gradient_norm, self.loss_change, self.target_loss))
 
