@@ -16,8 +16,9 @@ from omegaconf.errors import (
     OmegaConfBaseException,
 )
 
-from runner.config import GROUPS, Config, key_help, problems, shown, unknown_key, unlike_declared
+from runner.config import GROUPS, Config, key_help, problems, unlike_declared
 from runner.errors import UserError, nearest
+from runner.ranges import shown, unknown_key
 
 OPEN = ("tags.", "objective.constants.", "objective.arguments.", "optimizer.arguments.")
 Compose: TypeAlias = Callable[[list[str]], DictConfig]
@@ -33,6 +34,11 @@ def config_folder() -> Path:
 def install() -> None:
     """Make Hydra compose through our checks, and know our help."""
     hydra_internal.ConfigLoaderImpl = CheckedConfigLoader  # type: ignore[attr-defined]  # imported there, not exported
+    install_resolvers()
+
+
+def install_resolvers() -> None:
+    """Make OmegaConf know what our configs interpolate."""
     OmegaConf.register_new_resolver("key_help", key_help, replace=True)
 
 

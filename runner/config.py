@@ -6,71 +6,35 @@ Knows neither torch nor MLflow, so that a mistake is told before anything heavy 
 import dataclasses
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, Self, TypeAlias, get_args
+from typing import Annotated, Any, Self, get_args
 
-from runner.errors import UserError, nearest
+from runner.errors import UserError
 from runner.formula import parse
-
-Tree: TypeAlias = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Rule:
-    """Which values a key takes, in words and as a test."""
-
-    allowed: str
-    accepts: Callable[[object], bool]
-    names: tuple[str, ...] = ()
-
-    def or_null(self, meaning: str) -> "Rule":
-        """Return the rule that also takes null, with what null means."""
-        return Rule(
-            f"{self.allowed}, or null for {meaning}",
-            lambda value: value is None or self.accepts(value),
-            self.names,
-        )
-
-
-def is_whole(value: object) -> bool:
-    """Tell whether `value` is an integer, which a bool is not."""
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def is_finite(value: object) -> bool:
-    """Tell whether `value` is a finite number, which a bool is not."""
-    if is_whole(value):
-        return abs(value) < 1e308  # type: ignore[arg-type]  # is_whole has shown it to be an int
-    return isinstance(value, float) and math.isfinite(value)
-
-
-def is_text(value: object) -> bool:
-    """Tell whether `value` is text that shows something."""
-    return isinstance(value, str) and value.strip() != ""
-
-
-def is_point(value: object) -> bool:
-    """Tell whether `value` is a finite number or a list of them that is not empty."""
-    if isinstance(value, list):
-        return len(value) > 0 and all(map(is_finite, value))
-    return is_finite(value)
-
-
-def _is_scalar(value: object) -> bool:
-    return isinstance(value, str | int | float | bool)
-
-
-def _one_of(*names: str) -> Rule:
-    return Rule(" or ".join([", ".join(names[:-1]), names[-1]]), names.__contains__, names)
-
-
-def _at_least(smallest: int, what: str) -> Rule:
-    return Rule(
-        f"{what} of at least {smallest}",
-        lambda value: is_whole(value) and smallest <= value < 2**63,  # type: ignore[operator]
-    )
-
+from runner.ranges import (
+    COUNT,
+    FLAG,
+    NOT_NEGATIVE,
+    POINT,
+    POSITIVE,
+    TEXT,
+    Rule,
+    Tree,
+    _is_scalar,
+    at_least,
+    is_finite,
+    is_name,
+    is_point,
+    is_text,
+    is_whole,
+    one_of,
+    shown,
+    unknown_key,
+    wrong_value,
+)
+from runner.schedule_ranges import schedule_problems
+from runner.stop_rules import stop_problems
 
 # What an objective's YAML declares of it; its other keys are parameters of its function.
 DECLARED = ("name", "dimension", "start", "bounds", "minimum_at", "minimum")
@@ -80,17 +44,11 @@ DEVICE = Rule(
     lambda value: isinstance(value, str) and re.fullmatch(r"auto|cpu|cuda(:\d+)?|mps", value) is not None,
     DEVICES,
 )
-COUNT = _at_least(1, "a whole number")
-POSITIVE = Rule("a finite number above 0", lambda value: is_finite(value) and value > 0)  # type: ignore[operator]
-TEXT = Rule("text that is not empty", lambda value: is_text(value) or is_finite(value))
-POINT = Rule("a finite number or a list of them", is_point)
 START = Rule(f"{POINT.allowed}, or random", lambda value: value == "random" or is_point(value), ("random",))
-NOT_NEGATIVE = Rule("a finite number of at least 0", lambda value: is_finite(value) and value >= 0)  # type: ignore[operator]
 DIAGNOSTICS = Rule(
     "true or false for curvature",
     lambda value: isinstance(value, dict) and set(value) == {"curvature"} and isinstance(value["curvature"], bool),
 )
-FLAG = Rule("true or false", lambda value: isinstance(value, bool))
 TAGS = Rule(
     "names with text or numbers, as in tags.team=blue",
     lambda value: isinstance(value, dict) and all(map(is_text, value)) and all(map(_is_scalar, value.values())),
@@ -117,7 +75,7 @@ class Key:
 class Tracking:
     """Where runs are recorded; all but the name is None when they are not."""
 
-    name: Annotated[str, Key(_one_of("sqlite", "server", "off"), "which of these")]
+    name: Annotated[str, Key(one_of("sqlite", "server", "off"), "which of these")]
     uri: Annotated[str | None, Key(URI, "the database or server")]
     experiment: Annotated[str | None, Key(TEXT, "the MLflow experiment")]
     artifacts: Annotated[str | None, Key(TEXT.or_null("where the server puts them"), "folder of the artifacts")]
@@ -136,8 +94,8 @@ class Config:
     device: Annotated[str, Key(DEVICE, "where to compute; auto takes the GPU when there is one")]
     threads: Annotated[int | None, Key(COUNT.or_null("all logical CPUs"), "threads inside one operation")]
     interop_threads: Annotated[int | None, Key(COUNT.or_null("all logical CPUs"), "threads between operations")]
-    dtype: Annotated[str, Key(_one_of("float32", "float64"), "precision of weights and arithmetic")]
-    seed: Annotated[int, Key(_at_least(0, "a whole number"), "seed of everything random")]
+    dtype: Annotated[str, Key(one_of("float32", "float64"), "precision of weights and arithmetic")]
+    seed: Annotated[int, Key(at_least(0, "a whole number"), "seed of everything random")]
     initial_weight: Annotated[
         float | list[float] | str | None, Key(START.or_null("the objective's usual start"), "where the descent starts")
     ]
@@ -153,6 +111,8 @@ class Config:
     parent_run: Annotated[str | None, Key(TEXT.or_null("none"), "the sweep of the run; a sweep sets it")]
     objective: Annotated[dict[str, Any], Key(GROUP, "what to minimise")]
     optimizer: Annotated[dict[str, Any], Key(GROUP, "the update rule")]
+    schedule: Annotated[dict[str, Any], Key(GROUP, "the learning rate as a function of the step")]
+    stop: Annotated[dict[str, Any], Key(GROUP, "when to stop before the last step")]
     tracking: Annotated[Tracking, Key(GROUP, "where runs are recorded")]
 
     @classmethod
@@ -194,14 +154,19 @@ def problems(tree: Tree) -> Iterator[str]:
         yield from _problems_of(Tracking, tracking, "tracking.")
     if isinstance(tree.get("objective"), dict):
         yield from _objective_problems(tree["objective"], is_code_allowed=tree.get("allow_code") is True)
+    yield from _step_problems(tree)
     for group in ("objective", "optimizer"):
         if isinstance(tree.get(group), dict):
             yield from _not_finite(tree[group], group)
 
 
-def is_name(value: object) -> bool:
-    """Tell whether `value` can name something in a formula."""
-    return isinstance(value, str) and re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", value) is not None
+def _step_problems(tree: Tree) -> Iterator[str]:
+    """Yield what is wrong with the schedule and the stopping rules, for a run of that learning rate and length."""
+    lr, steps = tree.get("lr"), tree.get("steps")
+    if isinstance(tree.get("schedule"), dict) and POSITIVE.accepts(lr) and COUNT.accepts(steps):
+        yield from schedule_problems(tree["schedule"], lr, steps)  # type: ignore[arg-type]  # the rules have shown it
+    if isinstance(tree.get("stop"), dict):
+        yield from stop_problems(tree["stop"], steps if COUNT.accepts(steps) else None)
 
 
 OBJECTIVE_RULES = {
@@ -303,27 +268,3 @@ def _kind_of(declared: object) -> str:
     if isinstance(declared, dict):
         return f"keys {', '.join(map(str, declared))}"
     return "a finite number" if is_finite(declared) else TEXT.allowed
-
-
-def wrong_value(path: str, value: object, rule: Rule) -> str:
-    """Return the line for a value that its key does not take."""
-    return f"{path}={shown(value)}: expected {rule.allowed}{nearest(str(value), rule.names)}"
-
-
-def unknown_key(path: str, value: object, known: Sequence[str]) -> str:
-    """Return the line for a key that nothing reads."""
-    return f"{path}={shown(value)}: unknown key, expected one of {', '.join(known)}{nearest(path, known)}"
-
-
-def shown(value: object, limit: int | None = 120) -> str:
-    """Return a value as one would type it in an override, cut when it is longer than `limit`."""
-    if value is None or isinstance(value, bool):
-        text = "null" if value is None else str(value).lower()
-    elif isinstance(value, list):
-        text = f"[{','.join(shown(inner, limit) for inner in value)}]"
-    elif isinstance(value, dict):
-        text = f"{{{','.join(f'{key}:{shown(inner, limit)}' for key, inner in value.items())}}}"
-    else:
-        text = "''" if value == "" else str(value)
-    text = " ".join(text.split()) if text.strip() else repr(value)
-    return text if limit is None or len(text) <= limit else f"{text[: limit - 3]}..."

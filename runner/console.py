@@ -5,7 +5,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from runner.config import DECLARED, Config, Tracking, shown
+from runner.config import DECLARED, Config, Tracking
+from runner.ranges import shown
 from runner.tracking.uris import redacted
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ class Console:
         if self._config.quiet:
             return
         if self._is_child:
-            say(f"{self._config.name}: loss {result.loss:.10g} after {result.steps:,} steps, {result.outcome.value}")
+            say(f"{self._config.name}: loss {result.loss:.10g} after {result.steps:,} steps, {result.sentence}")
             return
         say("\n".join(_summary(result)))
 
@@ -94,7 +95,7 @@ def ui_command(tracking: Tracking) -> str:
 def _summary(result: "Result") -> Iterator[str]:
     at = f"at step {result.steps:,}" if result.outcome.name == "DIVERGED" else f"after {result.steps:,} steps"
     rate = result.steps / max(result.seconds, 1e-9)
-    yield f"ended      {at}: {result.outcome.value} ({result.seconds:.2f} s, {rate:,.0f} steps/s)"
+    yield f"ended      {at}: {result.sentence} ({result.seconds:.2f} s, {rate:,.0f} steps/s)"
     minimum = "" if result.nearest_minimum is None else f"  minimum at {_numbers(result.nearest_minimum)}"
     yield f"weight     {_numbers(result.weight.tolist())}{minimum}{_error(result.weight_error)}"
     yield f"gradient   {_numbers(result.gradient.tolist())}  near 0 means converged"

@@ -19,7 +19,8 @@ LONGEST_BLOCK = 1024
 
 Sample = Tensor | None
 Loss = Callable[[Tensor, Sample], Tensor]
-Update = Callable[[Tensor, Tensor, State], tuple[Tensor, State]]
+Update = Callable[[Tensor, Tensor, State, Tensor], tuple[Tensor, State]]
+Rate = Callable[[int, Tensor | None], Tensor]
 
 
 def no_draw(_step: int) -> None:
@@ -32,7 +33,8 @@ class Problem:
 
     Attributes:
         loss: weights `(rows, dim)`, and the samples of the step, to losses `(rows,)`.
-        update: weights, gradients `(rows, dim)` and state to the next weights and state.
+        update: weights, gradients `(rows, dim)`, state and learning rates to the next weights and state.
+        rate: a step and the losses of the one before to the learning rates `(rows, 1)`.
         weight: where to start, `(rows, dim)`, `rows` a multiple of ROWS.
         state: what the update rule keeps, at the start.
         runs: how many of the rows are runs; the rest is padding.
@@ -42,6 +44,7 @@ class Problem:
 
     loss: Loss
     update: Update
+    rate: Rate
     weight: Tensor
     state: State
     runs: int
@@ -58,12 +61,14 @@ class Block:
         loss: `(steps, runs)`, of the forward pass of each step.
         gradient: `(steps, runs, dim)`, of the same pass.
         weight: `(steps, runs, dim)`, after the update.
+        lr: `(steps, runs)`, the learning rate of the update.
     """
 
     first: int
     loss: Tensor
     gradient: Tensor
     weight: Tensor
+    lr: Tensor
 
     @property
     def last(self) -> int:
@@ -73,7 +78,7 @@ class Block:
     def until(self, step: int) -> Self:
         """Return the block without the steps after `step`."""
         count = step - self.first + 1
-        return type(self)(self.first, self.loss[:count], self.gradient[:count], self.weight[:count])
+        return type(self)(self.first, self.loss[:count], self.gradient[:count], self.weight[:count], self.lr[:count])
 
     def diverged_at(self) -> int | None:
         """Return the first step whose loss, gradient or weight is not finite, or None.
@@ -95,11 +100,13 @@ class _Trace:
     loss: list[Tensor] = field(default_factory=list)
     gradient: list[Tensor] = field(default_factory=list)
     weight: list[Tensor] = field(default_factory=list)
+    lr: list[Tensor] = field(default_factory=list)
 
-    def append(self, loss: Tensor, gradient: Tensor, weight: Tensor) -> None:
+    def append(self, loss: Tensor, gradient: Tensor, weight: Tensor, lr: Tensor) -> None:
         self.loss.append(loss)
         self.gradient.append(gradient)
         self.weight.append(weight)
+        self.lr.append(lr)
 
     def block(self, first: int, runs: int) -> Block:
         return Block(
@@ -107,6 +114,7 @@ class _Trace:
             torch.stack(self.loss)[:, :runs],
             torch.stack(self.gradient)[:, :runs],
             torch.stack(self.weight)[:, :runs],
+            torch.stack(self.lr)[:, :runs, 0],
         )
 
 
@@ -114,15 +122,17 @@ def descend(problem: Problem, steps: int, longest: int) -> Iterator[Block]:
     """Make `steps` updates and yield them in blocks of at most `longest`, each a short time long."""
     weight, state = problem.weight, problem.state
     step, longest = 0, min(longest, block_length(weight))
+    loss: Tensor | None = None
     while step < steps:
         trace, first, deadline = _Trace(), step + 1, time.perf_counter() + BLOCK_SECONDS
         while step < min(steps, first - 1 + longest) and time.perf_counter() < deadline:
             step += 1
+            lr = problem.rate(step, loss)
             loss, gradient = loss_and_gradient(problem.loss, weight, problem.sample(step))
             if (noise := problem.noise(step)) is not None:
                 gradient = gradient + noise
-            weight, state = problem.update(weight, gradient, state)
-            trace.append(loss, gradient, weight)
+            weight, state = problem.update(weight, gradient, state, lr)
+            trace.append(loss, gradient, weight, lr)
         yield trace.block(first, problem.runs)
 
 

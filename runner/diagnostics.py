@@ -16,10 +16,11 @@ SAME = 1e-6
 class Diagnostics:
     """Measures recorded weights of one run, and keeps what a sentence about them needs."""
 
-    def __init__(self, config: Config, objective: Objective) -> None:
+    def __init__(self, config: Config, objective: Objective, lr_varies: bool) -> None:
         self._objective = objective
         self._wants_curvature = config.diagnostics["curvature"]
         self._has_bound = config.optimizer["name"] == "gd"
+        self._lr_varies = lr_varies
         self._lr = config.lr
         self._largest = -math.inf
         self._counts = {"below": 0, "at": 0, "above": 0}
@@ -55,7 +56,7 @@ class Diagnostics:
         self._counts[place] += 1
 
     def remark(self) -> str | None:
-        """Return the sentence about the learning rate and its bound, for plain gradient descent."""
-        if not self._has_bound or not self._largest > 0:
+        """Return the sentence about the learning rate and its bound, for plain gradient descent at one rate."""
+        if not self._has_bound or self._lr_varies or not self._largest > 0:
             return None
         return str(StabilityBound(self._lr, self._largest, **self._counts))

@@ -1,8 +1,6 @@
 """Executing a run: descend, show, and append to the record what happens."""
 
-import time
 import uuid
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -10,20 +8,22 @@ from torch import Tensor
 
 from runner.config import Config
 from runner.console import Console
-from runner.descent import Block, descend
+from runner.descent import Block
 from runner.device import Hardware, choose_device, set_threads
 from runner.diagnostics import Diagnostics
-from runner.metrics import block_metrics, start_metrics
-from runner.problem import Run, check_start, prepare
+from runner.metrics import point_metrics, points_of, start_metrics
+from runner.problem import check_start, prepare
+from runner.progress import Descent
 from runner.result import Outcome, Result
 from runner.tracking.journal import Artifact, Begin, End, now_ms
 from runner.tracking.provenance import config_yaml, params_of, tags_of
 from runner.tracking.tracker import Tracker
+from runner.trajectory import Trajectory
 
-PROGRESS_LINES = 10
 
-
-def execute(config: Config, tracker: Tracker, console: Console) -> tuple[str, Result]:
+def execute(
+    config: Config, tracker: Tracker, console: Console, trajectory: Trajectory | None = None
+) -> tuple[str, Result]:
     """Descend as the config says, and return our id of the run with its result.
 
     Raises:
@@ -34,9 +34,9 @@ def execute(config: Config, tracker: Tracker, console: Console) -> tuple[str, Re
     run = prepare(config, device)
     check_start(run)
     console.start(hardware, run.problem.weight[0].tolist())
-    recording = Recording(config, tracker, uuid.uuid4().hex)
+    recording = Recording(config, tracker, uuid.uuid4().hex, run.rates.vary, trajectory)
     recording.begin(hardware, run.problem.weight[:1])
-    descent, diagnostics = Descent(config, run), Diagnostics(config, run.objective)
+    descent, diagnostics = Descent(config, run), Diagnostics(config, run.objective, run.rates.vary)
     try:
         for block in descent.blocks():
             recording.block(block, descent.result, diagnostics)
@@ -60,49 +60,6 @@ def _reason(error: BaseException) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())
 
 
-class Descent:
-    """The descent of one run, with where it stands."""
-
-    def __init__(self, config: Config, run: Run) -> None:
-        self._steps = config.steps
-        self._run = run
-        # A run that no step ends before its time is one that was stopped.
-        self.result = Result(
-            outcome=Outcome.KILLED,
-            objective=run.objective,
-            steps=0,
-            seconds=0.0,
-            weight=run.problem.weight[0],
-            gradient=torch.full_like(run.problem.weight[0], torch.nan),
-            loss=torch.nan,
-        )
-
-    def blocks(self) -> Iterator[Block]:
-        """Yield the steps, until they are done or one diverges."""
-        started = time.perf_counter()
-        longest = -(-self._steps // PROGRESS_LINES)
-        for block in descend(self._run.problem, self._steps, longest):
-            diverged_at = block.diverged_at()
-            if diverged_at is not None:
-                block = block.until(diverged_at)
-            outcome = Outcome.DIVERGED if diverged_at is not None else self._outcome_at(block.last)
-            self.result = replace(
-                self.result,
-                outcome=outcome,
-                steps=block.last,
-                seconds=time.perf_counter() - started,
-                weight=block.weight[-1, 0],
-                gradient=block.gradient[-1, 0],
-                loss=float(block.loss[-1, 0]),
-            )
-            yield block
-            if outcome is Outcome.DIVERGED:
-                return
-
-    def _outcome_at(self, step: int) -> Outcome:
-        return Outcome.COMPLETED if step == self._steps else Outcome.KILLED
-
-
 @dataclass(frozen=True)
 class Recording:
     """Appends one run to the journal."""
@@ -110,9 +67,13 @@ class Recording:
     config: Config
     tracker: Tracker
     run: str
+    lr_varies: bool
+    trajectory: Trajectory | None
 
     def begin(self, hardware: Hardware, weight: Tensor) -> None:
         """Append who the run is, its config, and step 0."""
+        if self.trajectory is not None:
+            self.trajectory.start(weight[0])
         tracking = self.config.tracking
         if tracking.experiment is None:
             return
@@ -135,16 +96,20 @@ class Recording:
     def block(self, block: Block, result: Result, diagnostics: Diagnostics) -> None:
         """Append the steps of a block that are to be recorded, and what diagnostics measure there."""
         every = self.config.log_every
-        is_end = result.outcome in (Outcome.COMPLETED, Outcome.DIVERGED)
+        is_end = result.outcome in (Outcome.COMPLETED, Outcome.STOPPED, Outcome.DIVERGED)
         recorded = [s for s in range(block.first, block.last + 1) if s % every == 0 or (is_end and s == block.last)]
-        if recorded:
-            weight = block.weight[[step - block.first for step in recorded], 0]
-            measured = {key: values[:, None] for key, values in diagnostics.measure(weight).items()}
-            self.tracker.append(block_metrics([self.run], block, recorded, now_ms(), measured))
+        if not recorded:
+            return
+        points = points_of(block, recorded)
+        measured = {"lr": points.lr} if self.lr_varies else {}
+        measured |= {key: values[:, None] for key, values in diagnostics.measure(points.weight[:, 0]).items()}
+        self.tracker.append(point_metrics([self.run], points, measured, now_ms()))
+        if self.trajectory is not None:
+            self.trajectory.append(points, measured)
 
     def end(self, result: Result, reason: str | None = None) -> None:
         """Append how the run ended."""
-        tags = {"runner.outcome": result.outcome.value}
+        tags = {"runner.outcome": result.sentence}
         if result.outcome is Outcome.DIVERGED:
             tags["diverged_at_step"] = str(result.steps)
         if result.remark is not None:

@@ -3,19 +3,30 @@
 import contextlib
 import gc
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from runner.config import Config
 from runner.console import Console, say_recorded
 from runner.tracking import provenance
-from runner.tracking.tracker import tracking_to
+from runner.tracking.tracker import Recorded, tracking_to
 
 if TYPE_CHECKING:
     from runner.result import Result
+    from runner.trajectory import Trajectory
 
 
-def run(config: Config) -> "Result":
-    """Execute the run that the config describes, recorded as it says.
+@dataclass(frozen=True)
+class Done:
+    """A run that has ended: its result, its way there if it was wanted, and where it is recorded."""
+
+    result: "Result"
+    trajectory: "Trajectory | None"
+    recorded: Recorded | None
+
+
+def run(config: Config, trajectory: "Trajectory | None" = None) -> Done:
+    """Execute the run that the config describes, recorded as it says, and kept in `trajectory` where one is given.
 
     Raises:
         UserError: the config does not fit this machine, its objective or its store; nothing is recorded.
@@ -26,10 +37,11 @@ def run(config: Config) -> "Result":
     with tracking_to(config.tracking) as tracker:
         with no_garbage_collection():
             from runner.execution import execute
-        run_id, result = execute(config, tracker, console)
+        run_id, result = execute(config, tracker, console, trajectory)
+    recorded = tracker.recorded(run_id)
     if config.parent_run is None:
-        say_recorded(tracker.recorded(run_id), config)
-    return result
+        say_recorded(recorded, config)
+    return Done(result, trajectory, recorded)
 
 
 @contextlib.contextmanager

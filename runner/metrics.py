@@ -1,6 +1,7 @@
 """What is recorded of a step: loss, weight and gradient under their names in MLflow."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -39,24 +40,40 @@ def start_metrics(runs: list[str], weight: Tensor, time_ms: int) -> Metrics:
     return Metrics(runs, component_keys("weight", weight.shape[-1]), [0], time_ms, _as_bytes(values.T[None]))
 
 
-def block_metrics(
-    runs: list[str], block: Block, recorded: list[int], time_ms: int, measured: Mapping[str, Tensor]
-) -> Metrics:
-    """Return the metrics of the recorded steps of a block, and what else was `measured` there, `(steps, runs)`."""
-    dimension = block.weight.shape[-1]
-    rows = torch.tensor(recorded, device=block.loss.device) - block.first
-    loss, gradient, weight = block.loss[rows], block.gradient[rows], block.weight[rows]
-    gradient_keys = component_keys("gradient", dimension)
+@dataclass(frozen=True)
+class Points:
+    """The recorded steps of a block.
+
+    Attributes:
+        steps: their numbers.
+        loss: `(steps, runs)`; `lr` likewise.
+        gradient: `(steps, runs, dim)`; `weight` likewise.
+    """
+
+    steps: list[int]
+    loss: Tensor
+    gradient: Tensor
+    weight: Tensor
+    lr: Tensor
+
+
+def points_of(block: Block, steps: list[int]) -> Points:
+    """Return some steps of a block."""
+    rows = torch.tensor(steps, device=block.loss.device) - block.first
+    return Points(steps, block.loss[rows], block.gradient[rows], block.weight[rows], block.lr[rows])
+
+
+def point_metrics(runs: list[str], points: Points, measured: Mapping[str, Tensor], time_ms: int) -> Metrics:
+    """Return the metrics of recorded steps, and what else was `measured` there, `(steps, runs)` by key."""
+    dimension = points.weight.shape[-1]
     keys = ["loss", *component_keys("weight", dimension)]
-    values = [loss[..., None].to(torch.float64), components(weight)]
+    values = [points.loss[..., None].to(torch.float64), components(points.weight)]
     if dimension <= MOST_COMPONENTS:
-        keys += gradient_keys
-        values.append(components(gradient))
-    keys.append("gradient_norm")
-    values.append(norms(gradient))
-    keys += measured
-    values += [one.to(block.loss.device)[..., None] for one in measured.values()]
-    return Metrics(runs, keys, recorded, time_ms, _as_bytes(torch.cat(values, dim=-1).transpose(1, 2)))
+        keys += component_keys("gradient", dimension)
+        values.append(components(points.gradient))
+    keys += ["gradient_norm", *measured]
+    values += [norms(points.gradient), *(one.to(points.loss.device)[..., None] for one in measured.values())]
+    return Metrics(runs, keys, points.steps, time_ms, _as_bytes(torch.cat(values, dim=-1).transpose(1, 2)))
 
 
 def _as_bytes(values: Tensor) -> bytes:

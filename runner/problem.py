@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from runner.config import Config, shown
+from runner.config import Config
 from runner.descent import ROWS, Problem, Sample, loss_and_gradient, no_draw
 from runner.device import choose_device
 from runner.draws import MiniBatches, Noise
@@ -14,6 +14,8 @@ from runner.errors import UserError
 from runner.objectives import Objective, Request, objective_of, start_point
 from runner.objectives.imported import check_loss
 from runner.optimizers import State, hyper_parameters, learning_rate, rule_of
+from runner.ranges import shown
+from runner.schedules import Rates, schedule_of, schedule_parameters
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 # Past this many dimensions padding would cost too much, and a run alone is one row.
@@ -26,6 +28,7 @@ class Run:
 
     objective: Objective
     problem: Problem
+    rates: Rates
 
 
 def prepare(config: Config, device: torch.device) -> Run:
@@ -43,16 +46,19 @@ def prepare(config: Config, device: torch.device) -> Run:
     parameters = objective.parameters_for(weight)
     hyper = hyper_parameters(config.optimizer, rows, device)
     lr = learning_rate(config.lr, rows, device)
+    arguments = schedule_parameters(config.schedule, config.lr, config.steps, rows, device)
+    rates = Rates(schedule_of(config.schedule), lr, arguments)
 
     def loss(point: Tensor, sample: Sample) -> Tensor:
         return objective.function(point, sample, **parameters)
 
-    def update(weight: Tensor, gradient: Tensor, state: State) -> tuple[Tensor, State]:
+    def update(weight: Tensor, gradient: Tensor, state: State, lr: Tensor) -> tuple[Tensor, State]:
         return rule.update(weight, gradient, state, lr=lr, **hyper)
 
     sample, noise = _samples(config, objective, weight), _noise(config, weight)
-    problem = Problem(loss, update, weight, rule.init(weight, **hyper), runs=1, sample=sample, noise=noise)
-    return Run(objective, problem)
+    state = rule.init(weight, **hyper)
+    problem = Problem(loss, update, rates.at, weight, state, runs=1, sample=sample, noise=noise)
+    return Run(objective, problem, rates)
 
 
 def _samples(config: Config, objective: Objective, weight: Tensor) -> Callable[[int], Sample]:

@@ -4,8 +4,8 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from runner.config import shown, unknown_key
 from runner.errors import UserError, nearest
+from runner.ranges import shown, unknown_key
 
 Entry = TypeVar("Entry")
 

@@ -15,6 +15,7 @@ class Outcome(Enum):
     """How a run ended; the value is the sentence that people read."""
 
     COMPLETED = "ran all its steps"
+    STOPPED = "stopped by a rule"
     DIVERGED = "diverged: loss, gradient or weight became infinite or NaN"
     KILLED = "stopped by a signal before its last step"
     FAILED = "failed before its last step"
@@ -37,6 +38,7 @@ class Result:
         loss: of the same pass.
         measured: what diagnostics measured at the last recorded step.
         remark: what diagnostics say in a sentence.
+        reason: which rule stopped the run, in a sentence.
     """
 
     outcome: Outcome
@@ -48,6 +50,12 @@ class Result:
     loss: float
     measured: Mapping[str, float] = field(default_factory=dict)
     remark: str | None = None
+    reason: str | None = None
+
+    @property
+    def sentence(self) -> str:
+        """How the run ended, for people."""
+        return self.outcome.value if self.reason is None else f"{self.outcome.value}: {self.reason}"
 
     @property
     def weight_error(self) -> float | None:

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from runner.config import COUNT, FLAG, POSITIVE, Rule, Tree, is_finite, is_whole, shown, unknown_key, wrong_value
 from runner.errors import nearest
+from runner.ranges import COUNT, FLAG, POSITIVE, Rule, Tree, is_finite, is_whole, shown, unknown_key, wrong_value
 
 
 def _number(allowed: str, accepts: Callable[[float], bool]) -> Rule:

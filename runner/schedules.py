@@ -295,6 +295,35 @@ SCHEDULES: dict[str, Schedule] = {
 }
 
 
+BLOCK_STEPS = 128
+
+
+class Rates:
+    """The learning rates of a run's steps, asked for in order; what needs no loss is made a block at a time."""
+
+    def __init__(self, schedule: Schedule, lr: Tensor, hyper: Mapping[str, Any]) -> None:
+        self._schedule = schedule
+        self._lr = lr
+        self._hyper = hyper
+        self._state = schedule.init(lr, **hyper)
+        self._block: tuple[Tensor, ...] = ()
+        self._first = 1
+        self.vary = schedule is not SCHEDULES["constant"] or bool((hyper["warmup_steps"] > 0).any())
+
+    def at(self, step: int, loss: Tensor | None) -> Tensor:
+        """Return the rates `(rows, 1)` of a step, told the losses `(rows,)` of the step before."""
+        if not self.vary:
+            return self._lr
+        if isinstance(self._schedule, LossDriven):
+            told = None if loss is None else loss[:, None]
+            rate, self._state = self._schedule.rate(step, told, self._state, lr=self._lr, **self._hyper)
+            return rate
+        if step >= self._first + len(self._block):
+            self._first = step
+            self._block = self._schedule.block(step, BLOCK_STEPS, self._lr, **self._hyper).unbind(0)
+        return self._block[step - self._first]
+
+
 def schedule_of(settings: Mapping[str, Any]) -> Schedule:
     """Return the schedule that the config group names.
 

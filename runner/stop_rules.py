@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from enum import Enum
 from typing import Any
 
-from runner.config import COUNT, POSITIVE, Rule, Tree, is_finite, shown, unknown_key, wrong_value
+from runner.ranges import COUNT, POSITIVE, Rule, Tree, is_finite, shown, unknown_key, wrong_value
 
 
 class StopReason(Enum):

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from runner.composition import compose, install, plain, to_config
-from runner.config import GROUPS, Config, keys_of, problems, shown
+from runner.config import GROUPS, Config, keys_of, problems
 from runner.errors import UserError
+from runner.ranges import shown
 
 install()
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
-from runner.config import shown, unknown_key
 from runner.errors import UserError, nearest
+from runner.ranges import shown, unknown_key
 
 Function = Callable[..., Tensor]
 

@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.func import functional_call, vmap
 from torch.nn import functional
 
-from runner.config import shown
 from runner.draws import generator
 from runner.errors import UserError, nearest
+from runner.ranges import shown
 
 SPLIT_SEED = 0
 REGRESSION = ("diabetes",)

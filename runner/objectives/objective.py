@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from runner.config import DECLARED, shown
+from runner.config import DECLARED
 from runner.draws import uniform_start
 from runner.errors import UserError
 from runner.formula import parse
@@ -15,6 +15,7 @@ from runner.objectives.declaration import Declaration, point
 from runner.objectives.functions import FUNCTIONS
 from runner.objectives.imported import check_keywords, import_function, over_rows
 from runner.objectives.learning import TASKS, Learning, learning
+from runner.ranges import shown
 from runner.registry import check_arguments, look_up
 
 

@@ -11,7 +11,8 @@ from typing import Any
 import yaml
 
 from runner import __version__
-from runner.config import Config, shown
+from runner.config import Config
+from runner.ranges import shown
 from runner.tracking.uris import redacted
 
 GIT_SECONDS = 5

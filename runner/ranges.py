@@ -1,0 +1,106 @@
+"""Which values a key takes, in words and as a test, and the lines that tell a wrong one."""
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from runner.errors import nearest
+
+Tree: TypeAlias = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Which values a key takes, in words and as a test."""
+
+    allowed: str
+    accepts: Callable[[object], bool]
+    names: tuple[str, ...] = ()
+
+    def or_null(self, meaning: str) -> "Rule":
+        """Return the rule that also takes null, with what null means."""
+        return Rule(
+            f"{self.allowed}, or null for {meaning}",
+            lambda value: value is None or self.accepts(value),
+            self.names,
+        )
+
+
+def is_whole(value: object) -> bool:
+    """Tell whether `value` is an integer, which a bool is not."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_finite(value: object) -> bool:
+    """Tell whether `value` is a finite number, which a bool is not."""
+    if is_whole(value):
+        return abs(value) < 1e308  # type: ignore[arg-type]  # is_whole has shown it to be an int
+    return isinstance(value, float) and math.isfinite(value)
+
+
+def is_text(value: object) -> bool:
+    """Tell whether `value` is text that shows something."""
+    return isinstance(value, str) and value.strip() != ""
+
+
+def is_point(value: object) -> bool:
+    """Tell whether `value` is a finite number or a list of them that is not empty."""
+    if isinstance(value, list):
+        return len(value) > 0 and all(map(is_finite, value))
+    return is_finite(value)
+
+
+def _is_scalar(value: object) -> bool:
+    return isinstance(value, str | int | float | bool)
+
+
+def one_of(*names: str) -> Rule:
+    """Return the rule that takes these names."""
+    return Rule(" or ".join([", ".join(names[:-1]), names[-1]]), names.__contains__, names)
+
+
+def at_least(smallest: int, what: str) -> Rule:
+    """Return the rule that takes integers from `smallest` on, `what` in words."""
+    return Rule(
+        f"{what} of at least {smallest}",
+        lambda value: is_whole(value) and smallest <= value < 2**63,  # type: ignore[operator]
+    )
+
+
+def is_name(value: object) -> bool:
+    """Tell whether `value` can name something in a formula."""
+    return isinstance(value, str) and re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", value) is not None
+
+
+def wrong_value(path: str, value: object, rule: Rule) -> str:
+    """Return the line for a value that its key does not take."""
+    return f"{path}={shown(value)}: expected {rule.allowed}{nearest(str(value), rule.names)}"
+
+
+def unknown_key(path: str, value: object, known: Sequence[str]) -> str:
+    """Return the line for a key that nothing reads."""
+    return f"{path}={shown(value)}: unknown key, expected one of {', '.join(known)}{nearest(path, known)}"
+
+
+def shown(value: object, limit: int | None = 120) -> str:
+    """Return a value as one would type it in an override, cut when it is longer than `limit`."""
+    if value is None or isinstance(value, bool):
+        text = "null" if value is None else str(value).lower()
+    elif isinstance(value, list):
+        text = f"[{','.join(shown(inner, limit) for inner in value)}]"
+    elif isinstance(value, dict):
+        text = f"{{{','.join(f'{key}:{shown(inner, limit)}' for key, inner in value.items())}}}"
+    else:
+        text = "''" if value == "" else str(value)
+    text = " ".join(text.split()) if text.strip() else repr(value)
+    return text if limit is None or len(text) <= limit else f"{text[: limit - 3]}..."
+
+
+COUNT = at_least(1, "a whole number")
+POSITIVE = Rule("a finite number above 0", lambda value: is_finite(value) and value > 0)  # type: ignore[operator]
+TEXT = Rule("text that is not empty", lambda value: is_text(value) or is_finite(value))
+POINT = Rule("a finite number or a list of them", is_point)
+NOT_NEGATIVE = Rule("a finite number of at least 0", lambda value: is_finite(value) and value >= 0)  # type: ignore[operator]
+FLAG = Rule("true or false", lambda value: isinstance(value, bool))

@@ -1,0 +1,71 @@
+"""Runs from Python: results and the way there, with nobody's global state touched."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+import torch
+
+import runner
+from runner import UserError
+from runner.result import Outcome
+from tests.conftest import ROOT, Command
+from tests.tracking.test_recorder import runs_in
+
+QUIET = ["quiet=true", "tracking=off"]
+
+
+def test_a_run_returns_its_results_and_its_trajectory() -> None:
+    done = runner.run([*QUIET, "lr=0.05", "steps=200", "log_every=50"])
+    assert done.outcome is Outcome.COMPLETED
+    assert done.trajectory.steps == [0, 50, 100, 150, 200]
+    assert done.trajectory.weight.shape == (5, 1)
+    assert torch.equal(done.trajectory.weight[-1], done.weight)
+    assert float(done.trajectory.loss[-1]) == done.loss
+    assert bool(done.trajectory.loss[0].isnan())
+    assert done.run_id is None
+    frame = done.frame()
+    assert list(frame.index) == done.trajectory.steps
+    assert list(frame.columns) == ["weight", "loss", "gradient", "lr"]
+    assert frame["weight"].iloc[0] == 10.0
+
+
+def test_a_vector_a_schedule_and_measures_have_their_columns() -> None:
+    done = runner.run(
+        [*QUIET, "objective=rosenbrock", "schedule=cosine", "lr=0.001", "steps=20", "diagnostics.curvature=true"]
+    )
+    assert list(done.frame().columns) == [
+        "weight/0", "weight/1", "loss", "gradient/0", "gradient/1", "lr", "curvature", "lr_bound",
+    ]  # fmt: skip
+    assert done.trajectory.lr[1] == pytest.approx(0.001)
+    assert float(done.trajectory.lr[-1]) < 1e-4
+
+
+def test_a_mistake_is_an_exception_with_its_lines(in_empty_folder: Callable[[], list[str]]) -> None:
+    with pytest.raises(UserError, match="lr=-1: expected a finite number above 0"):
+        runner.run(["lr=-1"])
+    assert in_empty_folder() == []
+
+
+def test_global_state_is_as_it_was() -> None:
+    from hydra.core.global_hydra import GlobalHydra
+
+    torch.manual_seed(5)
+    state, threads, dtype = torch.get_rng_state(), torch.get_num_threads(), torch.get_default_dtype()
+    runner.run([*QUIET, "steps=3", "threads=1", "objective=mlp", "dtype=float64", "gradient_noise=1"])
+    assert torch.equal(torch.get_rng_state(), state)
+    assert (torch.get_num_threads(), torch.get_default_dtype()) == (threads, dtype)
+    assert not GlobalHydra.instance().is_initialized()
+
+
+def test_a_script_without_a_main_guard_is_tracked(runner: Command) -> None:
+    (runner.folder / "script.py").write_text(
+        "from runner import run\nprint('begins')\nprint(run(['steps=5', 'quiet=true']).run_id)\n"
+    )
+    out = subprocess.check_output(
+        [sys.executable, "script.py"], cwd=runner.folder, env={"PYTHONPATH": str(ROOT)}, text=True
+    )
+    begins, run_id = out.split()
+    assert begins == "begins"
+    assert [run.info.run_id for run in runs_in(runner)] == [run_id]
