@@ -102,6 +102,8 @@ class Config:
     lr: Annotated[float, Key(POSITIVE, "learning rate")]
     steps: Annotated[int, Key(COUNT, "how many updates to make")]
     gradient_noise: Annotated[float, Key(NOT_NEGATIVE, "scale of normal noise added to the gradient")]
+    clip_value: Annotated[float | None, Key(POSITIVE.or_null("no clipping"), "largest size of a gradient's component")]
+    clip_norm: Annotated[float | None, Key(POSITIVE.or_null("no clipping"), "largest norm of a gradient")]
     log_every: Annotated[int, Key(COUNT, "record every n-th step (the first and last always)")]
     name: Annotated[str | None, Key(TEXT.or_null("one made of what is run"), "the run's name in MLflow")]
     tags: Annotated[dict[str, Any], Key(TAGS, "tags of the run in MLflow")]
@@ -155,6 +157,8 @@ def problems(tree: Tree) -> Iterator[str]:
     if isinstance(tree.get("objective"), dict):
         yield from _objective_problems(tree["objective"], is_code_allowed=tree.get("allow_code") is True)
     yield from _step_problems(tree)
+    if isinstance(tree.get("optimizer"), dict):
+        yield from _optimizer_problems(tree["optimizer"])
     for group in ("objective", "optimizer"):
         if isinstance(tree.get(group), dict):
             yield from _not_finite(tree[group], group)
@@ -202,6 +206,26 @@ def _objective_problems(settings: Tree, is_code_allowed: bool) -> Iterator[str]:
             )
         except UserError as error:
             yield from error.lines
+
+
+OPTIMIZER_RULES = {
+    **dict.fromkeys(("weight_decay", "eps", "momentum", "lr_decay", "momentum_decay"), NOT_NEGATIVE),
+    "initial_accumulator_value": NOT_NEGATIVE,
+    "dampening": Rule("a finite number", is_finite),
+    "alpha": NOT_NEGATIVE,
+    "rho": Rule("a number from 0 to 1", lambda value: is_finite(value) and 0 <= value <= 1),  # type: ignore[operator]
+    "betas": Rule(
+        "two numbers of at least 0 and below 1",
+        lambda value: isinstance(value, list) and len(value) == 2 and all(is_finite(b) and 0 <= b < 1 for b in value),
+    ),
+    **dict.fromkeys(("maximize", "centered", "amsgrad", "decoupled_weight_decay"), FLAG),
+}
+
+
+def _optimizer_problems(settings: Tree) -> Iterator[str]:
+    for key, rule in OPTIMIZER_RULES.items():
+        if key in settings and not rule.accepts(settings[key]):
+            yield wrong_value(f"optimizer.{key}", settings[key], rule)
 
 
 def _problems_of(schema: type, tree: Tree, prefix: str) -> Iterator[str]:

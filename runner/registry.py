@@ -27,9 +27,9 @@ def check_arguments(function: Callable[..., Any], given: Mapping[str, Any], path
     Raises:
         UserError: with a line for each that is unknown or missing.
     """
-    takes = [p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    takes = {p.name: p for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY}
     known = [f"{path}.{name}" for name in takes]
     unknown = [unknown_key(f"{path}.{key}", value, known) for key, value in given.items() if key not in takes]
-    missing = [f"{path}.{key}: missing" for key in takes if key not in given]
+    missing = [f"{path}.{key}: missing" for key, p in takes.items() if key not in given and p.default is p.empty]
     if unknown or missing:
         raise UserError(*unknown, *missing)

@@ -6,8 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from runner.optimizers.rules import RULES, Rule, State
+from runner.optimizers import adam, adaptive, sgd  # noqa: F401  # they enter their rules
+from runner.optimizers.rule import RULES, Rule, State
 from runner.registry import check_arguments, look_up
+
+OPTIONAL = ("weight_decay", "momentum", "dampening")
 
 __all__ = ["RULES", "Rule", "State", "hyper_parameters", "rule_of"]
 
@@ -28,9 +31,13 @@ def hyper_parameters(settings: Mapping[str, Any], rows: int, device: torch.devic
     """Return the hyper-parameters of the group as update rules take them.
 
     Numbers become float64 tensors `(rows, 1)`, so that the runs of a batch may differ in them; a list of
-    numbers becomes a tuple of such tensors; flags and names, which decide what is computed, stay.
+    numbers becomes a tuple of such tensors; flags and names, which decide what is computed, stay. What is left
+    out of a rule when it is 0 is None then, so that it costs nothing.
     """
-    return {key: _per_row(value, rows, device) for key, value in settings.items() if key != "name"}
+    given = {key: value for key, value in settings.items() if key != "name"}
+    return {
+        key: None if key in OPTIONAL and value == 0 else _per_row(value, rows, device) for key, value in given.items()
+    }
 
 
 def _per_row(value: Any, rows: int, device: torch.device) -> Any:

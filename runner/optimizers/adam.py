@@ -1,0 +1,235 @@
+"""Adam and its kin: the mean of gradients over the root of the mean of their squares.
+
+In their formulas `m = beta1 * m + (1 - beta1) * g` and `v = beta2 * v + (1 - beta2) * g**2`; `m'` and `v'` are
+these divided by `1 - beta**step`, which undoes that they begin at 0.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from runner.optimizers.rule import decayed, mixed_squares, plus_ratio, rule, shrunk, uphill
+
+Betas = tuple[Tensor, Tensor]
+
+
+class Moments(NamedTuple):
+    """The step count `(1, 1)`, the means `(rows, dim)`, and constants cast once, `(rows, 1)`.
+
+    `largest` is the largest mean square so far, for AMSGrad; `product` is that of NAdam's momenta.
+    """
+
+    step: Tensor
+    mean: Tensor
+    square: Tensor
+    largest: Tensor
+    product: Tensor
+    take_mean: Tensor
+    keep_square: Tensor
+    take_square: Tensor
+
+
+def _begin(weight: Tensor, *, betas: Betas, **_hyper: Any) -> Moments:
+    zeros = torch.zeros_like(weight)
+    return Moments(
+        step=torch.zeros((1, 1), dtype=torch.float64, device=weight.device),
+        mean=zeros,
+        square=zeros,
+        largest=zeros,
+        product=torch.ones_like(betas[0], dtype=torch.float32),  # torch keeps it in its default dtype
+        take_mean=(1 - betas[0]).to(weight.dtype),
+        keep_square=betas[1].to(weight.dtype),
+        take_square=(1 - betas[1]).to(weight.dtype),
+    )
+
+
+def _after(state: Moments, gradient: Tensor) -> Moments:
+    return state._replace(
+        step=state.step + 1,
+        mean=torch.lerp(state.mean, gradient, state.take_mean),
+        square=mixed_squares(state.square, gradient, state.keep_square, state.take_square),
+    )
+
+
+@rule(_begin)
+def adam(
+    weight: Tensor,
+    gradient: Tensor,
+    state: Moments,
+    *,
+    lr: Tensor,
+    betas: Betas,
+    eps: Tensor,
+    weight_decay: Tensor | None,
+    maximize: bool,
+    decoupled_weight_decay: bool,
+    amsgrad: bool,
+) -> tuple[Tensor, Moments]:
+    """`w = w - lr * m' / (sqrt(v') + eps)`: torch's Adam.
+
+    Kingma and Ba, "Adam: a method for stochastic optimization", 2015.
+    """
+    gradient = uphill(gradient, maximize)
+    if decoupled_weight_decay:
+        weight = shrunk(weight, lr, weight_decay)
+    else:
+        gradient = decayed(gradient, weight, weight_decay)
+    state = _after(state, gradient)
+    if amsgrad:
+        state = state._replace(largest=torch.maximum(state.largest, state.square))
+    step_size = lr / (1 - betas[0] ** state.step)
+    root = (1 - betas[1] ** state.step).sqrt().to(weight.dtype)
+    below = (state.largest if amsgrad else state.square).sqrt() / root + eps.to(weight.dtype)
+    return plus_ratio(weight, -step_size, state.mean, below), state
+
+
+@rule(_begin)
+def adamw(
+    weight: Tensor,
+    gradient: Tensor,
+    state: Moments,
+    *,
+    lr: Tensor,
+    betas: Betas,
+    eps: Tensor,
+    weight_decay: Tensor | None,
+    maximize: bool,
+    amsgrad: bool,
+) -> tuple[Tensor, Moments]:
+    """Adam on `(1 - lr * weight_decay) * w`: torch's AdamW.
+
+    Loshchilov and Hutter, "Decoupled weight decay regularization", 2019.
+    """
+    return adam(
+        weight, gradient, state, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, maximize=maximize,
+        decoupled_weight_decay=True, amsgrad=amsgrad,
+    )  # fmt: skip
+
+
+@rule(_begin)
+def amsgrad(
+    weight: Tensor,
+    gradient: Tensor,
+    state: Moments,
+    *,
+    lr: Tensor,
+    betas: Betas,
+    eps: Tensor,
+    weight_decay: Tensor | None,
+    maximize: bool,
+) -> tuple[Tensor, Moments]:
+    """Adam with the largest v so far in place of v: torch's Adam, amsgrad. It is corrected by `1 - beta2**step`.
+
+    Reddi, Kale and Kumar, "On the convergence of Adam and beyond", 2018, which corrects nothing.
+    """
+    return adam(
+        weight, gradient, state, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, maximize=maximize,
+        decoupled_weight_decay=False, amsgrad=True,
+    )  # fmt: skip
+
+
+@rule(_begin)
+def nadam(
+    weight: Tensor,
+    gradient: Tensor,
+    state: Moments,
+    *,
+    lr: Tensor,
+    betas: Betas,
+    eps: Tensor,
+    weight_decay: Tensor | None,
+    momentum_decay: Tensor,
+    decoupled_weight_decay: bool,
+    maximize: bool,
+) -> tuple[Tensor, Moments]:
+    """Adam that looks ahead, with momenta `mu = beta1 * (1 - 0.96**(step * momentum_decay) / 2)`: torch's NAdam.
+
+    `w = w - lr * ((1 - mu) / (1 - prod(mu)) * g + mu_next / (1 - prod(mu) * mu_next) * m) / (sqrt(v') + eps)`.
+
+    Dozat, "Incorporating Nesterov momentum into Adam", 2016.
+    """
+    gradient = uphill(gradient, maximize)
+    if decoupled_weight_decay:
+        weight = shrunk(weight, lr, weight_decay)
+    else:
+        gradient = decayed(gradient, weight, weight_decay)
+    state = _after(state, gradient)
+    momentum = betas[0] * (1 - 0.5 * 0.96 ** (state.step * momentum_decay))
+    following = betas[0] * (1 - 0.5 * 0.96 ** ((state.step + 1) * momentum_decay))
+    state = state._replace(product=state.product * momentum.to(state.product.dtype))
+    product = state.product.to(torch.float64)
+    below = (state.square / (1 - betas[1] ** state.step).to(weight.dtype)).sqrt() + eps.to(weight.dtype)
+    weight = plus_ratio(weight, -lr * (1 - momentum) / (1 - product), gradient, below)
+    return plus_ratio(weight, -lr * following / (1 - product * following), state.mean, below), state
+
+
+@rule(_begin)
+def radam(
+    weight: Tensor,
+    gradient: Tensor,
+    state: Moments,
+    *,
+    lr: Tensor,
+    betas: Betas,
+    eps: Tensor,
+    weight_decay: Tensor | None,
+    decoupled_weight_decay: bool,
+    maximize: bool,
+) -> tuple[Tensor, Moments]:
+    """Adam whose step is rectified by how well v is known, and only `w - lr * m'` before it is: torch's RAdam.
+
+    Liu et al., "On the variance of the adaptive learning rate and beyond", 2020.
+    """
+    gradient = uphill(gradient, maximize)
+    if decoupled_weight_decay:
+        weight = shrunk(weight, lr, weight_decay)
+    else:
+        gradient = decayed(gradient, weight, weight_decay)
+    state, dtype = _after(state, gradient), weight.dtype
+    faded = betas[1] ** state.step
+    longest = 2 / (1 - betas[1]) - 1
+    length = longest - 2 * state.step * faded / (1 - faded)
+    is_known = length > 5
+    safe = torch.where(is_known, length, 6.0)
+    rectified = ((safe - 4) * (safe - 2) * longest / ((longest - 4) * (longest - 2) * safe)).sqrt().to(dtype)
+    plain = state.mean / (1 - betas[0] ** state.step).to(dtype) * lr.to(dtype)
+    scale = (state.square.sqrt() + eps.to(dtype)).reciprocal() * (1 - faded).sqrt().to(dtype)
+    return weight - torch.where(is_known, plain * scale * rectified, plain), state
+
+
+class Largest(NamedTuple):
+    """The step count `(1, 1)`, the mean and the fading largest size of gradients `(rows, dim)`."""
+
+    step: Tensor
+    mean: Tensor
+    largest: Tensor
+
+
+def _begin_largest(weight: Tensor, **_hyper: Any) -> Largest:
+    step = torch.zeros((1, 1), dtype=torch.float64, device=weight.device)
+    return Largest(step, torch.zeros_like(weight), torch.zeros_like(weight))
+
+
+@rule(_begin_largest)
+def adamax(
+    weight: Tensor,
+    gradient: Tensor,
+    state: Largest,
+    *,
+    lr: Tensor,
+    betas: Betas,
+    eps: Tensor,
+    weight_decay: Tensor | None,
+    maximize: bool,
+) -> tuple[Tensor, Largest]:
+    """`u = max(beta2 * u, |g| + eps)`, `w = w - lr * m' / u`: torch's Adamax.
+
+    Kingma and Ba, "Adam: a method for stochastic optimization", 2015.
+    """
+    gradient = decayed(uphill(gradient, maximize), weight, weight_decay)
+    dtype = weight.dtype
+    mean = torch.lerp(state.mean, gradient, (1 - betas[0]).to(dtype))
+    largest = torch.maximum(state.largest * betas[1].to(dtype), gradient.abs() + eps.to(dtype))
+    step = state.step + 1
+    return plus_ratio(weight, -lr / (1 - betas[0] ** step), mean, largest), Largest(step, mean, largest)

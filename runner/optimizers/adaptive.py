@@ -1,0 +1,157 @@
+"""Rules that scale each coordinate by the size of its gradients so far, and one that takes their sign."""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from runner.optimizers.rule import decayed, mixed_squares, plus, plus_ratio, rule, uphill
+
+
+class Averages(NamedTuple):
+    """The mean square, the mean and the running sum of gradients, each `(rows, dim)`."""
+
+    square: Tensor
+    mean: Tensor
+    buffer: Tensor
+
+
+def _begin(weight: Tensor, **_hyper: Any) -> Averages:
+    zeros = torch.zeros_like(weight)
+    return Averages(zeros, zeros, zeros)
+
+
+@rule(_begin)
+def rmsprop(
+    weight: Tensor,
+    gradient: Tensor,
+    state: Averages,
+    *,
+    lr: Tensor,
+    alpha: Tensor,
+    eps: Tensor,
+    weight_decay: Tensor | None,
+    momentum: Tensor | None,
+    centered: bool,
+    maximize: bool,
+) -> tuple[Tensor, Averages]:
+    """`v = alpha * v + (1 - alpha) * g**2`, `w = w - lr * g / (sqrt(v) + eps)`: torch's RMSprop.
+
+    Centered, v has the square of the mean taken off; with momentum, the steps are summed.
+
+    Tieleman and Hinton, "Lecture 6.5 - RMSprop", 2012; centered: Graves, "Generating sequences with recurrent
+    neural networks", 2013.
+    """
+    gradient = decayed(uphill(gradient, maximize), weight, weight_decay)
+    dtype = weight.dtype
+    take = (1 - alpha).to(dtype)
+    square = mixed_squares(state.square, gradient, alpha.to(dtype), take)
+    mean = torch.lerp(state.mean, gradient, take) if centered else state.mean
+    spread = torch.addcmul(square, mean, mean, value=-1) if centered else square
+    size = spread.sqrt() + eps.to(dtype)
+    if momentum is None:
+        return plus_ratio(weight, -lr, gradient, size), Averages(square, mean, state.buffer)
+    buffer = torch.addcdiv(state.buffer * momentum.to(dtype), gradient, size)
+    return plus(weight, -lr, buffer), Averages(square, mean, buffer)
+
+
+class Sum(NamedTuple):
+    """The step count `(1, 1)`, and the sum of squares of gradients `(rows, dim)`."""
+
+    step: Tensor
+    squares: Tensor
+
+
+def _begin_sum(weight: Tensor, *, initial_accumulator_value: Tensor, **_hyper: Any) -> Sum:
+    step = torch.zeros((1, 1), dtype=torch.float64, device=weight.device)
+    return Sum(step, torch.zeros_like(weight) + initial_accumulator_value.to(weight.dtype))
+
+
+@rule(_begin_sum)
+def adagrad(
+    weight: Tensor,
+    gradient: Tensor,
+    state: Sum,
+    *,
+    lr: Tensor,
+    lr_decay: Tensor,
+    weight_decay: Tensor | None,
+    initial_accumulator_value: Tensor,  # noqa: ARG001  # it is in the first state
+    eps: Tensor,
+    maximize: bool,
+) -> tuple[Tensor, Sum]:
+    """`s = s + g**2`, `w = w - lr / (1 + (step - 1) * lr_decay) * g / (sqrt(s) + eps)`: torch's Adagrad.
+
+    Duchi, Hazan and Singer, "Adaptive subgradient methods for online learning and stochastic optimization", 2011.
+    """
+    gradient = decayed(uphill(gradient, maximize), weight, weight_decay)
+    squares = torch.addcmul(state.squares, gradient, gradient)
+    size = squares.sqrt() + eps.to(weight.dtype)
+    rate = lr / (1 + state.step * lr_decay)
+    return plus_ratio(weight, -rate, gradient, size), Sum(state.step + 1, squares)
+
+
+class Deltas(NamedTuple):
+    """The mean squares of gradients and of steps, each `(rows, dim)`."""
+
+    square: Tensor
+    step_square: Tensor
+
+
+def _begin_deltas(weight: Tensor, **_hyper: Any) -> Deltas:
+    return Deltas(torch.zeros_like(weight), torch.zeros_like(weight))
+
+
+@rule(_begin_deltas)
+def adadelta(
+    weight: Tensor,
+    gradient: Tensor,
+    state: Deltas,
+    *,
+    lr: Tensor,
+    rho: Tensor,
+    eps: Tensor,
+    weight_decay: Tensor | None,
+    maximize: bool,
+) -> tuple[Tensor, Deltas]:
+    """`d = sqrt(mean(d**2) + eps) / sqrt(mean(g**2) + eps) * g`, `w = w - lr * d`: torch's Adadelta.
+
+    Zeiler, "ADADELTA: an adaptive learning rate method", 2012.
+    """
+    gradient = decayed(uphill(gradient, maximize), weight, weight_decay)
+    keep, take, floor = (value.to(weight.dtype) for value in (rho, 1 - rho, eps))
+    square = mixed_squares(state.square, gradient, keep, take)
+    step = (state.step_square + floor).sqrt() / (square + floor).sqrt() * gradient
+    return plus(weight, -lr, step), Deltas(square, mixed_squares(state.step_square, step, keep, take))
+
+
+class Mean(NamedTuple):
+    """The mean of gradients `(rows, dim)`."""
+
+    mean: Tensor
+
+
+def _begin_mean(weight: Tensor, **_hyper: Any) -> Mean:
+    return Mean(torch.zeros_like(weight))
+
+
+@rule(_begin_mean)
+def lion(
+    weight: Tensor,
+    gradient: Tensor,
+    state: Mean,
+    *,
+    lr: Tensor,
+    betas: tuple[Tensor, Tensor],
+    weight_decay: Tensor | None,
+    maximize: bool,
+) -> tuple[Tensor, Mean]:
+    """`w = w - lr * (sign(beta1 * m + (1 - beta1) * g) + weight_decay * w)`, `m = beta2 * m + (1 - beta2) * g`.
+
+    Chen et al., "Symbolic discovery of optimization algorithms", 2023.
+    """
+    gradient = uphill(gradient, maximize)
+    dtype = weight.dtype
+    direction = torch.lerp(state.mean, gradient, (1 - betas[0]).to(dtype)).sign()
+    mean = torch.lerp(state.mean, gradient, (1 - betas[1]).to(dtype))
+    return plus(weight, -lr, decayed(direction, weight, weight_decay)), Mean(mean)

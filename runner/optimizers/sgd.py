@@ -1,0 +1,78 @@
+"""Gradient descent, with momentum and without."""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from runner.optimizers.rule import State, decayed, plus, rule, uphill
+
+
+@rule()
+def gd(weight: Tensor, gradient: Tensor, state: State, *, lr: Tensor) -> tuple[Tensor, State]:
+    """Return `weight - lr * gradient`: gradient descent, the seed's rule."""
+    return weight - lr.to(weight.dtype) * gradient, state
+
+
+class Momentum(NamedTuple):
+    """The running sum of gradients `(rows, dim)`, and whether it has begun, `(1, 1)`."""
+
+    buffer: Tensor
+    has_begun: Tensor
+
+
+def _begin(weight: Tensor, **_hyper: Any) -> Momentum:
+    return Momentum(torch.zeros_like(weight), torch.zeros((1, 1), dtype=torch.bool, device=weight.device))
+
+
+@rule(_begin)
+def momentum(
+    weight: Tensor,
+    gradient: Tensor,
+    state: Momentum,
+    *,
+    lr: Tensor,
+    momentum: Tensor | None,
+    dampening: Tensor | None,
+    weight_decay: Tensor | None,
+    maximize: bool,
+    nesterov: bool = False,
+) -> tuple[Tensor, Momentum]:
+    """Heavy ball: `b = momentum * b + (1 - dampening) * g`, the first b is g; `w = w - lr * b`: torch's SGD.
+
+    Polyak, "Some methods of speeding up the convergence of iteration methods", 1964.
+    """
+    gradient = decayed(uphill(gradient, maximize), weight, weight_decay)
+    if momentum is None:
+        return plus(weight, -lr, gradient), state
+    factor = momentum.to(weight.dtype)
+    buffer = state.buffer * factor + gradient
+    if dampening is not None:
+        buffer = torch.where(state.has_begun, plus(state.buffer * factor, 1 - dampening, gradient), gradient)
+    direction = torch.addcmul(gradient, buffer, factor) if nesterov else buffer
+    return plus(weight, -lr, direction), Momentum(buffer, torch.ones_like(state.has_begun))
+
+
+@rule(_begin)
+def nesterov(
+    weight: Tensor,
+    gradient: Tensor,
+    state: Momentum,
+    *,
+    lr: Tensor,
+    momentum: Tensor | None,
+    weight_decay: Tensor | None,
+    maximize: bool,
+) -> tuple[Tensor, Momentum]:
+    """Momentum that looks ahead: `b = momentum * b + g`, `w = w - lr * (g + momentum * b)`: torch's SGD, nesterov.
+
+    Nesterov, "A method for solving the convex programming problem with convergence rate O(1/k**2)", 1983; in the
+    form of Sutskever et al., "On the importance of initialization and momentum in deep learning", 2013.
+    """
+    return _heavy_ball(
+        weight, gradient, state, lr=lr, momentum=momentum, dampening=None, weight_decay=weight_decay,
+        maximize=maximize, nesterov=True,
+    )  # fmt: skip
+
+
+_heavy_ball = momentum

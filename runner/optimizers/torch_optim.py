@@ -1,0 +1,78 @@
+"""Any class of torch.optim, for a run on its own: not a pure function, and so not for batches."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from runner.errors import UserError
+from runner.objectives.imported import one_line
+from runner.ranges import unknown_key
+from runner.registry import look_up
+
+# It updates the rows of a sparse gradient, which no objective here has; the others need more than one tensor.
+UNUSABLE = {"Optimizer", "SparseAdam"}
+Loss = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+def algorithms() -> dict[str, type[torch.optim.Optimizer]]:
+    """Return the classes of torch.optim that can descend, by name."""
+    classes = {name: value for name, value in vars(torch.optim).items() if inspect.isclass(value)}
+    return {
+        name: value
+        for name, value in classes.items()
+        if issubclass(value, torch.optim.Optimizer) and name not in UNUSABLE
+    }
+
+
+class TorchOptimizer:
+    """An optimizer of torch that takes the place of an update rule, for one row."""
+
+    def __init__(self, settings: Mapping[str, Any], weight: Tensor, lr: float, loss: Loss) -> None:
+        """Make the optimizer.
+
+        Args:
+            settings: the config group: the class's name as `algorithm`, and its `arguments`.
+            weight: `(1, dim)`, where to start.
+            lr: the learning rate.
+            loss: weights to losses and gradients, for what evaluates them more than once a step.
+
+        Raises:
+            UserError: there is no such class, or it does not take these arguments.
+        """
+        make: Any = look_up(algorithms(), settings["algorithm"], "optimizer.algorithm")
+        arguments = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in settings["arguments"].items()
+        }
+        known = [name for name in inspect.signature(make).parameters if name not in ("params", "lr")]
+        paths = [f"optimizer.arguments.{name}" for name in known]
+        unknown = [
+            unknown_key(f"optimizer.arguments.{key}", arguments[key], paths) for key in arguments if key not in known
+        ]
+        if unknown:
+            raise UserError(*unknown)
+        self._weight = weight.clone().requires_grad_()
+        self._loss = loss
+        try:
+            self._optimizer = make([self._weight], lr=lr, **arguments)
+        except Exception as error:  # each class has checks of its own
+            raise UserError(f"optimizer.algorithm={settings['algorithm']}: {one_line(error)}") from None
+
+    def update(self, weight: Tensor, gradient: Tensor, _state: Any, lr: Tensor) -> tuple[Tensor, Any]:
+        """Return the weight `(1, dim)` after a step from `weight`, whose gradient is known."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = float(lr)
+        with torch.no_grad():
+            self._weight.copy_(weight)
+        self._weight.grad = gradient.clone()
+        if isinstance(self._optimizer, torch.optim.LBFGS):
+            self._optimizer.step(self._closure)
+        else:
+            self._optimizer.step()
+        return self._weight.detach().clone(), ()
+
+    def _closure(self) -> float:
+        loss, self._weight.grad = self._loss(self._weight)
+        return float(loss)

@@ -1,0 +1,83 @@
+"""Any class of torch.optim from YAML, against the same class used by hand; gradient clipping against torch's."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from runner.errors import UserError
+from runner.optimizers.clipping import clip_by_norm, clip_by_value
+from runner.optimizers.torch_optim import algorithms
+from tests.optimizers.test_rules import gradient_at, rosenbrock
+from tests.test_descent import done
+
+# Muon is for matrices, which the weight of a run is: one row.
+LR = 0.001
+
+
+def by_hand(name: str, steps: int) -> torch.Tensor:
+    weight = torch.tensor([[-1.2, 1.0]], requires_grad=True)
+    make: Any = algorithms()[name]
+    optimizer = make([weight], lr=LR)
+
+    def closure() -> float:
+        weight.grad = gradient_at(rosenbrock, weight)
+        return float(rosenbrock(weight.detach()))
+
+    for _ in range(steps):
+        closure()
+        optimizer.step(closure) if name == "LBFGS" else optimizer.step()
+    return weight.detach()[0]
+
+
+@pytest.mark.parametrize("name", sorted(algorithms()))
+def test_a_class_of_torch_descends_as_by_hand(name: str) -> None:
+    result, _ = done("optimizer=torch", f"optimizer.algorithm={name}", "objective=rosenbrock", f"lr={LR}", "steps=60")
+    assert torch.allclose(result.weight, by_hand(name, 60), rtol=1e-5, atol=1e-7)
+
+
+def test_lbfgs_solves_rosenbrock_and_takes_its_arguments() -> None:
+    result, _ = done(
+        "optimizer=torch", "optimizer.algorithm=LBFGS", "optimizer.arguments.history_size=5",
+        "optimizer.arguments.line_search_fn=strong_wolfe", "objective=rosenbrock", "lr=1", "steps=20", "dtype=float64",
+    )  # fmt: skip
+    assert result.weight.tolist() == pytest.approx([1.0, 1.0], abs=1e-4)  # as far as torch itself goes on
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["optimizer.algorithm=Adan"], r"optimizer.algorithm=Adan: expected one of .*; did you mean 'Adam'"),
+        (["optimizer.algorithm=SparseAdam"], r"optimizer.algorithm=SparseAdam: expected one of "),
+        (["optimizer.arguments.momentun=0.9"], r"momentun=0.9: unknown key, .*; did you mean '.*momentum'"),
+        (["optimizer.arguments.momentum=-1"], r"optimizer.algorithm=SGD: ValueError: Invalid momentum value: -1"),
+        (["optimizer=adam", "optimizer.betas=[0.9,1]"], r"optimizer.betas=\[0.9,1\]: expected two numbers"),
+        (["optimizer=adam", "optimizer.beta1=0.9"], r"optimizer.beta1=0.9: unknown key, .*'optimizer.betas'"),
+        (["optimizer=momentum", "optimizer.momentum=-1"], r"optimizer.momentum=-1: expected a finite number of"),
+    ],
+)
+def test_what_an_optimizer_does_not_take_is_told(overrides: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        done("optimizer=torch", *overrides)
+
+
+def test_gradients_are_clipped_row_by_row_as_torch_clips() -> None:
+    gradient = torch.randn(64, 3, generator=torch.Generator().manual_seed(0)) * 3
+    limit = torch.full((64, 1), 1.5, dtype=torch.float64)
+    for ours, theirs in (
+        (clip_by_value, torch.nn.utils.clip_grad_value_),
+        (clip_by_norm, torch.nn.utils.clip_grad_norm_),
+    ):
+        clipped = ours(gradient, limit)
+        for row in range(64):
+            weight = torch.zeros(3)
+            weight.grad = gradient[row].clone()
+            theirs([weight], 1.5)
+            assert torch.allclose(clipped[row], weight.grad, rtol=1e-6)
+
+
+def test_a_clipped_gradient_moves_the_weight_by_no_more() -> None:
+    result, tracker = done("clip_norm=1", "lr=0.5", "steps=4")
+    assert float(result.weight) == pytest.approx(8.0, abs=1e-5)
+    assert tracker.history("gradient")[1] == 20.0
+    assert float(done("clip_value=2", "lr=0.5", "steps=4")[0].weight) == 6.0
