@@ -25,12 +25,13 @@ class Moments(NamedTuple):
     square: Tensor
     largest: Tensor
     product: Tensor
+    floor: Tensor
     take_mean: Tensor
     keep_square: Tensor
     take_square: Tensor
 
 
-def _begin(weight: Tensor, *, betas: Betas, **_hyper: Any) -> Moments:
+def _begin(weight: Tensor, *, betas: Betas, eps: Tensor, **_hyper: Any) -> Moments:
     zeros = torch.zeros_like(weight)
     return Moments(
         step=torch.zeros((1, 1), dtype=torch.float64, device=weight.device),
@@ -38,6 +39,7 @@ def _begin(weight: Tensor, *, betas: Betas, **_hyper: Any) -> Moments:
         square=zeros,
         largest=zeros,
         product=torch.ones_like(betas[0], dtype=torch.float32),  # torch keeps it in its default dtype
+        floor=eps.to(weight.dtype),
         take_mean=(1 - betas[0]).to(weight.dtype),
         keep_square=betas[1].to(weight.dtype),
         take_square=(1 - betas[1]).to(weight.dtype),
@@ -45,10 +47,11 @@ def _begin(weight: Tensor, *, betas: Betas, **_hyper: Any) -> Moments:
 
 
 def _after(state: Moments, gradient: Tensor) -> Moments:
-    return state._replace(
-        step=state.step + 1,
-        mean=torch.lerp(state.mean, gradient, state.take_mean),
-        square=mixed_squares(state.square, gradient, state.keep_square, state.take_square),
+    return Moments(
+        state.step + 1,
+        torch.lerp(state.mean, gradient, state.take_mean),
+        mixed_squares(state.square, gradient, state.keep_square, state.take_square),
+        *state[3:],
     )
 
 
@@ -60,7 +63,7 @@ def adam(
     *,
     lr: Tensor,
     betas: Betas,
-    eps: Tensor,
+    eps: Tensor,  # noqa: ARG001  # it is in the state, cast once
     weight_decay: Tensor | None,
     maximize: bool,
     decoupled_weight_decay: bool,
@@ -78,10 +81,10 @@ def adam(
     state = _after(state, gradient)
     if amsgrad:
         state = state._replace(largest=torch.maximum(state.largest, state.square))
-    step_size = lr / (1 - betas[0] ** state.step)
+    downhill = lr / (betas[0] ** state.step - 1)
     root = (1 - betas[1] ** state.step).sqrt().to(weight.dtype)
-    below = (state.largest if amsgrad else state.square).sqrt() / root + eps.to(weight.dtype)
-    return plus_ratio(weight, -step_size, state.mean, below), state
+    below = (state.largest if amsgrad else state.square).sqrt() / root + state.floor
+    return plus_ratio(weight, downhill, state.mean, below), state
 
 
 @rule(_begin)
@@ -137,7 +140,7 @@ def nadam(
     *,
     lr: Tensor,
     betas: Betas,
-    eps: Tensor,
+    eps: Tensor,  # noqa: ARG001  # it is in the state, cast once
     weight_decay: Tensor | None,
     momentum_decay: Tensor,
     decoupled_weight_decay: bool,
@@ -159,7 +162,7 @@ def nadam(
     following = betas[0] * (1 - 0.5 * 0.96 ** ((state.step + 1) * momentum_decay))
     state = state._replace(product=state.product * momentum.to(state.product.dtype))
     product = state.product.to(torch.float64)
-    below = (state.square / (1 - betas[1] ** state.step).to(weight.dtype)).sqrt() + eps.to(weight.dtype)
+    below = (state.square / (1 - betas[1] ** state.step).to(weight.dtype)).sqrt() + state.floor
     weight = plus_ratio(weight, -lr * (1 - momentum) / (1 - product), gradient, below)
     return plus_ratio(weight, -lr * following / (1 - product * following), state.mean, below), state
 
@@ -172,7 +175,7 @@ def radam(
     *,
     lr: Tensor,
     betas: Betas,
-    eps: Tensor,
+    eps: Tensor,  # noqa: ARG001  # it is in the state, cast once
     weight_decay: Tensor | None,
     decoupled_weight_decay: bool,
     maximize: bool,
@@ -194,7 +197,7 @@ def radam(
     safe = torch.where(is_known, length, 6.0)
     rectified = ((safe - 4) * (safe - 2) * longest / ((longest - 4) * (longest - 2) * safe)).sqrt().to(dtype)
     plain = state.mean / (1 - betas[0] ** state.step).to(dtype) * lr.to(dtype)
-    scale = (state.square.sqrt() + eps.to(dtype)).reciprocal() * (1 - faded).sqrt().to(dtype)
+    scale = (state.square.sqrt() + state.floor).reciprocal() * (1 - faded).sqrt().to(dtype)
     return weight - torch.where(is_known, plain * scale * rectified, plain), state
 
 
@@ -232,4 +235,4 @@ def adamax(
     mean = torch.lerp(state.mean, gradient, (1 - betas[0]).to(dtype))
     largest = torch.maximum(state.largest * betas[1].to(dtype), gradient.abs() + eps.to(dtype))
     step = state.step + 1
-    return plus_ratio(weight, -lr / (1 - betas[0] ** step), mean, largest), Largest(step, mean, largest)
+    return plus_ratio(weight, lr / (betas[0] ** step - 1), mean, largest), Largest(step, mean, largest)
