@@ -4,7 +4,6 @@ import gc
 import os
 import signal
 import sys
-from types import FrameType
 from typing import NoReturn
 
 import hydra
@@ -13,7 +12,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from runner import __version__, composition, sweeps
+from runner import __version__, composition, interruption, sweeps
 from runner.errors import RunnerError, Terminated, UserError
 from runner.job import run
 
@@ -27,7 +26,7 @@ def main() -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, instead of printing a traceback and leaving with 1
     composition.install()
     sweeps.register()
-    signal.signal(signal.SIGTERM, _terminate)
+    interruption.listen()
     try:
         _check_flags()
         _run_hydra()
@@ -77,10 +76,6 @@ def _run_hydra() -> None:
     hydra.main(config_path=str(composition.config_folder()), config_name="config", version_base="1.3")(task)()
     if failed:
         raise failed[0]
-
-
-def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
-    raise Terminated
 
 
 def _tell(lines: list[str] | tuple[str, ...], exit_code: int) -> int:

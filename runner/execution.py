@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from runner import interruption
 from runner.config import Config
 from runner.console import Console
 from runner.descent import Block
@@ -42,6 +43,7 @@ def execute(
             recording.block(block, descent.result, diagnostics)
             console.progress(descent.result)
             tracker.check()
+            interruption.check()
     except BaseException as error:
         recording.end(replace(descent.result, outcome=_outcome_of(error)), reason=_reason(error))
         console.stop()
