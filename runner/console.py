@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from runner.device import Hardware
+    from runner.problem import Batch
+    from runner.progress import Descent
     from runner.result import Result
     from runner.tracking.tracker import Recorded
 
@@ -38,9 +40,9 @@ class Console:
         self._bar: tuple[Progress, TaskID] | None = None
         self._lines = 0
 
-    def start(self, hardware: "Hardware", weight: list[float]) -> None:
+    def start(self, hardware: "Hardware", batch: "Batch") -> None:
         """Say what starts, and on what."""
-        config = self._config
+        config, weight = self._config, batch.members[0].start.tolist()
         if config.quiet or self._is_child:
             return
         say(f"device     {hardware}")
@@ -50,8 +52,9 @@ class Console:
         if sys.stdout.isatty():
             self._bar = _start_bar(config.steps)
 
-    def progress(self, result: "Result") -> None:
+    def progress(self, descent: "Descent") -> None:
         """Show how far a run has come."""
+        result = descent.result(0)
         if self._bar is not None:
             bar, task = self._bar
             bar.update(task, completed=result.steps, loss=result.loss, rate=result.steps / max(result.seconds, 1e-9))

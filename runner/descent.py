@@ -3,18 +3,14 @@
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Self
 
 import torch
 from torch import Tensor
 
 from runner.optimizers import State
 
-# Rows are padded to a multiple of this, so that every kernel takes the same path for a run alone
-# as for the same run in a batch, and both agree to the bit.
-ROWS = 64
 BLOCK_SECONDS = 0.25
-BLOCK_BYTES = 64 * 2**20
+BLOCK_BYTES = 16 * 2**20
 LONGEST_BLOCK = 1024
 
 Sample = Tensor | None
@@ -75,22 +71,15 @@ class Block:
         """The number of the last step."""
         return self.first + len(self.loss) - 1
 
-    def until(self, step: int) -> Self:
-        """Return the block without the steps after `step`."""
-        count = step - self.first + 1
-        return type(self)(self.first, self.loss[:count], self.gradient[:count], self.weight[:count], self.lr[:count])
-
-    def diverged_at(self) -> int | None:
-        """Return the first step whose loss, gradient or weight is not finite, or None.
-
-        Looks at one run: the first.
-        """
-        finite = (
-            self.loss[:, 0].isfinite() & self.gradient[:, 0].isfinite().all(-1) & self.weight[:, 0].isfinite().all(-1)
-        )
+    def diverged_at(self) -> dict[int, int]:
+        """Return the first step whose loss, gradient or weight is not finite, of each run that has such a step."""
+        finite = self.loss.isfinite() & self.gradient.isfinite().all(-1) & self.weight.isfinite().all(-1)
         if bool(finite.all()):
-            return None
-        return self.first + int(finite.logical_not().nonzero()[0, 0])
+            return {}
+        runs = finite.all(0).logical_not().nonzero()[:, 0]
+        # What is true first is where the largest of bytes is found first.
+        index = finite[:, runs].logical_not().to(torch.uint8).argmax(0)
+        return {run: self.first + at for run, at in zip(runs.tolist(), index.tolist(), strict=True)}
 
 
 @dataclass
@@ -114,8 +103,13 @@ class _Trace:
             torch.stack(self.loss)[:, :runs],
             torch.stack(self.gradient)[:, :runs],
             torch.stack(self.weight)[:, :runs],
-            torch.stack(self.lr)[:, :runs, 0],
+            _stacked(self.lr)[:, :runs, 0],
         )
+
+
+def _stacked(rates: list[Tensor]) -> Tensor:
+    first = rates[0]
+    return first.expand(len(rates), -1, -1) if all(rate is first for rate in rates) else torch.stack(rates)
 
 
 def descend(problem: Problem, steps: int, longest: int) -> Iterator[Block]:
@@ -148,9 +142,3 @@ def block_length(weight: Tensor) -> int:
     """Return how many steps of such weights a block may hold."""
     bytes_a_step = (2 * weight.numel() + len(weight)) * weight.element_size()
     return max(1, min(LONGEST_BLOCK, BLOCK_BYTES // bytes_a_step))
-
-
-def padded(rows: Tensor) -> Tensor:
-    """Return `rows` with the first repeated until their number is a multiple of ROWS."""
-    missing = -len(rows) % ROWS
-    return torch.cat([rows, rows[:1].expand(missing, *rows.shape[1:])])

@@ -1,43 +1,83 @@
 """What is measured at the recorded steps beside loss, weight and gradient."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from runner.config import Config
+from runner.batches import Member
 from runner.curvature import StabilityBound, largest_eigenvalue
-from runner.objectives import Objective
+from runner.rows import padded
 
 POINTS_AT_ONCE = 256
 SAME = 1e-6
 
 
 class Diagnostics:
-    """Measures recorded weights of one run, and keeps what a sentence about them needs."""
+    """Measures recorded weights of the runs of a batch, and keeps what a sentence about each needs."""
 
-    def __init__(self, config: Config, objective: Objective, lr_varies: bool) -> None:
-        self._objective = objective
-        self._wants_curvature = config.diagnostics["curvature"]
-        self._has_bound = config.optimizer["name"] == "gd"
-        self._lr_varies = lr_varies
-        self._lr = config.lr
-        self._largest = -math.inf
-        self._counts = {"below": 0, "at": 0, "above": 0}
-        self.last: dict[str, float] = {}
+    def __init__(self, members: Sequence[Member], lr_varies: bool, multiple: int) -> None:
+        """Take the runs.
 
-    def measure(self, weight: Tensor) -> dict[str, Tensor]:
-        """Return each measure `(points,)` of weights `(points, dim)`, by metric key."""
+        Args:
+            members: the runs.
+            lr_varies: whether their learning rates change from step to step.
+            multiple: what numbers of rows are padded to a multiple of.
+        """
+        self._multiple = multiple
+        self._held_out = members[0].objective.held_out
+        wants_curvature = members[0].config.diagnostics["curvature"]
+        self._curvatures = [Curvature(member, lr_varies) for member in members] if wants_curvature else []
+        self._last: dict[int, dict[str, float]] = {}
+
+    @property
+    def has_any(self) -> bool:
+        """Whether there is anything to measure."""
+        return self._held_out is not None or bool(self._curvatures)
+
+    def measure(self, runs: Sequence[int], weight: Tensor) -> dict[str, Tensor]:
+        """Return each measure `(points, runs)` of weights `(points, runs, dim)` of some runs, by metric key."""
         found: dict[str, Tensor] = {}
-        if self._objective.held_out is not None:
-            parts = [self._objective.held_out(part) for part in weight.split(POINTS_AT_ONCE)]
-            found |= {key: torch.cat([part[key] for part in parts]).cpu().to(torch.float64) for key in parts[0]}
-        if self._wants_curvature:
-            found |= self._curvature(weight)
-        self.last = {key: float(values[-1]) for key, values in found.items()}
+        if self._held_out is not None:
+            rows = weight.flatten(0, 1).split(POINTS_AT_ONCE)
+            parts = [self._held_out_of(part) for part in rows]
+            found = {key: torch.cat([part[key] for part in parts]).view(weight.shape[:2]) for key in parts[0]}
+        if self._curvatures:
+            measured = [self._curvatures[run].measure(weight[:, index]) for index, run in enumerate(runs)]
+            found |= {key: torch.stack([one[key] for one in measured], dim=1) for key in measured[0]}
+        last = {key: values[-1].tolist() for key, values in found.items()}
+        for index, run in enumerate(runs):
+            self._last[run] = {key: values[index] for key, values in last.items()}
         return found
 
-    def _curvature(self, weight: Tensor) -> dict[str, Tensor]:
+    def last(self, run: int) -> dict[str, float]:
+        """Return what was measured at a run's last recorded step."""
+        return self._last.get(run, {})
+
+    def remark(self, run: int) -> str | None:
+        """Return the sentence about a run's learning rate and its bound, where there is one."""
+        return self._curvatures[run].remark() if self._curvatures else None
+
+    def _held_out_of(self, rows: Tensor) -> dict[str, Tensor]:
+        assert self._held_out is not None
+        found = self._held_out(padded(rows, self._multiple))
+        return {key: values[: len(rows)].cpu().to(torch.float64) for key, values in found.items()}
+
+
+class Curvature:
+    """The curvature along one run, and how its learning rate stood to the bound that it sets."""
+
+    def __init__(self, member: Member, lr_varies: bool) -> None:
+        self._objective = member.objective
+        self._has_bound = member.config.optimizer["name"] == "gd"
+        self._lr_varies = lr_varies
+        self._lr = member.config.lr
+        self._largest = -math.inf
+        self._counts = {"below": 0, "at": 0, "above": 0}
+
+    def measure(self, weight: Tensor) -> dict[str, Tensor]:
+        """Return the measures `(points,)` of weights `(points, dim)`."""
         curvatures = [largest_eigenvalue(self._loss, point) for point in weight]
         for curvature in curvatures:
             self._count(curvature)

@@ -1,20 +1,21 @@
-"""Executing a run: descend, show, and append to the record what happens."""
+"""Executing a batch: descend, show, and append to the record what happens."""
 
-import uuid
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from runner import interruption
+from runner.batches import Member
 from runner.config import Config
-from runner.console import Console
 from runner.descent import Block
 from runner.device import Hardware, choose_device, set_threads
 from runner.diagnostics import Diagnostics
 from runner.metrics import point_metrics, points_of, start_metrics
-from runner.problem import check_start, prepare
-from runner.progress import Descent
+from runner.problem import Batch, check_batch, nan_start, prepare, starts_with_nan
+from runner.progress import Descent, Passage
 from runner.result import Outcome, Result
 from runner.tracking.journal import Artifact, Begin, End, now_ms
 from runner.tracking.provenance import config_yaml, params_of, tags_of
@@ -22,36 +23,77 @@ from runner.tracking.tracker import Tracker
 from runner.trajectory import Trajectory
 
 
-def execute(
-    config: Config, tracker: Tracker, console: Console, trajectory: Trajectory | None = None
-) -> tuple[str, Result]:
-    """Descend as the config says, and return our id of the run with its result.
+class View(Protocol):
+    """What shows people how a batch goes."""
+
+    def start(self, hardware: Hardware, batch: Batch) -> None:
+        """Show what starts, and on what."""
+
+    def progress(self, descent: Descent) -> None:
+        """Show how far it has come."""
+
+    def stop(self) -> None:
+        """Show no more progress."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run to execute.
+
+    Attributes:
+        run: our id of it.
+        tags: of the run, beside the config's own.
+    """
+
+    member: Member
+    run: str
+    tags: dict[str, str] = field(default_factory=dict)
+
+
+def execute(jobs: Sequence[Job], tracker: Tracker, view: View, trajectory: Trajectory | None = None) -> list[Result]:
+    """Descend with jobs of one kind, together, and return their results.
+
+    A job of a sweep that starts where it is NaN has diverged at step 0; a run of its own is a mistake then.
+
+    Args:
+        jobs: what to run.
+        tracker: where it is recorded.
+        view: where it is shown.
+        trajectory: keeps the first run's recorded steps.
 
     Raises:
-        UserError: the config does not fit this machine or its objective; nothing was appended.
+        UserError: a config does not fit this machine or its objective; nothing was appended.
     """
-    device = choose_device(config.device)
-    hardware = Hardware(device, *set_threads(config.threads, config.interop_threads))
-    run = prepare(config, device)
-    check_start(run)
-    console.start(hardware, run.problem.weight[0].tolist())
-    recording = Recording(config, tracker, uuid.uuid4().hex, run.rates.vary, trajectory)
-    recording.begin(hardware, run.problem.weight[:1])
-    descent, diagnostics = Descent(config, run), Diagnostics(config, run.objective, run.rates.vary)
+    members = [job.member for job in jobs]
+    config = members[0].config
+    hardware = Hardware(choose_device(config.device), *set_threads(config.threads, config.interop_threads))
+    batch = prepare(members)
+    check_batch(batch)
+    nan = starts_with_nan(batch)
+    if nan and config.parent_run is None:
+        raise nan_start(members[0], nan[0])
+    view.start(hardware, batch)
+    recording = Recording(jobs, tracker, batch.lr_varies, trajectory)
+    recording.begin(hardware, batch.problem.weight[: len(jobs)])
+    descent, diagnostics = Descent(batch, nan), Diagnostics(members, batch.lr_varies, batch.multiple)
+
+    def result(run: int) -> Result:
+        return replace(descent.result(run), measured=diagnostics.last(run), remark=diagnostics.remark(run))
+
     try:
-        for block in descent.blocks():
-            recording.block(block, descent.result, diagnostics)
-            console.progress(descent.result)
+        recording.end({run: result(run) for run in nan})
+        for passage in descent.blocks():
+            recording.block(passage, diagnostics)
+            recording.end({run: result(run) for run in passage.endings})
+            view.progress(descent)
             tracker.check()
             interruption.check()
     except BaseException as error:
-        recording.end(replace(descent.result, outcome=_outcome_of(error)), reason=_reason(error))
-        console.stop()
+        unfinished = {run: replace(result(run), outcome=_outcome_of(error)) for run in descent.going}
+        recording.end(unfinished, reason=_reason(error))
+        view.stop()
         raise
-    result = replace(descent.result, measured=diagnostics.last, remark=diagnostics.remark())
-    recording.end(result)
-    console.finish(result)
-    return recording.run, result
+    return [result(run) for run in range(len(jobs))]
 
 
 def _outcome_of(error: BaseException) -> Outcome:
@@ -64,61 +106,88 @@ def _reason(error: BaseException) -> str:
 
 @dataclass(frozen=True)
 class Recording:
-    """Appends one run to the journal."""
+    """Appends the runs of a batch to the journal."""
 
-    config: Config
+    jobs: Sequence[Job]
     tracker: Tracker
-    run: str
     lr_varies: bool
     trajectory: Trajectory | None
 
     def begin(self, hardware: Hardware, weight: Tensor) -> None:
-        """Append who the run is, its config, and step 0."""
+        """Append who the runs are, their configs, and step 0, for weights `(runs, dim)`."""
         if self.trajectory is not None:
             self.trajectory.start(weight[0])
-        tracking = self.config.tracking
-        if tracking.experiment is None:
+        if not self._is_tracked:
             return
         now = now_ms()
-        tags = tags_of(self.config) | {"version.torch": torch.__version__, "device": str(hardware.device)}
+        tags = {"version.torch": torch.__version__, "device": str(hardware.device)}
+        for job in self.jobs:
+            self._begin(job, tags, now)
+        self.tracker.append(start_metrics([job.run for job in self.jobs], weight, now))
+
+    @property
+    def _is_tracked(self) -> bool:
+        return self.jobs[0].member.config.tracking.experiment is not None
+
+    def _begin(self, job: Job, tags: dict[str, str], now: int) -> None:
+        config = job.member.config
+        assert config.tracking.experiment is not None
         self.tracker.append(
             Begin(
-                self.run,
-                name_of(self.config),
-                tracking.experiment,
+                job.run,
+                name_of(config),
+                config.tracking.experiment,
                 now,
-                parent=self.config.parent_run,
-                params=params_of(self.config),
-                tags=tags,
+                parent=config.parent_run,
+                params=params_of(config),
+                tags=tags_of(config) | tags | job.tags,
             )
         )
-        self.tracker.append(Artifact(self.run, "config.yaml", config_yaml(self.config).encode()))
-        self.tracker.append(start_metrics([self.run], weight, now))
+        if config.parent_run is None:  # the children of a sweep would make a folder each
+            self.tracker.append(Artifact(job.run, "config.yaml", config_yaml(config).encode()))
 
-    def block(self, block: Block, result: Result, diagnostics: Diagnostics) -> None:
+    def block(self, passage: Passage, diagnostics: Diagnostics) -> None:
         """Append the steps of a block that are to be recorded, and what diagnostics measure there."""
-        every = self.config.log_every
-        is_end = result.outcome in (Outcome.COMPLETED, Outcome.STOPPED, Outcome.DIVERGED)
-        recorded = [s for s in range(block.first, block.last + 1) if s % every == 0 or (is_end and s == block.last)]
-        if not recorded:
-            return
-        points = points_of(block, recorded)
+        by_steps: dict[tuple[int, int, bool], list[int]] = {}
+        for run in passage.going:
+            every = self.jobs[run].member.config.log_every
+            by_steps.setdefault((every, passage.last(run), run in passage.endings), []).append(run)
+        for (every, last, is_end), runs in by_steps.items():
+            first = passage.block.first
+            recorded = [*range(first + -first % every, last + 1, every)]
+            if is_end and last % every:
+                recorded.append(last)
+            if recorded:
+                self._points(passage.block, recorded, runs, diagnostics)
+
+    def _points(self, block: Block, steps: list[int], runs: list[int], diagnostics: Diagnostics) -> None:
+        points = points_of(block, steps, runs)
         measured = {"lr": points.lr} if self.lr_varies else {}
-        measured |= {key: values[:, None] for key, values in diagnostics.measure(points.weight[:, 0]).items()}
-        self.tracker.append(point_metrics([self.run], points, measured, now_ms()))
+        if diagnostics.has_any:
+            measured |= diagnostics.measure(runs, points.weight)
+        if self._is_tracked:
+            self.tracker.append(point_metrics([self.jobs[run].run for run in runs], points, measured, now_ms()))
         if self.trajectory is not None:
             self.trajectory.append(points, measured)
 
-    def end(self, result: Result, reason: str | None = None) -> None:
-        """Append how the run ended."""
-        tags = {"runner.outcome": result.sentence}
-        if result.outcome is Outcome.DIVERGED:
-            tags["diverged_at_step"] = str(result.steps)
-        if result.remark is not None:
-            tags["runner.remark"] = result.remark
-        if reason is not None:
-            tags["runner.reason"] = reason
-        self.tracker.append(End(self.run, result.outcome.status, now_ms(), result.steps, result.metrics(), tags))
+    def end(self, results: dict[int, Result], reason: str | None = None) -> None:
+        """Append how runs ended."""
+        if not self._is_tracked:
+            return
+        now = now_ms()
+        for run, result in results.items():
+            self.tracker.append(_end_of(self.jobs[run].run, result, now, reason))
+
+
+def _end_of(run: str, result: Result, now: int, reason: str | None) -> End:
+    tags = {"runner.outcome": result.sentence}
+    if result.outcome is Outcome.DIVERGED:
+        tags["diverged_at_step"] = str(result.steps)
+    if result.remark is not None:
+        tags["runner.remark"] = result.remark
+    if reason is not None:
+        tags["runner.reason"] = reason
+    return End(run, result.outcome.status, now, result.steps, result.metrics(), tags)
 
 
 def name_of(config: Config) -> str:

@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -36,9 +37,12 @@ def run(config: Config, trajectory: "Trajectory | None" = None) -> Done:
     provenance.look()
     with tracking_to(config.tracking) as tracker:
         with no_garbage_collection():
-            from runner.execution import execute
-        run_id, result = execute(config, tracker, console, trajectory)
-    recorded = tracker.recorded(run_id)
+            from runner.batches import member_of
+            from runner.execution import Job, execute
+        job = Job(member_of(config), uuid.uuid4().hex)
+        (result,) = execute([job], tracker, console, trajectory)
+        console.finish(result)
+    recorded = tracker.recorded(job.run)
     if config.parent_run is None:
         say_recorded(recorded, config)
     return Done(result, trajectory, recorded)

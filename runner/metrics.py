@@ -57,10 +57,14 @@ class Points:
     lr: Tensor
 
 
-def points_of(block: Block, steps: list[int]) -> Points:
-    """Return some steps of a block."""
+def points_of(block: Block, steps: list[int], runs: list[int]) -> Points:
+    """Return some steps of some runs of a block."""
     rows = torch.tensor(steps, device=block.loss.device) - block.first
-    return Points(steps, block.loss[rows], block.gradient[rows], block.weight[rows], block.lr[rows])
+    taken = (values[rows] for values in (block.loss, block.gradient, block.weight, block.lr))
+    if len(runs) == block.loss.shape[1]:
+        return Points(steps, *taken)
+    columns = torch.tensor(runs, device=block.loss.device)
+    return Points(steps, *(values[:, columns] for values in taken))
 
 
 def point_metrics(runs: list[str], points: Points, measured: Mapping[str, Tensor], time_ms: int) -> Metrics:

@@ -1,75 +1,100 @@
-"""From a config to tensors: what a run minimises, from where, by which rule."""
+"""From runs to tensors: what a batch minimises, from where, by which rule."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from runner.batches import Member
 from runner.config import Config
-from runner.descent import ROWS, Loss, Problem, Sample, Update, loss_and_gradient, no_draw
+from runner.descent import Loss, Problem, Sample, Update, loss_and_gradient, no_draw
 from runner.device import choose_device
 from runner.draws import MiniBatches, Noise
 from runner.errors import UserError
-from runner.objectives import Objective, Request, objective_of, start_point
+from runner.objectives import Objective, parameters_of
 from runner.objectives.imported import check_loss
-from runner.optimizers import State, hyper_parameters, learning_rate, rule_of
+from runner.optimizers import State, hyper_parameters, rule_of
 from runner.optimizers.clipping import clip_by_norm, clip_by_value
 from runner.optimizers.torch_optim import TorchOptimizer
 from runner.ranges import shown
+from runner.rows import ROWS, column, padded
 from runner.schedules import Rates, schedule_of, schedule_parameters
-
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
-# Past this many dimensions padding would cost too much, and a run alone is one row.
-PADDED_DIMENSION = 64
 
 
 @dataclass(frozen=True)
-class Run:
-    """A run ready to descend: its objective, and the problem in tensors."""
+class Batch:
+    """Runs of one kind, ready to descend together.
 
-    objective: Objective
+    Attributes:
+        members: the runs, the first rows of the problem.
+        problem: the runs in tensors.
+        lr_varies: whether the learning rate changes from step to step.
+    """
+
+    members: Sequence[Member]
     problem: Problem
-    rates: Rates
+    lr_varies: bool
+
+    @property
+    def configs(self) -> list[Config]:
+        """The config of each run."""
+        return [member.config for member in self.members]
+
+    @property
+    def objective(self) -> Objective:
+        """What the runs minimise, but for its parameters, which are each run's own."""
+        return self.members[0].objective
+
+    @property
+    def multiple(self) -> int:
+        """What the number of rows is a multiple of."""
+        return _multiple(self.members[0])
 
 
-def prepare(config: Config, device: torch.device) -> Run:
-    """Build the run that a config describes.
+def _multiple(member: Member) -> int:
+    return ROWS if member.is_padded else 1
+
+
+def prepare(members: Sequence[Member]) -> Batch:
+    """Build the batch of some runs of one kind.
 
     Raises:
-        UserError: the config does not fit its objective or optimizer.
+        UserError: they do not fit their optimizer or schedule.
     """
-    dtype = DTYPES[config.dtype]
-    objective = objective_of(Request(config.objective, config.initial_weight, dtype, device))
-    start = start_point(objective, config.initial_weight, config.seed, dtype).to(device)
-    weight = start.expand(_rows(config, objective), -1).contiguous()
-    parameters = objective.parameters_for(weight)
-    lr = learning_rate(config.lr, len(weight), device)
-    arguments = schedule_parameters(config.schedule, config.lr, config.steps, len(weight), device)
-    rates = Rates(schedule_of(config.schedule), lr, arguments)
+    config, objective = members[0].config, members[0].objective
+    device = choose_device(config.device)
+    start = torch.stack([member.start for member in members]).to(device)
+    weight = padded(start, _multiple(members[0])).contiguous()
+    parameters = parameters_of([member.objective for member in members], weight)
+    configs = [member.config for member in members]
+    rates = _rates(configs, weight)
 
     def loss(point: Tensor, sample: Sample) -> Tensor:
         return objective.function(point, sample, **parameters)
 
-    update, state = _update(config, weight, loss)
-    sample, noise = _samples(config, objective, weight), _noise(config, weight)
-    problem = Problem(loss, update, rates.at, weight, state, runs=1, sample=sample, noise=noise)
-    return Run(objective, problem, rates)
+    update, state = _update(configs, weight, loss)
+    sample, noise = _samples(configs, objective, weight), _noise(configs, weight)
+    problem = Problem(loss, update, rates.at, weight, state, runs=len(members), sample=sample, noise=noise)
+    return Batch(members, problem, rates.vary)
 
 
-def _rows(config: Config, objective: Objective) -> int:
-    is_padded = objective.takes_rows and objective.dimension <= PADDED_DIMENSION and config.optimizer["name"] != "torch"
-    return ROWS if is_padded else 1
+def _rates(configs: Sequence[Config], weight: Tensor) -> Rates:
+    lr, steps = [config.lr for config in configs], [config.steps for config in configs]
+    groups = [config.schedule for config in configs]
+    arguments = schedule_parameters(groups, lr, steps, len(weight), weight.device)
+    return Rates(schedule_of(groups[0]), column(lr, len(weight), weight.device), arguments)
 
 
-def _update(config: Config, weight: Tensor, loss: Loss) -> tuple[Update, State]:
-    """Return the update of the config's optimizer, on clipped gradients, and its first state."""
-    update, state = _rule(config, weight, loss)
+def _update(configs: Sequence[Config], weight: Tensor, loss: Loss) -> tuple[Update, State]:
+    """Return the update of the runs' optimizer, on clipped gradients, and its first state."""
+    update, state = _rule(configs, weight, loss)
+    values, norms = [config.clip_value for config in configs], [config.clip_norm for config in configs]
     clips = [
-        functools.partial(clip, limit=learning_rate(limit, len(weight), weight.device))
-        for clip, limit in ((clip_by_value, config.clip_value), (clip_by_norm, config.clip_norm))
-        if limit is not None
+        functools.partial(clip, limit=column([limit for limit in limits if limit], len(weight), weight.device))
+        for clip, limits in ((clip_by_value, values), (clip_by_norm, norms))
+        if limits[0] is not None
     ]
     if not clips:
         return update, state
@@ -82,12 +107,13 @@ def _update(config: Config, weight: Tensor, loss: Loss) -> tuple[Update, State]:
     return on_clipped, state
 
 
-def _rule(config: Config, weight: Tensor, loss: Loss) -> tuple[Update, State]:
+def _rule(configs: Sequence[Config], weight: Tensor, loss: Loss) -> tuple[Update, State]:
+    config = configs[0]
     if config.optimizer["name"] == "torch":
         evaluate = functools.partial(loss_and_gradient, loss)
         return TorchOptimizer(config.optimizer, weight, config.lr, evaluate).update, ()
     rule = rule_of(config.optimizer)
-    hyper = hyper_parameters(config.optimizer, len(weight), weight.device)
+    hyper = hyper_parameters([config.optimizer for config in configs], len(weight), weight.device)
 
     def update(weight: Tensor, gradient: Tensor, state: State, lr: Tensor) -> tuple[Tensor, State]:
         return rule.update(weight, gradient, state, lr=lr, **hyper)
@@ -95,41 +121,42 @@ def _rule(config: Config, weight: Tensor, loss: Loss) -> tuple[Update, State]:
     return update, rule.init(weight, **hyper)
 
 
-def _samples(config: Config, objective: Objective, weight: Tensor) -> Callable[[int], Sample]:
+def _samples(configs: Sequence[Config], objective: Objective, weight: Tensor) -> Callable[[int], Sample]:
     if objective.batches is None:
         return no_draw
-    batches = MiniBatches([config.seed], *objective.batches)
-    return lambda step: batches.at(step).to(weight.device).expand(len(weight), -1)
+    batches = MiniBatches([config.seed for config in configs], *objective.batches)
+    return lambda step: padded(batches.at(step), len(weight)).to(weight.device)
 
 
-def _noise(config: Config, weight: Tensor) -> Callable[[int], Tensor | None]:
-    if config.gradient_noise == 0:
+def _noise(configs: Sequence[Config], weight: Tensor) -> Callable[[int], Tensor | None]:
+    if configs[0].gradient_noise == 0:
         return no_draw
-    noise = Noise([config.seed], weight.shape[-1], weight.dtype)
-    return lambda step: config.gradient_noise * noise.at(step).to(weight.device)
+    noise = Noise([config.seed for config in configs], weight.shape[-1], weight.dtype)
+    scale = column([config.gradient_noise for config in configs], len(weight), weight.device).to(weight.dtype)
+    return lambda step: scale * padded(noise.at(step), len(weight)).to(weight.device)
 
 
-def check_fit(config: Config) -> None:
-    """Check that the config fits this machine and its objective, without keeping what that takes.
-
-    Raises:
-        UserError: it does not.
-    """
-    prepare(config, choose_device(config.device))
-
-
-def check_start(run: Run) -> None:
-    """Look at the loss and gradient where the run starts.
+def check_batch(batch: Batch) -> None:
+    """Take the first step's forward and backward pass, to find what would fail at it.
 
     Raises:
-        UserError: they cannot be computed, or one of them is NaN.
+        UserError: the loss or its gradient cannot be computed.
     """
-    problem = run.problem
-    check_loss(lambda weight: problem.loss(weight, None), problem.weight, run.objective.name)
-    loss, gradient = loss_and_gradient(problem.loss, problem.weight)
-    for what, value in (("loss", loss), ("gradient", gradient)):
-        if bool(value[0].isnan().any()):
-            raise UserError(
-                f"initial_weight={shown(problem.weight[0].tolist())}: expected a start where objective "
-                f"{run.objective.name} is a number, the {what} there is NaN"
-            )
+    problem = batch.problem
+    check_loss(lambda weight: problem.loss(weight, None), problem.weight, batch.objective.name)
+
+
+def starts_with_nan(batch: Batch) -> dict[int, str]:
+    """Return which runs start where the loss or the gradient is NaN, and which of the two it is."""
+    loss, gradient = loss_and_gradient(batch.problem.loss, batch.problem.weight)
+    runs = batch.problem.runs
+    found = dict.fromkeys(gradient[:runs].isnan().any(-1).nonzero()[:, 0].tolist(), "gradient")
+    return found | dict.fromkeys(loss[:runs].isnan().nonzero()[:, 0].tolist(), "loss")
+
+
+def nan_start(member: Member, what: str) -> UserError:
+    """Return the error of a run that starts where the loss or gradient is NaN."""
+    return UserError(
+        f"initial_weight={shown(member.start.tolist())}: expected a start where objective "
+        f"{member.objective.name} is a number, the {what} there is NaN"
+    )

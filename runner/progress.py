@@ -1,15 +1,16 @@
-"""The descent of one run as it goes on: where it stands, and what ends it."""
+"""A batch's descent as it goes on: where each run stands, and what ends it."""
 
+import math
 import time
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
-from runner.config import Config
 from runner.descent import Block, descend
 from runner.metrics import norms
-from runner.problem import Run
+from runner.problem import Batch
 from runner.result import Outcome, Result
 from runner.stop_rules import StopReason
 from runner.stopping import Limits, first_stop, last_losses
@@ -17,65 +18,155 @@ from runner.stopping import Limits, first_stop, last_losses
 BLOCKS = 10
 
 
+@dataclass(frozen=True)
+class Ending:
+    """How and after which step a run ended."""
+
+    step: int
+    outcome: Outcome
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A block of steps, and what it means to the runs that were going when it began.
+
+    Attributes:
+        going: those runs.
+        endings: of those that ended in it.
+    """
+
+    block: Block
+    going: Sequence[int]
+    endings: dict[int, Ending]
+
+    def last(self, run: int) -> int:
+        """Return the last step of the block that a run has made."""
+        return self.endings[run].step if run in self.endings else self.block.last
+
+
+@dataclass(frozen=True)
+class _Standing:
+    """Where all runs stand: `(runs, dim)`, `(runs, dim)` and `(runs,)` after `steps`, or one run where it ended."""
+
+    steps: int
+    seconds: float
+    weight: Tensor
+    gradient: Tensor
+    loss: Tensor
+
+
 class Descent:
-    """The descent of one run, with where it stands."""
+    """The descent of a batch, with where each of its runs stands."""
 
-    def __init__(self, config: Config, run: Run) -> None:
-        self._steps = config.steps
-        self._stop = config.stop
-        self._run = run
-        self._limits = Limits.of([config.stop], run.problem.weight.device)
-        self._earlier = torch.zeros((0, 1), dtype=run.problem.weight.dtype, device=run.problem.weight.device)
-        # A run that nothing ends before its last step is one that was stopped from outside.
-        self.result = Result(
-            outcome=Outcome.KILLED,
-            objective=run.objective,
-            steps=0,
-            seconds=0.0,
-            weight=run.problem.weight[0],
-            gradient=torch.full_like(run.problem.weight[0], torch.nan),
-            loss=torch.nan,
-        )
+    def __init__(self, batch: Batch, ended_at_start: Iterable[int] = ()) -> None:
+        """Take a batch that is ready.
 
-    def blocks(self) -> Iterator[Block]:
-        """Yield the steps, until they are done, one diverges or a rule stops them."""
+        Args:
+            batch: the runs.
+            ended_at_start: those whose loss or gradient is NaN there: they make no step.
+        """
+        self._batch = batch
+        self._configs = batch.configs
+        self._limits = Limits.of([config.stop for config in self._configs], batch.problem.weight.device)
+        self._clocked = [run for run, config in enumerate(self._configs) if config.stop["seconds"] is not None]
+        weight = batch.problem.weight[: batch.problem.runs]
+        self._earlier = torch.zeros((0, len(weight)), dtype=weight.dtype, device=weight.device)
+        nothing = torch.full_like(weight, torch.nan)
+        self._now = _Standing(0, 0.0, weight, nothing, nothing[:, 0])
+        self.endings = {run: Ending(0, Outcome.DIVERGED) for run in ended_at_start}
+        self._standings = {run: _at(self._now, run) for run in self.endings}
+        self.best = torch.inf
+
+    @property
+    def going(self) -> list[int]:
+        """The runs that have not ended."""
+        return [run for run in range(len(self._configs)) if run not in self.endings]
+
+    @property
+    def steps(self) -> int:
+        """The last step that any run has made."""
+        return self._now.steps
+
+    @property
+    def steps_made(self) -> int:
+        """How many steps all the runs have made together."""
+        ended = sum(ending.step for ending in self.endings.values())
+        return ended + self._now.steps * (len(self._configs) - len(self.endings))
+
+    def blocks(self) -> Iterator[Passage]:
+        """Yield the steps, until each run has made its own, diverged or been stopped by a rule."""
+        if len(self.endings) == len(self._configs):
+            return
         started = time.perf_counter()
-        for made in descend(self._run.problem, self._steps, longest=-(-self._steps // BLOCKS)):
+        steps = max(config.steps for config in self._configs)
+        for block in descend(self._batch.problem, steps, longest=-(-steps // BLOCKS)):
+            going = self.going
             seconds = time.perf_counter() - started
-            step, outcome, reason = self._end_in(made, seconds)
-            block = made.until(step)
-            self.result = replace(
-                self.result,
-                outcome=outcome,
-                reason=reason,
-                steps=step,
-                seconds=seconds,
-                weight=block.weight[-1, 0],
-                gradient=block.gradient[-1, 0],
-                loss=float(block.loss[-1, 0]),
-            )
-            yield block
-            if outcome is not Outcome.KILLED:
+            ends = self._endings_in(block, seconds)
+            endings = {run: ends[run] for run in going if run in ends}
+            self._stand(block, going, endings, seconds)
+            yield Passage(block, going, endings)
+            if len(self.endings) == len(self._configs):
                 return
 
-    def _end_in(self, block: Block, seconds: float) -> tuple[int, Outcome, str | None]:
-        """Return the last step of the block that counts, and how the run ends there; KILLED where it goes on."""
-        diverged_at = block.diverged_at()
-        stopped_at, reason = self._stop_in(block)
-        if stopped_at is not None and reason is not None and (diverged_at is None or stopped_at < diverged_at):
-            return stopped_at, Outcome.STOPPED, reason.sentence(self._stop)
-        if diverged_at is not None:
-            return diverged_at, Outcome.DIVERGED, None
-        if block.last == self._steps:
-            return block.last, Outcome.COMPLETED, None
-        if self._stop["seconds"] is not None and seconds >= self._stop["seconds"]:
-            return block.last, Outcome.STOPPED, StopReason.SECONDS.sentence(self._stop)
-        return block.last, Outcome.KILLED, None
+    def result(self, run: int) -> Result:
+        """Return where a run ended or, if it has not, stands; nothing has ended such a run, so it was stopped."""
+        ending = self.endings.get(run) or Ending(self._now.steps, Outcome.KILLED)
+        standing = self._standings.get(run) or _at(self._now, run)
+        return Result(
+            outcome=ending.outcome,
+            objective=self._batch.members[run].objective,
+            steps=ending.step,
+            seconds=standing.seconds,
+            weight=standing.weight,
+            gradient=standing.gradient,
+            loss=float(standing.loss),
+            reason=ending.reason,
+        )
 
-    def _stop_in(self, block: Block) -> tuple[int | None, StopReason | None]:
+    def _stand(self, block: Block, going: Sequence[int], endings: dict[int, Ending], seconds: float) -> None:
+        self.endings |= endings
+        self._now = _Standing(block.last, seconds, block.weight[-1], block.gradient[-1], block.loss[-1])
+        for run, ending in endings.items():
+            index = ending.step - block.first
+            weight, gradient = block.weight[index, run].clone(), block.gradient[index, run].clone()
+            self._standings[run] = _Standing(ending.step, seconds, weight, gradient, block.loss[index, run].clone())
+        losses = [float(self._standings[run].loss) for run in endings]
+        if len(endings) < len(going):
+            losses += block.loss[-1].tolist() if not self.endings else block.loss[-1][self.going].tolist()
+        self.best = min([self.best, *filter(math.isfinite, losses)])
+
+    def _endings_in(self, block: Block, seconds: float) -> dict[int, Ending]:
+        """Return how the runs that end in the block do so; the earliest of what ends a run counts."""
+        late = [run for run in self._clocked if seconds >= self._configs[run].stop["seconds"]]
+        endings = {
+            run: Ending(block.last, Outcome.STOPPED, StopReason.SECONDS.sentence(self._configs[run].stop))
+            for run in late
+        }
+        for run, config in enumerate(self._configs):
+            if config.steps <= block.last:
+                endings[run] = Ending(config.steps, Outcome.COMPLETED)
+        for run, step in block.diverged_at().items():
+            if run not in endings or step <= endings[run].step:
+                endings[run] = Ending(step, Outcome.DIVERGED)
+        for run, ending in self._stops_in(block):
+            earlier = endings.get(run)
+            # A step that meets a rule and is the last, or is late, has met the rule; one that diverges has not.
+            if earlier is None or ending.step < earlier.step + (earlier.outcome is not Outcome.DIVERGED):
+                endings[run] = ending
+        return endings
+
+    def _stops_in(self, block: Block) -> Iterator[tuple[int, Ending]]:
         if not self._limits.has_rules:
-            return None, None
+            return
         stops = first_stop(block.loss, norms(block.gradient)[..., 0], self._earlier, self._limits)
         self._earlier = last_losses(self._earlier, block.loss, self._limits)
-        index = int(stops.index[0])
-        return (None, None) if index < 0 else (block.first + index, stops.reasons[0])
+        for run, (index, reason) in enumerate(zip(stops.index.tolist(), stops.reasons, strict=True)):
+            if reason is not None:
+                sentence = reason.sentence(self._configs[run].stop)
+                yield run, Ending(block.first + index, Outcome.STOPPED, sentence)
+
+
+def _at(standing: _Standing, run: int) -> _Standing:
+    return _Standing(standing.steps, standing.seconds, standing.weight[run], standing.gradient[run], standing.loss[run])

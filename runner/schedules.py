@@ -10,7 +10,7 @@ conf/schedule/.
 
 import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -337,7 +337,13 @@ def schedule_of(settings: Mapping[str, Any]) -> Schedule:
 
 
 def schedule_parameters(
-    settings: Mapping[str, Any], lr: float, steps: int, rows: int, device: torch.device
+    settings: Sequence[Mapping[str, Any]], lr: Sequence[float], steps: Sequence[int], rows: int, device: torch.device
 ) -> dict[str, Any]:
-    """Return the arguments of the group as schedules take them, nulls filled in for a run of `steps` at `lr`."""
-    return hyper_parameters(resolved(settings, lr, steps), rows, device)
+    """Return the arguments of the runs' groups as schedules take them, nulls filled in for the lengths and rates."""
+    groups = [resolved(*each) for each in zip(settings, lr, steps, strict=True)]
+    return hyper_parameters(groups, rows, device)
+
+
+def is_constant(settings: Mapping[str, Any]) -> bool:
+    """Return whether the rate never changes."""
+    return bool(settings["name"] == "constant" and settings["warmup_steps"] == 0)

@@ -1,6 +1,7 @@
 """The descent: the seed's digits, closed forms, a run in a batch against the run alone, divergence."""
 
 import math
+import struct
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,12 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from runner.batches import member_of
 from runner.composition import compose, install, to_config
 from runner.config import Config
 from runner.console import Console
-from runner.descent import ROWS, Block, Problem, block_length, descend, padded
-from runner.execution import execute
+from runner.descent import Block, Problem, block_length, descend
+from runner.execution import Job, execute
 from runner.result import Outcome, Result
+from runner.rows import ROWS, padded
 from runner.tracking.journal import Begin, End, Entry, Metrics
 from runner.tracking.tracker import Untracked
 
@@ -36,11 +39,21 @@ class Collected(Untracked):
         metrics = [entry for entry in self.entries if isinstance(entry, Metrics)]
         return {step: value for entry in metrics for name, value, step in entry.of_run(0) if name == key}
 
+    def histories(self, run: str) -> dict[str, dict[int, bytes]]:
+        """Return what was recorded of a run, by key and step, to the bit."""
+        found: dict[str, dict[int, bytes]] = {}
+        for entry in self.entries:
+            if isinstance(entry, Metrics) and run in entry.runs:
+                for key, value, step in entry.of_run(entry.runs.index(run)):
+                    assert step not in found.get(key, {})
+                    found.setdefault(key, {})[step] = struct.pack("d", value)
+        return found
+
 
 def done(*overrides: str) -> tuple[Result, Collected]:
     config: Config = to_config(compose([*QUIET, *overrides]))
     tracker = Collected()
-    _, result = execute(config, tracker, Console(config))
+    (result,) = execute([Job(member_of(config), "run")], tracker, Console(config))
     return result, tracker
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.optim import SGD, lr_scheduler
 
 from runner.errors import UserError
-from runner.optimizers import learning_rate
+from runner.rows import column
 from runner.schedule_ranges import ARGUMENTS, resolved, schedule_problems
 from runner.schedules import SCHEDULES, ClosedForm, LossDriven, schedule_of, schedule_parameters
 
@@ -129,8 +129,8 @@ def closed_form(name: str) -> ClosedForm:
 
 def rates_of(chosen: Settings, lr: float, steps: int, rows: int = 1) -> Tensor:
     """Return the rates of a whole run, computed at once, `(steps, rows)`."""
-    hyper = schedule_parameters(chosen, lr, steps, rows, CPU)
-    return closed_form(chosen["name"]).block(1, steps, learning_rate(lr, rows, CPU), **hyper)[:, :, 0]
+    hyper = schedule_parameters([chosen], [lr], [steps], rows, CPU)
+    return closed_form(chosen["name"]).block(1, steps, column([lr], rows, CPU), **hyper)[:, :, 0]
 
 
 @pytest.mark.parametrize("name", CLOSED)
@@ -160,8 +160,8 @@ def plateau_twin(chosen: Settings, lr: float, losses: list[float]) -> Iterator[f
 def driven_rates(chosen: Settings, lr: float, losses: Tensor) -> Tensor:
     """Return the rates `(steps, rows)` that a schedule sets when told the losses `(steps, rows)`."""
     schedule, (steps, rows) = SCHEDULES[chosen["name"]], losses.shape
-    hyper = schedule_parameters(chosen, lr, steps, rows, CPU)
-    base = learning_rate(lr, rows, CPU)
+    hyper = schedule_parameters([chosen], [lr], [steps], rows, CPU)
+    base = column([lr], rows, CPU)
     state, rates = schedule.init(base, **hyper), []
     loss: Tensor | None = None
     for step in range(1, steps + 1):
@@ -220,7 +220,7 @@ def test_a_row_of_a_batch_equals_the_run_alone(name: str, data: st.DataObject) -
 
 def mixed_rates(runs: list[tuple[Settings, float]], steps: int, losses: Tensor) -> Tensor:
     """Return the rates `(steps, ROWS)` of a batch whose first row is the first run and whose others are the second."""
-    hypers = [schedule_parameters(chosen, lr, steps, ROWS, CPU) for chosen, lr in runs]
+    hypers = [schedule_parameters([chosen], [lr], [steps], ROWS, CPU) for chosen, lr in runs]
     is_first = (torch.arange(ROWS) == 0)[:, None]
 
     def mix(first: Any, second: Any) -> Any:
@@ -229,7 +229,7 @@ def mixed_rates(runs: list[tuple[Settings, float]], steps: int, losses: Tensor) 
         return torch.where(is_first, first, second) if isinstance(first, Tensor) else first
 
     hyper = {key: mix(value, hypers[1][key]) for key, value in hypers[0].items()}
-    first_lr, other_lr = (learning_rate(rate, ROWS, CPU) for _, rate in runs)
+    first_lr, other_lr = (column([rate], ROWS, CPU) for _, rate in runs)
     lr = torch.where(is_first, first_lr, other_lr)
     schedule = SCHEDULES[runs[0][0]["name"]]
     state, rates = schedule.init(lr, **hyper), []
@@ -250,8 +250,8 @@ def test_restarts_fall_on_the_exact_step(T_0: int, T_mult: int, epoch: int) -> N
     while since >= length:
         since, length = since - length, length * T_mult
     settings = declared("warm_restarts") | {"T_0": T_0, "T_mult": T_mult}
-    hyper = schedule_parameters(settings, LR, epoch + 1, 1, CPU)
-    rate = closed_form("warm_restarts").rates(epoch + 1, learning_rate(LR, 1, CPU), **hyper)
+    hyper = schedule_parameters([settings], [LR], [epoch + 1], 1, CPU)
+    rate = closed_form("warm_restarts").rates(epoch + 1, column([LR], 1, CPU), **hyper)
     expected = LR * (1 + torch.cos(torch.tensor(torch.pi * since / length, dtype=torch.float64))) / 2
     torch.testing.assert_close(rate.squeeze(), expected, rtol=1e-12, atol=1e-17)
 

@@ -15,6 +15,8 @@ from runner.errors import UserError, nearest
 from runner.ranges import shown
 
 SPLIT_SEED = 0
+# Of each number that a model makes, about this many copies live in a step: forward, backward, and between.
+ACTIVATIONS = 6
 REGRESSION = ("diabetes",)
 CLASSIFICATION = ("breast_cancer", "digits")
 
@@ -76,11 +78,13 @@ class Model:
         outputs: `(runs, dim)` weights and `(runs, n, features)` features to `(runs, n)` numbers or
             `(runs, n, classes)` scores; two classes take one score.
         start: the usual start `(dim,)` for a seed.
+        width: how many numbers it makes of a sample, hidden ones included.
     """
 
     dimension: int
     outputs: Callable[[Tensor, Tensor], Tensor]
     start: Callable[[int], Tensor]
+    width: int
 
 
 def linear(features: int, outputs: int) -> Model:
@@ -93,7 +97,7 @@ def linear(features: int, outputs: int) -> Model:
         return found.squeeze(-1) if outputs == 1 else found
 
     dimension = (features + 1) * outputs
-    return Model(dimension, scores, lambda _seed: torch.zeros(dimension, dtype=torch.float64))
+    return Model(dimension, scores, lambda _seed: torch.zeros(dimension, dtype=torch.float64), outputs)
 
 
 def perceptron(features: int, outputs: int, hidden: int) -> Model:
@@ -117,7 +121,7 @@ def perceptron(features: int, outputs: int, hidden: int) -> Model:
     def start(seed: int) -> Tensor:
         return torch.cat([weight.detach().flatten() for weight in network(seed).parameters()])
 
-    return Model(sum(sizes), vmap(of_one), start)
+    return Model(sum(sizes), vmap(of_one), start, hidden + outputs)
 
 
 def squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -151,6 +155,13 @@ class Learning:
     def samples(self) -> int:
         """How many samples the model is fitted on."""
         return len(self.split.train.features)
+
+    @property
+    def numbers_a_row(self) -> int:
+        """About how many numbers the loss of one run makes on its way: features taken, scores, and gradients."""
+        seen = self.samples if self.batch_size is None else self.batch_size
+        taken = 0 if self.batch_size is None else self.split.train.features.shape[-1]
+        return seen * (taken + ACTIVATIONS * max(1, self.model.width))
 
     def loss(self, weight: Tensor, samples: Tensor | None, *, l2: Tensor) -> Tensor:
         """Return the losses `(runs,)` on the samples of indices `(runs, batch_size)`, or on all.

@@ -1,6 +1,6 @@
 """An objective: what to minimise, made of a function, a formula, a user's own code or a model and its data."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -17,6 +17,7 @@ from runner.objectives.imported import check_keywords, import_function, over_row
 from runner.objectives.learning import TASKS, Learning, learning
 from runner.ranges import shown
 from runner.registry import check_arguments, look_up
+from runner.rows import column
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Objective:
         batches: how many samples there are, and how many a step sees; None where each step sees all.
         held_out: what is measured beside the loss, by metric key, each `(rows,)` for weights `(rows, dim)`.
         takes_rows: the function takes many rows at once.
+        numbers_a_row: about how many numbers the loss of a row makes on its way, beside vectors of its dimension.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Objective:
     batches: tuple[int, int] | None = None
     held_out: Callable[[Tensor], dict[str, Tensor]] | None = None
     takes_rows: bool = True
+    numbers_a_row: int = 0
 
     @property
     def dimension(self) -> int:
@@ -49,11 +52,16 @@ class Objective:
         return self.known.dimension
 
     def parameters_for(self, weight: Tensor) -> dict[str, Tensor]:
-        """Return the parameters as tensors `(rows,)`, so that the runs of a batch may differ in them."""
-        return {
-            key: torch.full((len(weight),), value, dtype=weight.dtype, device=weight.device)
-            for key, value in self.parameters.items()
-        }
+        """Return the parameters as tensors `(rows,)`, all rows alike."""
+        return parameters_of([self], weight)
+
+
+def parameters_of(objectives: Sequence[Objective], weight: Tensor) -> dict[str, Tensor]:
+    """Return the parameters of the runs' objectives as tensors `(rows,)`, for weights `(rows, dim)`."""
+    return {
+        key: column([one.parameters[key] for one in objectives], len(weight), weight.device)[:, 0].to(weight.dtype)
+        for key in objectives[0].parameters
+    }
 
 
 @dataclass(frozen=True)
@@ -149,6 +157,7 @@ def _of_data(request: Request) -> Objective:
         usual_start=problem.model.start,
         batches=batches,
         held_out=problem.held_out,
+        numbers_a_row=problem.numbers_a_row,
     )
 
 

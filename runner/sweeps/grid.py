@@ -75,9 +75,9 @@ class GridSweeper(Sweeper):
         provenance.look()
         with tracking_to(first.tracking) as tracker:
             with no_garbage_collection():
-                from runner.problem import check_fit
+                from runner.batches import member_of
             configs_of = dict(zip(jobs, configs, strict=True))
-            all_or_mistakes(jobs, lambda job: check_fit(configs_of[job]))
+            all_or_mistakes(jobs, lambda job: member_of(configs_of[job]))
             parent.begin(tracker)
             try:
                 returns = self._launcher.launch([self._child_overrides(job, parent.run) for job in jobs], 0)

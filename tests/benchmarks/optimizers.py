@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 import torch
 
-from runner.optimizers import RULES, hyper_parameters, learning_rate
+from runner.optimizers import RULES, hyper_parameters
+from runner.rows import column
 from tests.optimizers.test_rules import TWINS, defaults
 
 STEPS = 300
@@ -27,8 +28,8 @@ def microseconds(step: Callable[[], object]) -> float:
 def ours(name: str, rows: int) -> Callable[[], object]:
     """Return a step of our rule on so many rows of one number."""
     weight, gradient = torch.ones(rows, 1), torch.full((rows, 1), 0.1)
-    hyper = hyper_parameters(defaults(name), rows, CPU)
-    update, lr = RULES[name].update, learning_rate(1e-3, rows, CPU)
+    hyper = hyper_parameters([defaults(name)], rows, CPU)
+    update, lr = RULES[name].update, column([1e-3], rows, CPU)
     state = RULES[name].init(weight, **hyper)
 
     def step() -> None:

@@ -11,7 +11,8 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from runner.composition import config_folder
-from runner.optimizers import RULES, hyper_parameters, learning_rate
+from runner.optimizers import RULES, hyper_parameters
+from runner.rows import column
 from tests.test_descent import done
 
 CPU = torch.device("cpu")
@@ -86,7 +87,7 @@ def gradient_at(loss: Callable[[Tensor], Tensor], weight: Tensor) -> Tensor:
 def descended(
     name: str, given: Mapping[str, Any], loss: Callable[[Tensor], Tensor], starts: Tensor, lr: Tensor, steps: int
 ) -> Tensor:
-    hyper = hyper_parameters(given, len(starts), CPU)
+    hyper = hyper_parameters([given], len(starts), CPU)
     weight, state = starts, RULES[name].init(starts, **hyper)
     for _ in range(steps):
         weight, state = RULES[name].update(weight, gradient_at(loss, weight), state, lr=lr, **hyper)
@@ -126,7 +127,7 @@ def test_a_rule_meets_its_twin(name: str, changed: str | None, loss_name: str, d
         loss = {"quadratic": lambda w: torch.cos(w).sum(-1)}.get(loss_name, lambda w: torch.sin(w).sum(-1))
     start_at = torch.tensor(start, dtype=dtype)
     rows = start_at.expand(64, -1).contiguous()
-    ours = descended(name, options, loss, rows, learning_rate(lr, 64, CPU), STEPS)[0]
+    ours = descended(name, options, loss, rows, column([lr], 64, CPU), STEPS)[0]
     twin = of_twin(name, options, loss, start_at, lr)
     assert bool(twin.isfinite().all())
     if dtype == torch.float32:
@@ -145,7 +146,7 @@ def test_lion_is_that_of_its_paper() -> None:
         weight = weight - 0.001 * (direction + 0.1 * weight)
     start = torch.tensor([-1.2, 1.0], dtype=torch.float64).expand(64, -1).contiguous()
     options = defaults("lion") | {"weight_decay": 0.1}
-    ours = descended("lion", options, rosenbrock, start, learning_rate(0.001, 64, CPU), STEPS)[0]
+    ours = descended("lion", options, rosenbrock, start, column([0.001], 64, CPU), STEPS)[0]
     assert torch.allclose(ours, weight, rtol=1e-9)
 
 
