@@ -1,6 +1,6 @@
 """Hydra's composition, checked: every mistake in names, types and ranges told at once, in a line each."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -21,6 +21,7 @@ from runner.errors import UserError, nearest
 from runner.ranges import shown, unknown_key
 
 OPEN = ("tags.", "objective.constants.", "objective.arguments.", "optimizer.arguments.")
+SWEEP_KEYS = ("zip=", "repeats=", "where=", "resume=")
 Compose: TypeAlias = Callable[[list[str]], DictConfig]
 
 
@@ -120,17 +121,46 @@ class CheckedConfigLoader(ConfigLoaderImpl):
 
         is_trial = not validate_sweep_overrides  # Hydra's own look at hydra.mode, whose errors it swallows
         overrides = _as_hydra_takes_them(overrides)
+        is_grid = run_mode == RunMode.MULTIRUN  # swept values are checked job by job
+        of_the_sweep = [text for text in overrides if text.startswith(SWEEP_KEYS)] if is_grid else []
+        overrides = [text for text in overrides if text not in of_the_sweep]
         if config_name is None or is_trial:
             return compose(overrides)
         cfg, mistakes = self._compose_all_but_mistakes(compose, overrides)
-        is_grid = run_mode == RunMode.MULTIRUN  # swept values are checked job by job
         if cfg is not None and not is_grid:
             mistakes += self._mistakes_in(cfg, blamed=mistakes)
         if cfg is not None and cfg.get("allow_code") is True and not _allows_code(overrides):
             mistakes.append("allow_code=true: a config file cannot say so, expected it on the command line")
         if mistakes or cfg is None:
             raise UserError(*mistakes)
+        if of_the_sweep:
+            cfg.hydra.overrides.task.extend(of_the_sweep)  # the sweeper reads them there
         return cfg
+
+    def load_job(self, master: DictConfig, overrides: list[str]) -> tuple[DictConfig, dict[str, Any]]:
+        """Compose a job of a sweep whose values are yet to be set and checked; return what its groups declare, too.
+
+        Raises:
+            UserError: with a line for each mistake in the composition.
+        """
+        flags = OmegaConf.to_container(master.hydra.overrides.hydra)
+        assert isinstance(flags, list)
+
+        def compose(chosen: list[str]) -> DictConfig:
+            return super(CheckedConfigLoader, self).load_configuration("config", chosen, RunMode.RUN)
+
+        cfg, mistakes = self._compose_all_but_mistakes(compose, [*map(str, flags), *_as_hydra_takes_them(overrides)])
+        if cfg is None or mistakes:
+            raise UserError(*mistakes)
+        missing = [group for group in GROUPS if OmegaConf.select(cfg, group) is None]
+        if missing:
+            raise UserError(*map(self._missing_group, missing))
+        OmegaConf.copy_cache(from_config=master, to_config=cfg)
+        return cfg, self._declared(cfg)
+
+    def is_group(self, key: str) -> bool:
+        """Return whether a key chooses an option of a config group."""
+        return self.repository.group_exists(key)
 
     def _compose_all_but_mistakes(self, compose: Compose, overrides: list[str]) -> tuple[DictConfig | None, list[str]]:
         """Compose; on a mistake find the override to blame, leave it out and go on, so that all are told."""
@@ -166,20 +196,27 @@ class CheckedConfigLoader(ConfigLoaderImpl):
             tree = plain(cfg)
         except UserError as error:
             return list(error.lines)
-        kinds = [line for group in GROUPS for line in self._unlike_file(cfg, tree, group)]
-        told = {line.split("=")[0] for line in kinds}
-        return kinds + [line for line in problems(tree) if line.split("=")[0] not in told]
+        return mistakes_in(tree, self._declared(cfg))
 
     def _missing_group(self, group: str, given: str = "null") -> str:
         options = self.get_group_options(group)
         return f"{group}={given}: expected one of {', '.join(options)}{nearest(given, options)}"
 
-    def _unlike_file(self, cfg: DictConfig, tree: dict[str, Any], group: str) -> Iterator[str]:
-        choice = cfg.hydra.runtime.choices.get(group)
-        loaded = self.repository.load_config(f"{group}/{choice}")
-        if loaded is not None:
-            declared = OmegaConf.to_container(loaded.config, resolve=False)
-            yield from unlike_declared(tree[group], declared, group)
+    def _declared(self, cfg: DictConfig) -> dict[str, Any]:
+        """Return what the YAML files of the chosen options declare, by group."""
+        declared = {}
+        for group in GROUPS:
+            loaded = self.repository.load_config(f"{group}/{cfg.hydra.runtime.choices.get(group)}")
+            if loaded is not None:
+                declared[group] = OmegaConf.to_container(loaded.config, resolve=False)
+        return declared
+
+
+def mistakes_in(tree: dict[str, Any], declared: dict[str, Any]) -> list[str]:
+    """Return a line for each mistake in a resolved tree whose groups' files declare these keys and kinds."""
+    kinds = [line for group, keys in declared.items() for line in unlike_declared(tree[group], keys, group)]
+    told = {line.split("=")[0] for line in kinds}
+    return kinds + [line for line in problems(tree) if line.split("=")[0] not in told]
 
 
 def _as_hydra_takes_them(overrides: list[str]) -> list[str]:
@@ -222,6 +259,8 @@ def explain(error: Exception, override: str | None = None) -> str:
     if isinstance(error, OverrideParseException):
         reason = _first_line(error, skip="Error parsing override")
         return f"'{error.override}': not a valid override, expected key=value ({reason})"
+    if override is not None and override.startswith(SWEEP_KEYS):
+        return f"{override}: is for sweeps: add -m"
     if isinstance(cause, ConfigAttributeError | ConfigKeyError) and cause.parent_node is not None:
         return unknown_key(str(cause.full_key), _value_in(override), _known_keys(cause))
     if override is not None and ("requires --multirun" in str(error) or "Ambiguous value" in str(error)):

@@ -38,6 +38,8 @@ from runner.stop_rules import stop_problems
 
 # What an objective's YAML declares of it; its other keys are parameters of its function.
 DECLARED = ("name", "dimension", "start", "bounds", "minimum_at", "minimum")
+# What one of MLflow's charts shows of a run.
+POINTS_IN_A_SWEEP = 320
 DEVICES = ("auto", "cpu", "cuda", "mps")
 DEVICE = Rule(
     "auto, cpu, cuda, cuda:N or mps",
@@ -104,7 +106,12 @@ class Config:
     gradient_noise: Annotated[float, Key(NOT_NEGATIVE, "scale of normal noise added to the gradient")]
     clip_value: Annotated[float | None, Key(POSITIVE.or_null("no clipping"), "largest size of a gradient's component")]
     clip_norm: Annotated[float | None, Key(POSITIVE.or_null("no clipping"), "largest norm of a gradient")]
-    log_every: Annotated[int, Key(COUNT, "record every n-th step (the first and last always)")]
+    log_every: Annotated[
+        int | None,
+        Key(
+            COUNT.or_null(f"every step; in a sweep at most {POINTS_IN_A_SWEEP}"), "record every n-th step and the last"
+        ),
+    ]
     name: Annotated[str | None, Key(TEXT.or_null("one made of what is run"), "the run's name in MLflow")]
     tags: Annotated[dict[str, Any], Key(TAGS, "tags of the run in MLflow")]
     diagnostics: Annotated[dict[str, bool], Key(DIAGNOSTICS, "record the curvature of the objective too")]
@@ -127,10 +134,22 @@ class Config:
         found = list(problems(tree))
         if found:
             raise UserError(*found)
-        values = dict(tree, tracking=Tracking.from_tree(tree["tracking"]))
+        return cls.of(tree)
+
+    @classmethod
+    def of(cls, tree: Tree) -> Self:
+        """Return the config of a tree in which nothing is wrong."""
+        values: dict[str, Any] = dict(tree, tracking=Tracking.from_tree(tree["tracking"]))
         if values["name"] is not None:
             values["name"] = str(values["name"])
         return cls(**values)
+
+    @property
+    def recorded_every(self) -> int:
+        """Every how many steps one is recorded: as given, else each; in a sweep, so that charts show them all."""
+        if self.log_every is not None:
+            return self.log_every
+        return 1 if self.parent_run is None else -(-self.steps // POINTS_IN_A_SWEEP)
 
 
 def keys_of(schema: type) -> dict[str, Key]:

@@ -13,7 +13,9 @@ from runner.config import Config
 from runner.descent import Block
 from runner.device import Hardware, choose_device, set_threads
 from runner.diagnostics import Diagnostics
+from runner.errors import RunnerError
 from runner.metrics import point_metrics, points_of, start_metrics
+from runner.objectives.imported import one_line
 from runner.problem import Batch, check_batch, nan_start, prepare, starts_with_nan
 from runner.progress import Descent, Passage
 from runner.result import Outcome, Result
@@ -43,17 +45,34 @@ class Job:
     Attributes:
         run: our id of it.
         tags: of the run, beside the config's own.
+        recorded: the last step that is recorded already, where the run was begun in a batch that failed; else -1.
     """
 
     member: Member
     run: str
     tags: dict[str, str] = field(default_factory=dict)
+    recorded: int = -1
+
+
+class BatchError(Exception):
+    """A batch of several jobs raised an error, which may be that of one of them; those that ended did so.
+
+    Attributes:
+        ended: the results of the jobs that had ended, by index.
+        recorded: the last recorded step of each other job, by index.
+    """
+
+    def __init__(self, ended: dict[int, Result], recorded: dict[int, int]) -> None:
+        super().__init__("a batch failed")
+        self.ended = ended
+        self.recorded = recorded
 
 
 def execute(jobs: Sequence[Job], tracker: Tracker, view: View, trajectory: Trajectory | None = None) -> list[Result]:
     """Descend with jobs of one kind, together, and return their results.
 
     A job of a sweep that starts where it is NaN has diverged at step 0; a run of its own is a mistake then.
+    What fails while it runs is recorded as FAILED where it is alone.
 
     Args:
         jobs: what to run.
@@ -63,24 +82,25 @@ def execute(jobs: Sequence[Job], tracker: Tracker, view: View, trajectory: Traje
 
     Raises:
         UserError: a config does not fit this machine or its objective; nothing was appended.
+        BatchError: one of several jobs failed, no telling which.
     """
     members = [job.member for job in jobs]
     config = members[0].config
     hardware = Hardware(choose_device(config.device), *set_threads(config.threads, config.interop_threads))
     batch = prepare(members)
-    check_batch(batch)
-    nan = starts_with_nan(batch)
-    if nan and config.parent_run is None:
-        raise nan_start(members[0], nan[0])
+    if config.parent_run is None:
+        _check_start(batch)
     view.start(hardware, batch)
     recording = Recording(jobs, tracker, batch.lr_varies, trajectory)
     recording.begin(hardware, batch.problem.weight[: len(jobs)])
-    descent, diagnostics = Descent(batch, nan), Diagnostics(members, batch.lr_varies, batch.multiple)
+    descent, diagnostics = Descent(batch), Diagnostics(members, batch.lr_varies, batch.multiple)
 
     def result(run: int) -> Result:
         return replace(descent.result(run), measured=diagnostics.last(run), remark=diagnostics.remark(run))
 
     try:
+        nan = starts_with_nan(batch)
+        descent.end_at_start(nan)
         recording.end({run: result(run) for run in nan})
         for passage in descent.blocks():
             recording.block(passage, diagnostics)
@@ -89,6 +109,9 @@ def execute(jobs: Sequence[Job], tracker: Tracker, view: View, trajectory: Traje
             tracker.check()
             interruption.check()
     except BaseException as error:
+        if len(jobs) > 1 and isinstance(error, Exception) and not isinstance(error, RunnerError):
+            ended = {run: result(run) for run in descent.endings}
+            raise BatchError(ended, {run: recording.recorded[run] for run in descent.going}) from error
         unfinished = {run: replace(result(run), outcome=_outcome_of(error)) for run in descent.going}
         recording.end(unfinished, reason=_reason(error))
         view.stop()
@@ -96,22 +119,41 @@ def execute(jobs: Sequence[Job], tracker: Tracker, view: View, trajectory: Traje
     return [result(run) for run in range(len(jobs))]
 
 
+def _check_start(batch: Batch) -> None:
+    """Find what would fail at the first step of a run of its own.
+
+    Raises:
+        UserError: the loss or its gradient cannot be computed at the start, or is NaN there.
+    """
+    check_batch(batch)
+    for run, what in starts_with_nan(batch).items():
+        raise nan_start(batch.members[run], what)
+
+
 def _outcome_of(error: BaseException) -> Outcome:
     return Outcome.KILLED if isinstance(error, KeyboardInterrupt | SystemExit) else Outcome.FAILED
 
 
 def _reason(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())
+    return one_line(error)
 
 
 @dataclass(frozen=True)
 class Recording:
-    """Appends the runs of a batch to the journal."""
+    """Appends the runs of a batch to the journal.
+
+    Attributes:
+        recorded: the last recorded step of each run.
+    """
 
     jobs: Sequence[Job]
     tracker: Tracker
     lr_varies: bool
     trajectory: Trajectory | None
+    recorded: list[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "recorded", [job.recorded for job in self.jobs])
 
     def begin(self, hardware: Hardware, weight: Tensor) -> None:
         """Append who the runs are, their configs, and step 0, for weights `(runs, dim)`."""
@@ -121,9 +163,12 @@ class Recording:
             return
         now = now_ms()
         tags = {"version.torch": torch.__version__, "device": str(hardware.device)}
-        for job in self.jobs:
-            self._begin(job, tags, now)
-        self.tracker.append(start_metrics([job.run for job in self.jobs], weight, now))
+        new = [index for index, job in enumerate(self.jobs) if job.recorded < 0]
+        for index in new:
+            self._begin(self.jobs[index], tags, now)
+            self.recorded[index] = 0
+        if new:
+            self.tracker.append(start_metrics([self.jobs[index].run for index in new], weight[new], now))
 
     @property
     def _is_tracked(self) -> bool:
@@ -150,15 +195,17 @@ class Recording:
         """Append the steps of a block that are to be recorded, and what diagnostics measure there."""
         by_steps: dict[tuple[int, int, bool], list[int]] = {}
         for run in passage.going:
-            every = self.jobs[run].member.config.log_every
+            every = self.jobs[run].member.config.recorded_every
             by_steps.setdefault((every, passage.last(run), run in passage.endings), []).append(run)
         for (every, last, is_end), runs in by_steps.items():
-            first = passage.block.first
+            first = max(passage.block.first, min(self.jobs[run].recorded for run in runs) + 1)
             recorded = [*range(first + -first % every, last + 1, every)]
             if is_end and last % every:
                 recorded.append(last)
             if recorded:
                 self._points(passage.block, recorded, runs, diagnostics)
+                for run in runs:
+                    self.recorded[run] = recorded[-1]
 
     def _points(self, block: Block, steps: list[int], runs: list[int], diagnostics: Diagnostics) -> None:
         points = points_of(block, steps, runs)

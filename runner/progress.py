@@ -59,13 +59,7 @@ class _Standing:
 class Descent:
     """The descent of a batch, with where each of its runs stands."""
 
-    def __init__(self, batch: Batch, ended_at_start: Iterable[int] = ()) -> None:
-        """Take a batch that is ready.
-
-        Args:
-            batch: the runs.
-            ended_at_start: those whose loss or gradient is NaN there: they make no step.
-        """
+    def __init__(self, batch: Batch) -> None:
         self._batch = batch
         self._configs = batch.configs
         self._limits = Limits.of([config.stop for config in self._configs], batch.problem.weight.device)
@@ -74,9 +68,15 @@ class Descent:
         self._earlier = torch.zeros((0, len(weight)), dtype=weight.dtype, device=weight.device)
         nothing = torch.full_like(weight, torch.nan)
         self._now = _Standing(0, 0.0, weight, nothing, nothing[:, 0])
-        self.endings = {run: Ending(0, Outcome.DIVERGED) for run in ended_at_start}
-        self._standings = {run: _at(self._now, run) for run in self.endings}
+        self.endings: dict[int, Ending] = {}
+        self._standings: dict[int, _Standing] = {}
         self.best = torch.inf
+
+    def end_at_start(self, runs: Iterable[int]) -> None:
+        """End runs whose loss or gradient is NaN where they start: they make no step."""
+        for run in runs:
+            self.endings[run] = Ending(0, Outcome.DIVERGED)
+            self._standings[run] = _at(self._now, run)
 
     @property
     def going(self) -> list[int]:

@@ -17,6 +17,10 @@ from runner.ranges import shown, unknown_key
 Function = Callable[..., Tensor]
 
 
+class FunctionError(UserError):
+    """The function itself raises, where it was called with a point that it might take."""
+
+
 def import_function(target: str) -> Function:
     """Return the function that `package.module:function` names, looked for in the working directory too.
 
@@ -88,7 +92,7 @@ def check_loss(loss: Callable[[Tensor], Tensor], points: Tensor, name: str) -> N
     except UserError:
         raise
     except Exception as error:  # a stranger's function may raise anything
-        raise UserError(f"objective={name}: the function raises {one_line(error)}") from None
+        raise FunctionError(f"objective={name}: the function raises {one_line(error)}") from None
     if not isinstance(value, Tensor):
         raise UserError(f"objective={name}: the function returns {type(value).__name__}, expected a tensor")
     if value.shape != points.shape[:1]:

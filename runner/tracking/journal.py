@@ -20,7 +20,10 @@ LARGEST = 2**30
 
 @dataclass(frozen=True)
 class Begin:
-    """A run began: who it is, and what is known of it before its first step."""
+    """A run began: who it is, and what is known of it before its first step.
+
+    The parent of a sweep that is continued is not new; its children that did not finish are made anew.
+    """
 
     run: str
     name: str
@@ -29,6 +32,7 @@ class Begin:
     parent: str | None = None
     params: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
+    is_new: bool = True
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,10 @@ class Artifact:
 
 @dataclass(frozen=True)
 class End:
-    """A run ended, with its status in MLflow's words and its last results and tags."""
+    """A run ended, with its status in MLflow's words and its last results and tags.
+
+    `references` are tags whose values are our ids of runs, recorded as those that MLflow gave them.
+    """
 
     run: str
     status: str
@@ -72,6 +79,7 @@ class End:
     step: int = 0
     results: dict[str, float] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
+    references: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ import getpass
 import platform
 import subprocess
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import Any
 
 import yaml
@@ -13,9 +12,12 @@ import yaml
 from runner import __version__
 from runner.config import Config
 from runner.ranges import shown
+from runner.tracking.processes import process_tags
 from runner.tracking.uris import redacted
 
 GIT_SECONDS = 5
+# The one written in C, where there is one, is ten times as fast.
+Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
 @functools.cache
@@ -55,6 +57,7 @@ def tags_of(config: Config) -> dict[str, str]:
         "mlflow.source.type": "LOCAL",
         "version.python": platform.python_version(),
         "version.runner": __version__,
+        **process_tags(),
         **git_tags(),
     }
 
@@ -66,15 +69,13 @@ def params_of(config: Config) -> dict[str, str]:
 
 def config_yaml(config: Config) -> str:
     """Return the config as YAML."""
-    text: str = yaml.safe_dump(_public_tree(config), sort_keys=False)
+    text: str = yaml.dump(_public_tree(config), Dumper=Dumper, sort_keys=False)
     return text
 
 
 def _public_tree(config: Config) -> dict[str, Any]:
-    tree = asdict(config)
-    if config.tracking.uri is not None:
-        tree["tracking"]["uri"] = redacted(config.tracking.uri)
-    return tree
+    uri = None if config.tracking.uri is None else redacted(config.tracking.uri)
+    return vars(config) | {"log_every": config.recorded_every, "tracking": vars(config.tracking) | {"uri": uri}}
 
 
 def _leaves(value: Any, path: str) -> Iterator[tuple[str, str]]:

@@ -11,9 +11,12 @@ import select
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runner.tracking.journal import Close, Entry, JournalReader
+
+if TYPE_CHECKING:
+    from runner.tracking.store import Store
 
 POLL_SECONDS = 0.01
 
@@ -47,10 +50,12 @@ class Runner:
         self.is_alive = line != b""
         return line
 
-    def wait(self, seconds: float) -> None:
-        """Sleep, but wake up when the runner says something or is gone."""
-        if self.is_alive and select.select([self._stdin], [], [], seconds)[0]:
-            self.hear()
+    def wait(self, seconds: float) -> dict[str, Any]:
+        """Sleep, but wake up when the runner says something, which is returned, or is gone."""
+        if self.is_alive and select.select([self._stdin], [], [], seconds)[0] and (line := self.hear()):
+            message: dict[str, Any] = json.loads(line)
+            return message
+        return {}
 
     def tell(self, **message: Any) -> None:
         """Say something to the runner, if it is there to hear it."""
@@ -69,7 +74,7 @@ def record(settings: dict[str, Any], runner: Runner) -> int:
     journal = Path(settings["journal"])
     try:
         store = open_store(settings) if prepared(settings) else None
-        if not _wait_for(journal, runner):
+        if not _wait_for(journal, runner, store):
             return 0
         store = store or open_store(settings)
         gc.freeze()
@@ -89,12 +94,14 @@ def record(settings: dict[str, Any], runner: Runner) -> int:
     return 0
 
 
-def _wait_for(journal: Path, runner: Runner) -> bool:
-    """Return whether the runner has begun to write; False when it is gone without."""
+def _wait_for(journal: Path, runner: Runner, store: "Store | None") -> bool:
+    """Return whether the runner has begun to write; False when it is gone without. Answer what it asks till then."""
     while not journal.exists():
         if not runner.is_alive:
             return journal.exists()
-        runner.wait(POLL_SECONDS)
+        message = runner.wait(POLL_SECONDS)
+        if "ledger" in message:
+            runner.tell(ledger=None if store is None else store.ledger(**message["ledger"]))
     return True
 
 

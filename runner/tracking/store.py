@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from runner.tracking.journal import Artifact, Begin, End, Entry, Metrics, now_ms
+from runner.tracking.processes import PID, lives
 from runner.tracking.uris import absolute_uri, redacted, sqlite_path
 
 ID_TAG = "runner.id"
+FINGERPRINT = "runner.fingerprint"
 # Else the UI takes the experiment for one about language models.
 SHOWN_AS_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
 METRICS_A_REQUEST = 1000
@@ -121,6 +123,58 @@ class Store:
                 self._end(entry)
         return None
 
+    def ledger(self, sweep: str, resume: str | bool, experiment: str) -> dict[str, Any] | None:
+        """Return the parent and the finished jobs of a sweep, as `Ledger.of` reads them; None where there is none.
+
+        Args:
+            sweep: the fingerprint of the sweep.
+            resume: true for the last such sweep, or the id of the parent run.
+            experiment: the name of the experiment to look in.
+
+        Raises:
+            StoreError: there is no such parent run, or its sweep is still running.
+        """
+        parent = self._last_sweep(experiment, sweep) if resume is True else self._parent(str(resume))
+        if parent is None:
+            return None
+        if parent.info.status == "RUNNING" and lives(parent.data.tags):
+            raise StoreError(f"resume: sweep {parent.info.run_id} is still running, as process {parent.data.tags[PID]}")
+        finished = [
+            (run.data.tags[FINGERPRINT], run.info.run_id, run.data.metrics)
+            for run in self._children(parent)
+            if run.info.status == "FINISHED" and FINGERPRINT in run.data.tags
+        ]
+        return {"parent": parent.data.tags[ID_TAG], "finished": finished}
+
+    def _last_sweep(self, experiment: str, sweep: str) -> Run | None:
+        found = self._client.get_experiment_by_name(experiment)
+        if found is None:
+            return None
+        condition = f"tags.`{FINGERPRINT}` = '{sweep}' and tags.`runner.kind` = 'sweep'"
+        runs = self._client.search_runs(
+            [found.experiment_id], condition, max_results=1, order_by=["attributes.start_time DESC"]
+        )
+        return runs[0] if runs else None
+
+    def _parent(self, run_id: str) -> Run:
+        try:
+            run: Run = self._client.get_run(run_id)
+        except MlflowException:
+            raise StoreError(f"resume={run_id}: no such run, expected the id of a sweep's parent run") from None
+        if run.data.tags.get("runner.kind") != "sweep" or ID_TAG not in run.data.tags:
+            raise StoreError(f"resume={run_id}: not a sweep, expected the id of a sweep's parent run")
+        return run
+
+    def _children(self, parent: Run) -> Iterator[Run]:
+        condition = f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
+        token = None
+        while True:
+            page = self._client.search_runs([parent.info.experiment_id], condition, max_results=1000, page_token=token)
+            yield from page
+            token = page.token
+            if not token:
+                return
+
     def flush(self) -> None:
         """Write the metrics that were waiting for more, so that a request is worth its cost."""
         for run in list(self._waiting):
@@ -140,14 +194,26 @@ class Store:
 
     def _begin(self, begin: Begin) -> Created:
         experiment = self._experiment(begin.experiment)
-        found = self._existing(experiment, begin.run) if self._may_have_begun else None
+        may_exist = self._may_have_begun or not begin.is_new
+        found = self._existing(experiment, begin.run) if may_exist else None
         run_id = found or self._create(experiment, begin)
+        if not begin.is_new:
+            self._begin_again(run_id, begin)
         self._runs[begin.run] = run_id
         self._unfinished[begin.run] = begin.time_ms
         params = [Param(key, value[:LONGEST_PARAM]) for key, value in begin.params.items()]
         for chunk in range(0, len(params), PARAMS_A_REQUEST):
             self._client.log_batch(run_id, params=params[chunk : chunk + PARAMS_A_REQUEST])
         return Created(begin.run, run_id, experiment)
+
+    def _begin_again(self, run_id: str, begin: Begin) -> None:
+        """Mark a sweep as running here, and put its children that did not finish into MLflow's trash."""
+        for key, value in begin.tags.items():
+            self._client.set_tag(run_id, key, value)
+        self._client.update_run(run_id, status="RUNNING")
+        for child in list(self._children(self._client.get_run(run_id))):
+            if child.info.status != "FINISHED":
+                self._client.delete_run(child.info.run_id)
 
     def _create(self, experiment: str, begin: Begin) -> str:
         tags = begin.tags | {ID_TAG: begin.run}
@@ -197,6 +263,7 @@ class Store:
         run_id = self._runs[end.run]
         results = [Metric(key, value, end.time_ms, end.step) for key, value in end.results.items()]
         self._log_metrics(end.run, self._waiting.pop(end.run, []) + results)
-        self._client.log_batch(run_id, tags=[RunTag(key, value) for key, value in end.tags.items()])
+        tags = end.tags | {key: self._runs.get(run, run) for key, run in end.references.items()}
+        self._client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
         self._client.set_terminated(run_id, end.status, end.time_ms)
         self._unfinished.pop(end.run, None)

@@ -7,7 +7,7 @@ import select
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +16,10 @@ from typing import IO, Any, Protocol
 from runner.config import Tracking
 from runner.errors import RecordingError, UserError
 from runner.tracking.journal import Close, Entry, JournalWriter
+from runner.tracking.ledger import Ledger
 
 JOURNALS = Path("outputs/journals")
+OnRecorded = Callable[[int, int], None]
 RECORDER = "from runner.tracking.recorder import main; main()"
 
 
@@ -41,6 +43,9 @@ class Tracker(Protocol):
     def recorded(self, run: str) -> Recorded | None:
         """Return where a run is recorded, once `finish` has returned."""
 
+    def ledger(self, sweep: str, resume: str | bool) -> Ledger | None:
+        """Return what is recorded of the sweep to continue; None where there is no such sweep."""
+
     def finish(self) -> None:
         """Return when everything is recorded."""
 
@@ -58,6 +63,10 @@ class Untracked:
         """Return None: no run is recorded."""
         return None
 
+    def ledger(self, sweep: str, resume: str | bool) -> Ledger | None:
+        """Return None: no sweep is recorded."""
+        return None
+
     def finish(self) -> None:
         """Return at once."""
 
@@ -69,11 +78,14 @@ class JournalTracker:
     is made, and with it anything in MLflow, at the first entry.
     """
 
-    def __init__(self, tracking: Tracking) -> None:
+    def __init__(self, tracking: Tracking, on_recorded: OnRecorded | None = None) -> None:
         self._tracking = tracking
         self._path = JOURNALS.absolute() / f"{uuid.uuid4().hex}.journal"
         self._journal: JournalWriter | None = None
         self._recorded: dict[str, Recorded] = {}
+        self._on_recorded = on_recorded
+        self._ledger: Ledger | None = None
+        self._is_answered = False
         self._recorder = self._start_recorder(again=False)
 
     def append(self, entry: Entry) -> None:
@@ -98,6 +110,23 @@ class JournalTracker:
         """
         while select.select([self._stdout], [], [], 0)[0] and self._hear():
             pass
+
+    def ledger(self, sweep: str, resume: str | bool) -> Ledger | None:
+        """Ask the recorder what is recorded of a sweep; it first records what is left in journals.
+
+        Args:
+            sweep: the fingerprint of the sweep.
+            resume: true for the last such sweep, or the id of the parent run in MLflow.
+
+        Raises:
+            UserError: there is no such parent run, or its sweep is still running.
+        """
+        self._ledger = None
+        self._is_answered = False
+        self._tell({"ledger": {"sweep": sweep, "resume": resume, "experiment": self._tracking.experiment}})
+        while not self._is_answered and self._hear():
+            pass
+        return self._ledger
 
     def recorded(self, run: str) -> Recorded | None:
         """Return where the run is recorded, once the recorder has said so."""
@@ -167,6 +196,13 @@ class JournalTracker:
         message = json.loads(line)
         if "run" in message:
             self._recorded[message["run"]] = Recorded(message["run_id"], message["experiment_id"])
+        if "ledger" in message:
+            self._is_answered = True
+            self._ledger = None if message["ledger"] is None else Ledger.of(message["ledger"])
+        if "recorded_bytes" in message and self._on_recorded is not None:
+            self._on_recorded(message["recorded_bytes"], self._path.stat().st_size if self._path.exists() else 1)
+        if "warning" in message:
+            print(f"warning: {message['warning']}", file=sys.stderr)
         if "refused" in message:
             self._forget_journal()
             raise UserError(message["refused"])
@@ -190,8 +226,10 @@ _shared: ContextVar[tuple[Tracking, Tracker] | None] = ContextVar("shared tracke
 
 
 @contextlib.contextmanager
-def tracking_to(tracking: Tracking) -> Iterator[Tracker]:
+def tracking_to(tracking: Tracking, on_recorded: OnRecorded | None = None) -> Iterator[Tracker]:
     """Give a tracker for the settings, and wait at the end until all is recorded.
+
+    While it waits, `on_recorded` is told how many bytes of the journal are recorded, and of how many.
 
     Inside another of the same settings, as in a sweep, it is the same tracker: one journal, one recorder.
 
@@ -203,7 +241,7 @@ def tracking_to(tracking: Tracking) -> Iterator[Tracker]:
     if outer is not None and outer[0] == tracking:
         yield outer[1]
         return
-    tracker: Tracker = Untracked() if tracking.name == "off" else JournalTracker(tracking)
+    tracker: Tracker = Untracked() if tracking.name == "off" else JournalTracker(tracking, on_recorded)
     token = _shared.set((tracking, tracker))
     try:
         yield tracker

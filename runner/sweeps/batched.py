@@ -1,0 +1,233 @@
+"""Running the jobs of a sweep: those of one kind as one tensor program, under one parent run."""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from runner.config import Config
+from runner.errors import RunnerError, SweepError, UserError
+from runner.job import no_garbage_collection
+from runner.sweeps.console import SweepConsole
+from runner.sweeps.fingerprint import fingerprint, sweep_fingerprint
+from runner.sweeps.parent import ParentRun
+from runner.sweeps.planning import Job, Mistakes, raise_all
+from runner.tracking import provenance
+from runner.tracking.ledger import Finished
+from runner.tracking.tracker import Tracker, tracking_to
+
+if TYPE_CHECKING:
+    from runner import execution
+    from runner.batches import Member
+    from runner.result import Result
+
+FAILURES_IN_FULL = 5
+
+
+@dataclass(frozen=True)
+class JobDone:
+    """How a job of a sweep went.
+
+    Attributes:
+        run: our id of the run, or MLflow's where an earlier sweep has done it.
+        run_id: the run's id in MLflow; None when it is not tracked.
+        status: COMPLETED, STOPPED, DIVERGED or FAILED, or SKIPPED where an earlier sweep has done it.
+        metrics: the final results, under their names in MLflow.
+        reason: why it failed, or what a rule said that stopped it.
+    """
+
+    job: Job
+    run: str
+    run_id: str | None
+    status: str
+    metrics: Mapping[str, float]
+    reason: str | None = None
+
+    @property
+    def loss(self) -> float | None:
+        """The loss of the last forward pass, where there was one."""
+        return self.metrics.get("final/loss")
+
+
+@dataclass
+class _Sweep:
+    """A sweep while it runs.
+
+    Attributes:
+        runs: our id of each job's run.
+        results: of the jobs that have ended here, by index.
+        failures: the reasons of those that failed, by index.
+    """
+
+    jobs: Sequence[Job]
+    tracker: Tracker
+    console: SweepConsole
+    memory_mib: int
+    parent: str
+    runs: list[str]
+    results: "dict[int, Result]" = field(default_factory=dict)
+    failures: dict[int, str] = field(default_factory=dict)
+
+
+def run_sweep(jobs: Sequence[Job], texts: Sequence[str], memory_mib: int, resume: str | bool = False) -> list[JobDone]:
+    """Run planned jobs under one parent run, and return how each went.
+
+    Args:
+        jobs: what to run.
+        texts: the sweep as it was written.
+        memory_mib: how much memory the steps of one batch may take.
+        resume: continue the last such sweep, or that of this parent run.
+
+    Raises:
+        UserError: a job does not fit this machine or its objective; none was started.
+        RecordingError: not everything could be recorded.
+    """
+    config = jobs[0].config
+    console = SweepConsole(config, jobs)
+    provenance.look()
+    with tracking_to(config.tracking, console.recording) as tracker:
+        with no_garbage_collection():
+            from runner import batches, execution  # noqa: F401  # torch comes while the recorder starts
+        parent = ParentRun(config, texts, sweep_fingerprint(texts))
+        ledger = tracker.ledger(parent.fingerprint, resume) if resume else None
+        prints = [fingerprint(job.config) for job in jobs]
+        skipped = {} if ledger is None else ledger.matching(prints)
+        run = uuid.uuid4().hex if ledger is None else ledger.parent
+        sweep = _Sweep(jobs, tracker, console, memory_mib, run, [uuid.uuid4().hex for _ in jobs])
+        todo = [index for index in range(len(jobs)) if index not in skipped]
+        members = _members(sweep, todo)
+        parent.begin(tracker, run, is_new=ledger is None)
+        try:
+            _run_all(sweep, members, prints)
+        except BaseException:
+            console.stop()
+            parent.end(tracker, run, "KILLED", _done(sweep, skipped))
+            raise
+        console.stop()
+        done = _done(sweep, skipped)
+        parent.end(tracker, run, "FAILED" if sweep.failures else "FINISHED", done)
+    done = _done(sweep, skipped)
+    console.finish(done, tracker.recorded(run))
+    return done
+
+
+def raise_failures(done: Sequence[JobDone]) -> None:
+    """Raise what failed, a few jobs in full, and how many of which.
+
+    Raises:
+        SweepError: some jobs failed.
+    """
+    failed = [one for one in done if one.status == "FAILED"]
+    if not failed:
+        return
+    lines = [f"job {one.job.name} failed: {one.reason}" for one in failed[:FAILURES_IN_FULL]]
+    more = len(failed) - len(lines)
+    rest = [f"and {more:,} more"] if more else []
+    raise SweepError(*lines, *rest, f"{len(failed):,} of {len(done):,} jobs failed")
+
+
+def _members(sweep: _Sweep, todo: Sequence[int]) -> "dict[int, Member]":
+    """Return the jobs as runs that fit this machine, each kind looked at once more closely.
+
+    Raises:
+        UserError: with the mistakes of all jobs.
+    """
+    from runner.batches import grouped, member_of
+    from runner.objectives.imported import FunctionError
+    from runner.problem import check_batch, prepare
+
+    members: dict[int, Member] = {}
+    mistakes: Mistakes = []
+    for index in todo:
+        job = sweep.jobs[index]
+        try:
+            members[index] = member_of(_child(job, sweep.parent))
+        except UserError as error:
+            mistakes.append((job.name, "; ".join(error.lines)))
+    index_of = {member: index for index, member in members.items()}
+    for group in grouped(members.values()):
+        try:
+            check_batch(prepare(group[:1]))
+        except FunctionError:  # that job's failure, and perhaps no other's
+            continue
+        except UserError as error:
+            mistakes += ((sweep.jobs[index_of[member]].name, "; ".join(error.lines)) for member in group)
+    raise_all(mistakes, len(sweep.jobs))
+    return members
+
+
+def _child(job: Job, parent: str) -> Config:
+    names_itself = any(text.startswith("name=") for text in job.varying)
+    name = job.config.name if names_itself or not job.varying else job.name
+    return replace(job.config, name=name, parent_run=parent)
+
+
+def _run_all(sweep: _Sweep, members: "Mapping[int, Member]", prints: Sequence[str]) -> None:
+    from runner.batches import grouped, portions
+    from runner.execution import Job as RunJob
+
+    index_of = {member: index for index, member in members.items()}
+    groups = grouped(members.values())
+    sweep.console.kinds(groups)
+    for group in groups:
+        for portion in portions(group, sweep.memory_mib):
+            indices = [index_of[member] for member in portion]
+            runs = [
+                RunJob(members[index], sweep.runs[index], {"runner.fingerprint": prints[index]}) for index in indices
+            ]
+            _run_portion(sweep, indices, runs)
+            sweep.console.portion_done(len(indices), sum(member.config.steps for member in portion))
+
+
+def _run_portion(sweep: _Sweep, indices: Sequence[int], runs: "Sequence[execution.Job]") -> None:
+    """Run jobs of one kind; where one of them fails, run those that had not ended by themselves."""
+    from runner.execution import BatchError, execute
+
+    try:
+        results = execute(runs, sweep.tracker, sweep.console)
+    except BatchError as failed:
+        sweep.results |= {indices[place]: result for place, result in failed.ended.items()}
+        for place, recorded in failed.recorded.items():
+            _run_portion(sweep, [indices[place]], [replace(runs[place], recorded=recorded)])
+    except RunnerError as error:
+        if len(runs) > 1 or not isinstance(error, UserError):
+            raise
+        sweep.failures[indices[0]] = "; ".join(error.lines)
+    except Exception as error:  # whatever a stranger's function raises is that job's failure
+        if len(runs) > 1:
+            raise
+        sweep.failures[indices[0]] = " ".join(f"{type(error).__name__}: {error}".split())
+    else:
+        sweep.results |= dict(zip(indices, results, strict=True))
+
+
+def _done(sweep: _Sweep, skipped: Mapping[int, Finished]) -> list[JobDone]:
+    """Return how the jobs that have ended went, in order."""
+    done = []
+    for index, job in enumerate(sweep.jobs):
+        if index in skipped:
+            earlier = skipped[index]
+            done.append(JobDone(job, earlier.run_id, earlier.run_id, "SKIPPED", earlier.metrics))
+            continue
+        run = sweep.runs[index]
+        recorded = sweep.tracker.recorded(run)
+        run_id = None if recorded is None else recorded.run_id
+        if index in sweep.results:
+            result = sweep.results[index]
+            done.append(JobDone(job, run, run_id, result.outcome.name, result.metrics(), result.reason))
+        elif index in sweep.failures:
+            done.append(JobDone(job, run, run_id, "FAILED", {}, sweep.failures[index]))
+    return done
+
+
+def row_of(done: JobDone) -> dict[str, Any]:
+    """Return a job as a row of a table: what varied, how it went, and the final results."""
+    values = {key: _value(done.job.config, key, text) for key, text in done.job.varied.items()}
+    return {**values, "status": done.status, "run_id": done.run_id, **done.metrics}
+
+
+def _value(config: Config, key: str, text: str) -> Any:
+    value: Any = vars(config)
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return text if value is None or isinstance(value, Mapping) else value

@@ -1,0 +1,169 @@
+"""What a person sees of a sweep: what starts, how far it is, the best at the end."""
+
+import statistics
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from runner.config import Config
+from runner.console import say, say_recorded
+from runner.sweeps.parent import counts, ranked
+from runner.sweeps.planning import Job
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from runner.batches import Member
+    from runner.device import Hardware
+    from runner.problem import Batch
+    from runner.progress import Descent
+    from runner.sweeps.batched import JobDone
+    from runner.tracking.tracker import Recorded
+
+BEST = 10
+LINE_SECONDS = 10
+REASONS = 5
+
+
+class SweepConsole:
+    """Prints to standard output: a bar on a terminal, sparse lines elsewhere, nothing when quiet."""
+
+    def __init__(self, config: Config, jobs: Sequence[Job]) -> None:
+        self._config = config
+        self._jobs = len(jobs)
+        self._steps = sum(job.config.steps for job in jobs)
+        self._done_jobs = self._done_steps = 0
+        self._next_line = time.monotonic() + LINE_SECONDS
+        self._best = float("inf")
+        self._has_started = False
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+
+    def kinds(self, groups: "Sequence[Sequence[Member]]") -> None:
+        """Say what cannot share a batch, and why, and how many jobs are left to run."""
+        left = sum(map(len, groups))
+        self._done_jobs = self._jobs - left
+        self._done_steps = self._steps - sum(member.config.steps for group in groups for member in group)
+        if self._config.quiet:
+            return
+        skipped = f", {self._done_jobs:,} of them done before" if self._done_jobs else ""
+        kinds = len([group for group in groups if group[0].why_alone is None])
+        together = f" in {kinds:,} batch{'es' if kinds != 1 else ''}" if kinds else ""
+        say(f"sweep      {self._jobs:,} job{'s' if self._jobs != 1 else ''}{together}{skipped}")
+        reasons: dict[str, int] = {}
+        for group in groups:
+            if (why := group[0].why_alone) is not None:
+                reasons[why] = reasons.get(why, 0) + 1
+        for why, number in list(reasons.items())[:REASONS]:
+            say(f"           {number:,} one by one: {why}")
+
+    def start(self, hardware: "Hardware", batch: "Batch") -> None:
+        """Say on what the first batch runs."""
+        if self._config.quiet or self._has_started:
+            return
+        self._has_started = True
+        say(f"device     {hardware}")
+        if sys.stdout.isatty():
+            self._bar = _bar()
+            self._bar.start()
+            self._task = self._bar.add_task("", total=self._steps, completed=self._done_steps, jobs="", best="")
+
+    def progress(self, descent: "Descent") -> None:
+        """Show how far the sweep has come."""
+        self._best = min(self._best, descent.best)
+        self._show(self._done_steps + descent.steps_made, self._done_jobs + len(descent.endings))
+
+    def portion_done(self, jobs: int, steps: int) -> None:
+        """Take it that jobs are done, whose lengths were so many steps together."""
+        self._done_jobs += jobs
+        self._done_steps += steps
+        self._show(self._done_steps, self._done_jobs)
+
+    def _show(self, steps: int, jobs: int) -> None:
+        if self._bar is not None and self._task is not None:
+            count = f"{jobs:,} of {self._jobs:,} runs"
+            self._bar.update(self._task, completed=steps, jobs=count, best=f"best loss {self._best:.6g}")
+        elif not self._config.quiet and time.monotonic() >= self._next_line:
+            say(f"{jobs:>9,} of {self._jobs:,} runs ended, {steps:,} steps  best loss {self._best:.6g}")
+            self._next_line = time.monotonic() + LINE_SECONDS
+
+    def recording(self, recorded: int, total: int) -> None:
+        """Show how far the recorder has caught up, of so many bytes."""
+        if self._config.quiet or not sys.stdout.isatty():
+            return
+        if self._bar is None:
+            self._bar = _catching_up()
+            self._bar.start()
+            self._task = self._bar.add_task("", total=total)
+        if self._task is not None:
+            self._bar.update(self._task, completed=recorded, total=total)
+        if recorded >= total:
+            self.stop()
+
+    def stop(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def finish(self, done: "Sequence[JobDone]", recorded: "Recorded | None") -> None:
+        """Say how many jobs ended how, which are the best, and where they are recorded."""
+        self.stop()
+        if not self._config.quiet:
+            say("\n".join([_totals(done), *_best_lines(done), *_spread_lines(done)]))
+        say_recorded(recorded, self._config)
+
+
+def _bar() -> "Progress":
+    from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+    from rich.text import Text
+
+    class Speed(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text(f"{task.speed or 0:,.0f} steps/s")
+
+    best = TextColumn("{task.fields[best]}")
+    return Progress(TextColumn("{task.fields[jobs]}"), BarColumn(), Speed(), best, TimeRemainingColumn())
+
+
+def _catching_up() -> "Progress":
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+    return Progress(TextColumn("recording"), BarColumn(), TaskProgressColumn())
+
+
+def _totals(done: "Sequence[JobDone]") -> str:
+    number = {key.removeprefix("jobs_"): int(count) for key, count in counts(done).items()}
+    skipped, failed = number["skipped"], number["failed"]
+    ran = len(done) - skipped
+    how = ", ".join(f"{number[key]:,} {key}" for key in ("stopped", "diverged") if number[key])
+    finished = f"{ran - failed:,} finished" + (f" ({how})" if how else "")
+    return f"ended      {len(done):,} jobs asked for, {skipped:,} skipped, {ran:,} run: {finished}, {failed:,} failed"
+
+
+def _best_lines(done: "Sequence[JobDone]") -> Iterator[str]:
+    best = [one for one, _ in zip(ranked(done), range(BEST), strict=False)]
+    if len(done) < 2 or not best:
+        return
+    width = max(len(one.job.name) for one in best)
+    for place, one in enumerate(best, start=1):
+        error = one.metrics.get("final/error")
+        distance = "" if error is None else f"  error {error:.6g}"
+        yield f"{'best' if place == 1 else '':<6}{place:>3}  {one.job.name:<{width}}  loss {one.loss:.10g}{distance}"
+
+
+def _spread_lines(done: "Sequence[JobDone]") -> Iterator[str]:
+    """Yield the means and spreads over seeds, where each combination ran with several of them."""
+    losses: dict[str, list[float]] = {}
+    for one in done:
+        if one.loss is not None and any(text.startswith("seed=") for text in one.job.varying):
+            name = " ".join(text for text in one.job.varying if not text.startswith("seed="))
+            losses.setdefault(name or "all", []).append(one.loss)
+    spreads = [(statistics.fmean(values), name, values) for name, values in losses.items() if len(values) > 1]
+    if not spreads:
+        return
+    width = max(len(name) for _, name, _ in spreads)
+    for place, (mean, name, values) in enumerate(sorted(spreads)[:BEST]):
+        head = "seeds" if place == 0 else ""
+        yield f"{head:<11}{name:<{width}}  loss {mean:.6g} +- {statistics.stdev(values):.3g} over {len(values)} seeds"

@@ -1,0 +1,265 @@
+"""What a sweep is asked to vary: overrides with many values, and how they combine.
+
+Beside all that Hydra's basic sweeper reads there are `linspace`, `logspace` and `geomspace` for numbers, `zip`
+for keys that move together, `repeats` for seeds, and `where` for the combinations that are wanted.
+"""
+
+import itertools
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Union
+
+from hydra._internal.grammar.functions import Functions
+from hydra.core.override_parser import overrides_parser
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import (
+    ChoiceSweep,
+    Override,
+    Sweep,
+    Transformer,
+    ValueType,
+)
+
+from runner.errors import UserError, nearest
+from runner.formula import Formula, parse
+from runner.ranges import is_whole, shown
+
+OWN_KEYS = ("zip", "repeats", "where", "resume")
+# Hydra checks a function's arguments against its annotations, and knows this spelling of a union.
+Number = Union[int, float]  # noqa: UP007
+
+
+def linspace(start: Number, stop: Number, n: int) -> ChoiceSweep:
+    """Return `n` numbers from start to stop at equal distances, both ends exact."""
+    _check_count("linspace", n)
+    return ChoiceSweep(list=list(_evenly(start, stop, n)))
+
+
+def logspace(start: Number, stop: Number, n: int) -> ChoiceSweep:
+    """Return `n` powers of ten whose exponents are at equal distances."""
+    _check_count("logspace", n)
+    return ChoiceSweep(list=[10.0**exponent for exponent in _evenly(start, stop, n)])
+
+
+def geomspace(start: Number, stop: Number, n: int) -> ChoiceSweep:
+    """Return `n` numbers from start to stop at equal ratios, both ends exact."""
+    _check_count("geomspace", n)
+    if start == 0 or stop == 0 or (start < 0) != (stop < 0):
+        raise ValueError(f"geomspace takes two numbers of the same sign, not {start:g} and {stop:g}")
+    inner = [start * (stop / start) ** (index / (n - 1)) for index in range(1, n - 1)]
+    return ChoiceSweep(list=[float(start), *inner, float(stop)])
+
+
+def _evenly(start: float, stop: float, n: int) -> Iterator[float]:
+    yield float(start)
+    yield from (start + (stop - start) * index / (n - 1) for index in range(1, n - 1))
+    yield float(stop)
+
+
+def _check_count(name: str, n: int) -> None:
+    if n < 2:
+        raise ValueError(f"{name} needs at least 2 points, not {n}")
+
+
+SPACES = (linspace, logspace, geomspace)
+_hydras_own = overrides_parser.create_functions
+
+
+def _create_functions() -> Functions:
+    functions = _hydras_own()
+    for function in SPACES:
+        functions.register(function.__name__, function)
+    return functions
+
+
+def register() -> None:
+    """Make our functions known to Hydra's grammar."""
+    overrides_parser.create_functions = _create_functions
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Overrides that are set together: each point gives every key a value."""
+
+    keys: tuple[str, ...]
+    points: tuple[tuple[Override, ...], ...]
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Which combinations are wanted: a formula, and the config key that each of its variables stands for."""
+
+    formula: Formula
+    keys: Mapping[str, str]
+
+    def holds(self, tree: Mapping[str, Any]) -> bool:
+        """Return whether a job of this resolved config is wanted.
+
+        Raises:
+            UserError: a key that the config has not, or whose value is no number.
+        """
+        values = {name: self._number(tree, key) for name, key in self.keys.items()}
+        return bool(self.formula.evaluate(values))
+
+    def _number(self, tree: Mapping[str, Any], key: str) -> float:
+        value: Any = tree
+        for part in key.split("."):
+            if not isinstance(value, Mapping) or part not in value:
+                known = value if isinstance(value, Mapping) else ()
+                raise UserError(f"where={self.formula.text}: no key '{key}'{nearest(part, map(str, known))}")
+            value = value[part]
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise UserError(f"where={self.formula.text}: expected numbers, {key} is {shown(value)}")
+        return value
+
+
+@dataclass(frozen=True)
+class SweepRequest:
+    """A sweep as it was asked for.
+
+    Attributes:
+        axes: what is set, in the order given; the last varies fastest. One of a single point does not vary.
+        where: which combinations are wanted; None for all.
+        repeats: how many seeds each combination runs with.
+        resume: false, true, or the id of the parent run to continue.
+        texts: the sweep as it was written.
+    """
+
+    axes: tuple[Axis, ...]
+    where: Condition | None
+    repeats: int
+    resume: str | bool
+    texts: tuple[str, ...]
+
+    def combinations(self) -> Iterator[tuple[tuple[Override, ...], ...]]:
+        """Yield every combination of points, one of each axis."""
+        return itertools.product(*(axis.points for axis in self.axes))
+
+
+def sweep_request(arguments: Sequence[str], params: Mapping[str, Any], parser: OverridesParser) -> SweepRequest:
+    """Return the sweep that overrides and the config's `hydra.sweeper.params` ask for; the former win.
+
+    Raises:
+        UserError: with a line for each mistake.
+    """
+    written = [f"{key}={_written(value)}" for key, value in params.items()] + list(arguments)
+    given: dict[str, Override] = {}
+    mistakes: list[str] = []
+    for text, override in zip(written, parser.parse_overrides(written), strict=True):
+        given[override.get_key_element()] = override
+        mistakes += _misread(text, override)
+    own = {key: given.pop(key) for key in OWN_KEYS if key in given}
+    if mistakes:
+        raise UserError(*mistakes)
+    axes = {key: Axis((key,), tuple((one,) for one in _single(override))) for key, override in given.items()}
+    repeats, resume = _repeats(own.get("repeats"), axes), _resume(own.get("resume"))
+    axes = _zipped(own.get("zip"), axes)
+    texts = tuple(text for text in written if not text.startswith("resume="))
+    return SweepRequest(tuple(axes.values()), _condition(own.get("where")), repeats, resume, texts)
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    return shown(list(value) if isinstance(value, Sequence) else value, limit=None)
+
+
+def _misread(text: str, override: Override) -> Iterator[str]:
+    value = override._value
+    if override.is_sweep_override() and not override.is_discrete_sweep():
+        yield f"{text}: expected values, a range or linspace(a,b,n); an interval is for a search"
+    elif _nests(value, outermost=True):
+        yield f"{text}: expected a space such as linspace(0,1,5) by itself, not within a list or beside other values"
+    elif override.key_or_group in OWN_KEYS and override.is_sweep_override():
+        yield f"{text}: expected one value"
+
+
+def _nests(value: Any, outermost: bool = False) -> bool:
+    """Return whether a sweep stands where only a value can."""
+    if isinstance(value, ChoiceSweep):
+        return not outermost or any(map(_nests, value.list))
+    if isinstance(value, Sweep):
+        return not outermost
+    if isinstance(value, dict):
+        return any(map(_nests, value.values()))
+    return isinstance(value, list) and any(map(_nests, value))
+
+
+def _single(override: Override) -> list[Override]:
+    """Return the override for each of its values, as Hydra's parser returns `key=value` for one."""
+    if not override.is_sweep_override():
+        return [override]
+    key = override.get_key_element()
+    values = list(override.sweep_iterator(transformer=Transformer.identity))
+    if not values:
+        raise UserError(f"{override.input_line}: expected at least one value")
+    return [_of_one(override, key, value) for value in values]
+
+
+def _of_one(override: Override, key: str, value: Any) -> Override:
+    text = f"{key}={Override._get_value_element_as_str(value)}"
+    return replace(override, value_type=ValueType.ELEMENT, _value=value, input_line=text)
+
+
+def _repeats(override: Override | None, axes: Mapping[str, Axis]) -> int:
+    if override is None:
+        return 1
+    count = override.value()
+    if not is_whole(count) or count < 1:  # type: ignore[operator]  # a whole number by now
+        raise UserError(f"repeats={shown(count)}: expected a whole number of at least 1")
+    if "seed" in axes and len(axes["seed"].points) > 1:
+        raise UserError(f"repeats={count}: expected without a swept seed, which it would set")
+    return int(str(count))
+
+
+def _resume(override: Override | None) -> str | bool:
+    value = False if override is None else override.value()
+    if isinstance(value, bool) or (isinstance(value, str) and value):
+        return value
+    raise UserError(f"resume={shown(value)}: expected true, false or the id of a sweep's parent run")
+
+
+def _zipped(override: Override | None, axes: dict[str, Axis]) -> dict[str, Axis]:
+    """Join the axes of keys that move together, at the place of the first of them."""
+    if override is None:
+        return axes
+    groups = override.value()
+    if not isinstance(groups, list) or not groups:
+        raise UserError(f"zip={shown(groups)}: expected lists of swept keys, as in zip=[[lr,steps]]")
+    if not isinstance(groups[0], list):
+        groups = [groups]
+    joined = dict(axes)
+    for keys in groups:
+        _check_zip(keys, joined)
+        points = zip(*(joined[key].points for key in keys), strict=True)
+        first = Axis(tuple(keys), tuple(tuple(itertools.chain(*point)) for point in points))
+        joined = {key: first if key == keys[0] else axis for key, axis in joined.items() if key not in keys[1:]}
+    return joined
+
+
+def _check_zip(keys: Any, axes: Mapping[str, Axis]) -> None:
+    swept = [key for key, axis in axes.items() if len(axis.points) > 1]
+    if not isinstance(keys, list) or len(keys) < 2 or len(set(map(str, keys))) < len(keys):
+        raise UserError(f"zip=[{shown(keys)}]: expected at least two different keys")
+    for key in keys:
+        if key not in swept:
+            raise UserError(f"zip=[{shown(keys)}]: '{key}' is not swept{nearest(str(key), swept)}")
+    lengths = [len(axes[key].points) for key in keys]
+    if len(set(lengths)) > 1:
+        counts = ", ".join(f"{key} has {length}" for key, length in zip(keys, lengths, strict=True))
+        raise UserError(f"zip=[{shown(keys)}]: expected as many values for each, {counts}")
+
+
+def _condition(override: Override | None) -> Condition | None:
+    if override is None:
+        return None
+    text = str(override.value())
+    dotted = dict.fromkeys(re.findall(r"[A-Za-z_]\w*(?:\.\w+)+", text))
+    keys = {f"key_{index}": key for index, key in enumerate(dotted)}
+    plain = text
+    for name, key in sorted(keys.items(), key=lambda item: -len(item[1])):
+        plain = re.sub(rf"(?<![\w.]){re.escape(key)}(?![\w.])", name, plain)
+    formula = parse(plain, path="where", conditions=True)
+    found = {name: keys.get(name, name) for name in formula.variables}
+    return Condition(replace(formula, text=text), found)

@@ -1,0 +1,73 @@
+"""The run in MLflow that the jobs of a sweep are children of."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from runner.config import Config
+from runner.tracking import provenance
+from runner.tracking.journal import Artifact, Begin, End, now_ms
+from runner.tracking.provenance import config_yaml
+from runner.tracking.tracker import Tracker
+
+if TYPE_CHECKING:
+    from runner.sweeps.batched import JobDone
+
+
+@dataclass(frozen=True)
+class ParentRun:
+    """The parent: its config is the first job's, its params are the sweep's overrides.
+
+    Attributes:
+        texts: the sweep as it was written.
+        fingerprint: by which the sweep is found again.
+    """
+
+    config: Config
+    texts: Sequence[str]
+    fingerprint: str
+
+    @property
+    def experiment(self) -> str | None:
+        """The MLflow experiment; None when nothing is tracked."""
+        return self.config.tracking.experiment
+
+    def begin(self, tracker: Tracker, run: str, is_new: bool = True) -> None:
+        """Append that the sweep begins, or that one of before goes on."""
+        if self.experiment is None:
+            return
+        params = dict(text.lstrip("+~").partition("=")[::2] for text in self.texts)
+        name = self.config.name or " ".join(self.texts)
+        tags = provenance.tags_of(self.config) | {"runner.kind": "sweep", "runner.fingerprint": self.fingerprint}
+        tracker.append(Begin(run, name, self.experiment, now_ms(), params=params, tags=tags, is_new=is_new))
+        if is_new:
+            tracker.append(Artifact(run, "config.yaml", config_yaml(self.config).encode()))
+
+    def end(self, tracker: Tracker, run: str, status: str, done: "Sequence[JobDone]") -> None:
+        """Append how the sweep ended: the numbers of jobs by outcome, and the best of them."""
+        if self.experiment is None:
+            return
+        results = counts(done)
+        tags: dict[str, str] = {}
+        references: dict[str, str] = {}
+        best = next(ranked(done), None)
+        if best is not None and best.loss is not None:
+            results["best_loss"] = best.loss
+            references = {"best.run": best.run}
+            tags = {f"best.{key}": value for key, value in best.job.varied.items()}
+        tracker.append(End(run, status, now_ms(), results=results, tags=tags, references=references))
+
+
+def counts(done: "Sequence[JobDone]") -> dict[str, float]:
+    """Return the numbers of jobs, by outcome too, as metrics of the parent run."""
+    by_status = dict.fromkeys(("COMPLETED", "STOPPED", "DIVERGED", "FAILED", "SKIPPED"), 0)
+    for one in done:
+        by_status[one.status] += 1
+    return {"jobs": len(done)} | {f"jobs_{status.lower()}": float(count) for status, count in by_status.items()}
+
+
+def ranked(done: "Sequence[JobDone]") -> "Iterator[JobDone]":
+    """Yield the jobs whose last loss is a number, the lowest first."""
+    finite = [one for one in done if one.loss is not None and math.isfinite(one.loss) and one.status != "DIVERGED"]
+    yield from sorted(finite, key=lambda one: one.loss or 0.0)

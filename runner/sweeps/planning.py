@@ -1,0 +1,275 @@
+"""From what a sweep is asked to vary to its jobs, each with the config that Hydra would compose for it.
+
+Hydra composes once for each distinct choice of groups and of what changes the shape of the config; the other
+overrides set numbers and texts in copies of the result. All jobs are checked before the first one starts.
+"""
+
+import copy
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig, OmegaConf
+
+from runner.composition import mistakes_in, plain
+from runner.config import Config
+from runner.errors import UserError
+from runner.sweeps.language import SweepRequest
+
+MISTAKES_IN_FULL = 5
+Tree = dict[str, Any]
+Mistakes = list[tuple[str, str]]
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One combination: its overrides, what of them varies within the sweep, and the config they give."""
+
+    overrides: tuple[str, ...]
+    varying: tuple[str, ...]
+    config: Config
+
+    @property
+    def name(self) -> str:
+        """What tells the job from the others of its sweep."""
+        return " ".join(self.varying)
+
+    @property
+    def varied(self) -> dict[str, str]:
+        """The keys that vary within the sweep, and their values as written."""
+        return dict(text.lstrip("+~").partition("=")[::2] for text in self.varying)
+
+
+class JobLoader(Protocol):
+    """Composes the configs of jobs."""
+
+    def load_job(self, master: DictConfig, overrides: list[str]) -> tuple[DictConfig, Tree]:
+        """Return the composed config, with only its composition checked, and what its groups' files declare."""
+
+    def is_group(self, key: str) -> bool:
+        """Return whether a key chooses an option of a config group."""
+
+
+def plan(request: SweepRequest, loader: JobLoader, master: DictConfig) -> list[Job]:
+    """Return the jobs of a sweep, in order.
+
+    Raises:
+        UserError: with the mistakes of all jobs, a few in full and the rest counted; or no job is left.
+    """
+    planner = _Planner(request, loader, master)
+    jobs: list[Job] = []
+    mistakes: Mistakes = []
+    asked = 0
+    for combination in request.combinations():
+        for repeat in range(request.repeats):
+            asked += 1
+            try:
+                job = planner.job(combination, repeat)
+            except UserError as error:
+                name = " ".join(override.input_line or "" for override in planner.varying(combination))
+                mistakes.append((name, "; ".join(error.lines)))
+            else:
+                jobs += [] if job is None else [job]
+    raise_all(mistakes, asked)
+    if not jobs:
+        assert request.where is not None
+        raise UserError(f"where={request.where.formula.text}: none of the {asked} combinations is left")
+    return jobs
+
+
+def raise_all(mistakes: Mistakes, jobs: int) -> None:
+    """Raise the mistakes of jobs, given with the jobs' names, together.
+
+    Raises:
+        UserError: a few mistakes in full, each once, and the number of the others.
+    """
+    if not mistakes:
+        return
+    by_text: dict[str, list[str]] = {}
+    for name, text in mistakes:
+        by_text.setdefault(text, []).append(name)
+    told = list(by_text.items())[:MISTAKES_IN_FULL]
+    lines = [f"{text} (job {names[0]}{_and_more(names)})" if names[0] else text for text, names in told]
+    more = len(mistakes) - sum(len(names) for _, names in told)
+    raise UserError(*lines, *([f"and {more} more of {jobs} jobs"] if more else []))
+
+
+def _and_more(names: list[str]) -> str:
+    return f" and {len(names) - 1:,} more" if len(names) > 1 else ""
+
+
+@dataclass
+class _Base:
+    """What the jobs of one structure share: Hydra's composition for the first of them.
+
+    Attributes:
+        tree: the resolved config; None where interpolations may depend on what varies.
+        declared: what the YAML files of its groups declare.
+    """
+
+    cfg: DictConfig
+    declared: Tree
+    tree: Tree | None
+
+    def with_values(self, settings: Sequence[Override]) -> Tree:
+        if self.tree is None:
+            cfg = copy.deepcopy(self.cfg)
+            for override in settings:
+                OmegaConf.update(cfg, _path(override), override.value(), merge=True, force_add=True)
+            return plain(cfg)
+        tree = dict(self.tree)
+        copied = {""}
+        for override in settings:
+            _set(tree, _path(override).split("."), override.value(), copied)
+        return tree
+
+
+def _set(tree: Tree, path: list[str], value: Any, copied: set[str]) -> None:
+    """Set a leaf, copying each mapping on the way to it once."""
+    for depth, part in enumerate(path[:-1], start=1):
+        way = ".".join(path[:depth])
+        if way not in copied:
+            tree[part] = dict(tree[part])
+            copied.add(way)
+        tree = tree[part]
+    tree[path[-1]] = value
+
+
+def _path(override: Override) -> str:
+    return override.key_or_group
+
+
+@dataclass
+class _Planner:
+    request: SweepRequest
+    loader: JobLoader
+    master: DictConfig
+    _bases: dict[tuple[str, ...], _Base | UserError] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        first = [override for axis in self.request.axes for override in axis.points[0]]
+        keys = [_path(override) for override in first if not self.loader.is_group(_path(override))]
+        self._repeated = {key for key in keys if any(_overlap(key, other) for other in _others(keys, key))}
+        self._is_value = [
+            all(self._sets_a_value(override) for point in axis.points for override in point)
+            for axis in self.request.axes
+        ]
+
+    def _sets_a_value(self, override: Override) -> bool:
+        """Return whether the override only replaces a leaf, whatever else is chosen."""
+        key = _path(override)
+        return not (
+            override.is_delete()
+            or override.package is not None
+            or key in self._repeated
+            or key.startswith("hydra.")
+            or self.loader.is_group(key)
+            or not _is_leaf(override.value(), is_added=override.is_add() or override.is_force_add())
+        )
+
+    def job(self, combination: Sequence[tuple[Override, ...]], repeat: int) -> Job | None:
+        """Return the job of a combination, or None where the condition drops it.
+
+        Raises:
+            UserError: its config is wrong.
+        """
+        base = self._base(combination)
+        settings = [
+            override
+            for point, is_value, axis in zip(combination, self._is_value, self.request.axes, strict=True)
+            if is_value and len(axis.points) > 1
+            for override in point
+        ]
+        tree = base.with_values(settings)
+        varying = [override.input_line or "" for override in self.varying(combination)]
+        overrides = [override.input_line or "" for point in combination for override in point]
+        if self.request.repeats > 1:
+            tree["seed"] = tree["seed"] + repeat
+            varying.append(f"seed={tree['seed']}")
+            overrides = [text for text in overrides if not text.startswith("seed=")] + [varying[-1]]
+        found = mistakes_in(tree, base.declared)
+        if found:
+            raise UserError(*found)
+        if self.request.where is not None and not self.request.where.holds(tree):
+            return None
+        return Job(tuple(overrides), tuple(varying), Config.of(tree))
+
+    def varying(self, combination: Sequence[tuple[Override, ...]]) -> Iterator[Override]:
+        """Yield the overrides of the axes that have more than one point."""
+        for axis, point in zip(self.request.axes, combination, strict=True):
+            if len(axis.points) > 1:
+                yield from point
+
+    def _base(self, combination: Sequence[tuple[Override, ...]]) -> _Base:
+        chosen = [
+            axis.points[0] if is_value else point
+            for axis, point, is_value in zip(self.request.axes, combination, self._is_value, strict=True)
+        ]
+        overrides = tuple(override.input_line or "" for point in chosen for override in point)
+        if overrides not in self._bases:
+            self._bases[overrides] = self._compose(overrides, chosen)
+        base = self._bases[overrides]
+        if isinstance(base, UserError):
+            raise base
+        return base
+
+    def _compose(self, overrides: tuple[str, ...], chosen: Sequence[tuple[Override, ...]]) -> _Base | UserError:
+        try:
+            cfg, declared = self.loader.load_job(self.master, list(overrides))
+            if _has_inner_interpolations(cfg):
+                return _Base(cfg, declared, None)
+            tree = plain(cfg)
+        except UserError as error:
+            return error
+        settable = [
+            axis.points[0] for axis, is_value in zip(self.request.axes, self._is_value, strict=True) if is_value
+        ]
+        is_plain = all(_lies_in_mappings(tree, _path(override)) for point in settable for override in point)
+        return _Base(cfg, declared, tree if is_plain else None)
+
+
+def _lies_in_mappings(tree: Any, path: str) -> bool:
+    for part in path.split("."):
+        if not isinstance(tree, dict) or part not in tree:
+            return False
+        tree = tree[part]
+    return True
+
+
+def _others(keys: list[str], key: str) -> list[str]:
+    others = list(keys)
+    others.remove(key)
+    return others
+
+
+def _overlap(key: str, other: str) -> bool:
+    return key == other or key.startswith(f"{other}.") or other.startswith(f"{key}.")
+
+
+def _is_leaf(value: Any, is_added: bool) -> bool:
+    if isinstance(value, str):
+        return "${" not in value and value != "???"
+    if isinstance(value, list):
+        return not is_added and all(_is_leaf(item, is_added) for item in value)
+    return value is None or isinstance(value, bool | int | float)
+
+
+def _has_inner_interpolations(cfg: DictConfig) -> bool:
+    """Return whether some value is made of others, and not of the environment alone."""
+    tree = OmegaConf.to_container(cfg, resolve=False)
+    assert isinstance(tree, dict)
+    texts = _texts({key: value for key, value in tree.items() if key != "hydra"})
+    return any(re.search(r"\$\{(?!oc\.env:[^$]*\}|hydra:[^$]*\})", text) for text in texts if "${" in text)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        for inner in value.values():
+            yield from _texts(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _texts(inner)
+    elif isinstance(value, str):
+        yield value
