@@ -25,7 +25,7 @@ def main() -> None:
     """Record the journal that standard input names, and leave at once."""
     runner = Runner()
     settings = json.loads(runner.hear())
-    os.environ["MLFLOW_LOGGING_LEVEL"] = "WARNING"
+    os.environ["MLFLOW_LOGGING_LEVEL"] = "CRITICAL"
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     # Imported while the runner imports torch; looking for garbage in it would take half as long again.
     gc.disable()
@@ -77,6 +77,8 @@ def record(settings: dict[str, Any], runner: Runner) -> int:
         if not _wait_for(journal, runner, store):
             return 0
         store = store or open_store(settings)
+        if store.warning is not None:
+            runner.tell(warning=store.warning)
         gc.freeze()
         gc.enable()
     except StoreError as error:
@@ -87,6 +89,7 @@ def record(settings: dict[str, Any], runner: Runner) -> int:
             if (created := store.apply(entry)) is not None:
                 runner.tell(run=created.run, run_id=created.run_id, experiment_id=created.experiment_id)
         store.end_unfinished()
+        store.flush()
     except Exception as error:  # whatever it was, the journal is kept and the runner says so
         runner.tell(failed=describe_error(error, settings["uri"]))
         return 1

@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,9 @@ SHOWN_AS_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
 METRICS_A_REQUEST = 1000
 PARAMS_A_REQUEST = 100
 LONGEST_PARAM = 6000
+LONGEST_TAG = 5000
+LONGEST_NAME = 250
+CUT = "... (cut; config.yaml has all)"
 SERVER_SECONDS = 4
 
 
@@ -67,7 +71,15 @@ def open_store(settings: dict[str, Any]) -> "Store":
             client.search_experiments(max_results=1)
     except Exception as error:
         raise StoreError(f"tracking.uri={redacted(uri)}: {describe_error(error, uri)}") from error
-    return Store(client, None if uri.startswith("http") else artifacts, settings["again"])
+    if uri.startswith("http"):
+        return Store(client, None, settings["again"])
+    from runner.tracking.bulk import BulkStore, is_known
+
+    if is_known(client):
+        return BulkStore(client, artifacts, settings["again"])
+    store = Store(client, artifacts, settings["again"])
+    store.warning = "the tables of this MLflow are not those that are written in bulk: recording one by one, slowly"
+    return store
 
 
 def _check_server(uri: str) -> None:
@@ -87,6 +99,16 @@ def _first_use(uri: str) -> Iterator[None]:
     with open(path.with_name(f"{path.name}.lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+def cut(text: str, longest: int) -> str:
+    """Return a text that MLflow takes, marked where it has lost its end."""
+    return text if len(text) <= longest else text[: longest - len(CUT)] + CUT
+
+
+def _allowed(key: str) -> str:
+    """Return a key that MLflow takes: what it refuses is replaced by an underscore."""
+    return re.sub(r"[^\w\-./: ]", "_", key)[:LONGEST_NAME]
 
 
 def describe_error(error: BaseException, uri: str) -> str:
@@ -109,6 +131,11 @@ class Store:
         self._experiments: dict[str, str] = {}
         self._runs: dict[str, str] = {}
         self._unfinished: dict[str, int] = {}
+        self.warning: str | None = None
+
+    def _end_tags(self, end: End) -> dict[str, str]:
+        tags = end.tags | {key: self._runs.get(run, run) for key, run in end.references.items()}
+        return {_allowed(key): cut(value, LONGEST_TAG) for key, value in tags.items()}
 
     def apply(self, entry: Entry) -> Created | None:
         """Write one entry; return the run that it created, if it did."""
@@ -118,7 +145,7 @@ class Store:
             case Metrics():
                 self._metrics(entry)
             case Artifact():
-                self._client.log_text(self._runs[entry.run], entry.text.decode(), entry.path)
+                self._artifact(entry)
             case End():
                 self._end(entry)
         return None
@@ -201,9 +228,7 @@ class Store:
             self._begin_again(run_id, begin)
         self._runs[begin.run] = run_id
         self._unfinished[begin.run] = begin.time_ms
-        params = [Param(key, value[:LONGEST_PARAM]) for key, value in begin.params.items()]
-        for chunk in range(0, len(params), PARAMS_A_REQUEST):
-            self._client.log_batch(run_id, params=params[chunk : chunk + PARAMS_A_REQUEST])
+        self._log_params(run_id, {_allowed(key): cut(value, LONGEST_PARAM) for key, value in begin.params.items()})
         return Created(begin.run, run_id, experiment)
 
     def _begin_again(self, run_id: str, begin: Begin) -> None:
@@ -216,11 +241,25 @@ class Store:
                 self._client.delete_run(child.info.run_id)
 
     def _create(self, experiment: str, begin: Begin) -> str:
-        tags = begin.tags | {ID_TAG: begin.run}
+        tags = self._tags_of(begin)
+        run_id: str = self._client.create_run(
+            experiment, begin.time_ms, tags, cut(begin.name, LONGEST_NAME)
+        ).info.run_id
+        return run_id
+
+    def _tags_of(self, begin: Begin) -> dict[str, str]:
+        tags = {_allowed(key): cut(value, LONGEST_TAG) for key, value in begin.tags.items()} | {ID_TAG: begin.run}
         if begin.parent is not None:
             tags["mlflow.parentRunId"] = self._runs.get(begin.parent, begin.parent)
-        run_id: str = self._client.create_run(experiment, begin.time_ms, tags, begin.name).info.run_id
-        return run_id
+        return tags
+
+    def _log_params(self, run_id: str, params: dict[str, str]) -> None:
+        entities = [Param(key, value) for key, value in params.items()]
+        for chunk in range(0, len(entities), PARAMS_A_REQUEST):
+            self._client.log_batch(run_id, params=entities[chunk : chunk + PARAMS_A_REQUEST])
+
+    def _artifact(self, artifact: Artifact) -> None:
+        self._client.log_text(self._runs[artifact.run], artifact.text.decode(), artifact.path)
 
     def _existing(self, experiment: str, run: str) -> str | None:
         """Return the run that another recorder of this journal has created, or that a lost answer left."""
@@ -263,7 +302,6 @@ class Store:
         run_id = self._runs[end.run]
         results = [Metric(key, value, end.time_ms, end.step) for key, value in end.results.items()]
         self._log_metrics(end.run, self._waiting.pop(end.run, []) + results)
-        tags = end.tags | {key: self._runs.get(run, run) for key, run in end.references.items()}
-        self._client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+        self._client.log_batch(run_id, tags=[RunTag(key, value) for key, value in self._end_tags(end).items()])
         self._client.set_terminated(run_id, end.status, end.time_ms)
         self._unfinished.pop(end.run, None)
