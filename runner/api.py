@@ -1,4 +1,4 @@
-"""Runs from Python: `from runner import run`, in a script or a notebook."""
+"""Runs and sweeps from Python: `from runner import run, sweep`, in a script or a notebook."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 from runner import composition
+from runner.batches import MEMORY_MIB
 from runner.config import Config
 from runner.job import run as run_config
 from runner.result import Outcome, Result
+from runner.sweeps import language
 from runner.trajectory import Trajectory
 
 if TYPE_CHECKING:
@@ -77,6 +79,33 @@ def run(overrides: Sequence[str] = ()) -> RunResult:
     run_id = None if done.recorded is None else done.recorded.run_id
     assert done.trajectory is not None
     return RunResult(config, done.result, done.trajectory, run_id)
+
+
+def sweep(overrides: Sequence[str] = ()) -> "pd.DataFrame":
+    """Run the sweep that the overrides say, as `python -m runner -m` does with the same ones.
+
+    Returns a frame with a row a job: what varied, under its keys; `status`, which is COMPLETED, STOPPED, DIVERGED,
+    FAILED, or SKIPPED where `resume` found the job done; `run_id`; and the final results under their names in
+    MLflow. Hydra's and torch's global state are afterwards as they were before.
+
+    Raises:
+        UserError: with a line for each mistake; nothing was recorded.
+        RecordingError: the runs went well, their record did not.
+    """
+    import pandas as pd
+
+    from runner.sweeps.batched import row_of, run_sweep
+    from runner.sweeps.grid import planned
+
+    composition.install_resolvers()
+    with language.known():
+        loader, master = composition.compose_sweep(overrides)
+        params = {str(key): value for key, value in (master.hydra.sweeper.get("params") or {}).items()}
+        request, jobs = planned(list(master.hydra.overrides.task), params, loader, master)
+    memory_mib = master.hydra.launcher.get("memory_mib", MEMORY_MIB)
+    with _same_threads():
+        done = run_sweep(jobs, request.texts, memory_mib, request.resume)
+    return pd.DataFrame([row_of(one) for one in done])
 
 
 @contextlib.contextmanager

@@ -43,14 +43,27 @@ def install_resolvers() -> None:
     OmegaConf.register_new_resolver("key_help", key_help, replace=True)
 
 
-def compose(overrides: Sequence[str], run_mode: RunMode = RunMode.RUN) -> DictConfig:
+def compose(overrides: Sequence[str]) -> DictConfig:
     """Return the checked config that the overrides compose, without touching Hydra's global state.
 
     Raises:
         UserError: with a line for each mistake.
     """
-    search_path = create_config_search_path(str(config_folder()))
-    return CheckedConfigLoader(search_path).load_configuration("config", list(overrides), run_mode)
+    return _loader().load_configuration("config", list(overrides), RunMode.RUN)
+
+
+def compose_sweep(overrides: Sequence[str]) -> "tuple[CheckedConfigLoader, DictConfig]":
+    """Return what composes the jobs of a sweep, and the config that they start from.
+
+    Raises:
+        UserError: with a line for each mistake in what does not vary.
+    """
+    loader = _loader()
+    return loader, loader.load_configuration("config", list(overrides), RunMode.MULTIRUN)
+
+
+def _loader() -> "CheckedConfigLoader":
+    return CheckedConfigLoader(create_config_search_path(str(config_folder())))
 
 
 def to_config(cfg: DictConfig) -> Config:

@@ -81,6 +81,7 @@ class Tracking:
     uri: Annotated[str | None, Key(URI, "the database or server")]
     experiment: Annotated[str | None, Key(TEXT, "the MLflow experiment")]
     artifacts: Annotated[str | None, Key(TEXT.or_null("where the server puts them"), "folder of the artifacts")]
+    offline: Annotated[str | None, Key(one_of("error", "spool"), "what to do when nothing answers there")]
 
     @classmethod
     def from_tree(cls, tree: Tree) -> Self:

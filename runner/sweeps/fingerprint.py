@@ -4,6 +4,7 @@ import functools
 import hashlib
 import importlib.util
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,12 @@ def fingerprint(config: Config) -> str:
 
 def sweep_fingerprint(texts: Sequence[str]) -> str:
     """Return what two sweeps share that were written alike, in whatever order."""
-    return _digest(sorted(texts))
+    return _digest(sorted(text for text in texts if _key_of(text) not in NOT_OF_THE_RESULT))
+
+
+def _key_of(text: str) -> str:
+    """Return the root key that an override sets."""
+    return re.split(r"[=.@]", text.lstrip("+~"), maxsplit=1)[0]
 
 
 @functools.cache

@@ -4,6 +4,7 @@ Beside all that Hydra's basic sweeper reads there are `linspace`, `logspace` and
 for keys that move together, `repeats` for seeds, and `where` for the combinations that are wanted.
 """
 
+import contextlib
 import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -76,6 +77,16 @@ def _create_functions() -> Functions:
 def register() -> None:
     """Make our functions known to Hydra's grammar."""
     overrides_parser.create_functions = _create_functions
+
+
+@contextlib.contextmanager
+def known() -> Iterator[None]:
+    """Make our functions known to Hydra's grammar for a while."""
+    register()
+    try:
+        yield
+    finally:
+        overrides_parser.create_functions = _hydras_own
 
 
 @dataclass(frozen=True)

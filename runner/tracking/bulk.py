@@ -20,7 +20,8 @@ from sqlalchemy import bindparam, event, inspect, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Engine
 
-from runner.tracking.journal import Artifact, Begin, End, Metrics
+from runner.tracking.journal import Artifact, Begin, End, Metrics, now_ms
+from runner.tracking.processes import HEARTBEAT
 from runner.tracking.store import ID_TAG, LONGEST_NAME, Store, cut
 
 ROWS_A_TRANSACTION = 100_000
@@ -103,19 +104,27 @@ class BulkStore(Store):
 
     def flush(self) -> None:
         """Write all rows that wait."""
-        pending, self._pending = self._pending, _Pending()
+        pending = self._pending
+        starts = range(0, max(1, len(pending.metrics)), ROWS_A_TRANSACTION)
+        chunks = [pending.metrics[start : start + ROWS_A_TRANSACTION] for start in starts]
+        if len(chunks) > 1:  # a run has ended only when its last metric is in
+            pending.ends += _deferred_ends(pending.runs)
         runs = [tuple(run[name] for name in COLUMNS[RUN]) for run in pending.runs.values()]
         tags = [(key, value, run) for (run, key), value in pending.tags.items()]
         latest = [
             (key, value, at, step, is_nan, run) for (run, key), (step, at, value, is_nan) in pending.latest.items()
         ]
-        first = pending.metrics[:ROWS_A_TRANSACTION]
-        if runs or tags or pending.params or latest or pending.ends:
-            self._write(
-                [(RUN, runs), (TAG, tags), (PARAM, pending.params), (METRIC, first), (LATEST, latest)], pending.ends
-            )
-        for start in range(ROWS_A_TRANSACTION, len(pending.metrics), ROWS_A_TRANSACTION):
-            self._write([(METRIC, pending.metrics[start : start + ROWS_A_TRANSACTION])], [])
+        before = [(RUN, runs), (TAG, tags), (PARAM, pending.params)]
+        for index, chunk in enumerate(chunks):
+            is_last = index == len(chunks) - 1
+            tables = [*(before if index == 0 else []), (METRIC, chunk), *([(LATEST, latest)] if is_last else [])]
+            self._write(tables, pending.ends if is_last else [])
+        self._pending = _Pending()  # not before: what fails is written again
+
+    def beat(self) -> None:
+        """Note that the runs that are under way were heard of now."""
+        for run in self._beating:
+            self._set_tags(self._runs[run], {HEARTBEAT: str(now_ms())})
 
     def _artifact(self, artifact: Artifact) -> None:
         self.flush()
@@ -155,6 +164,8 @@ class BulkStore(Store):
             "experiment_id": int(experiment),
         }
         self._set_tags(run_id, tags)
+        if self._begun is not None:
+            self._begun[begin.run] = run_id
         return run_id
 
     def _set_tags(self, run_id: str, tags: dict[str, str]) -> None:
@@ -208,7 +219,7 @@ class BulkStore(Store):
             self._pending.runs[run_id] |= {"status": end.status, "end_time": end.time_ms}
         else:
             self._pending.ends.append({"id": run_id, "new_status": end.status, "new_end": end.time_ms})
-        self._unfinished.pop(end.run, None)
+        self._forget(end.run)
         self._flush_if_many()
 
     def _flush_if_many(self) -> None:
@@ -216,6 +227,9 @@ class BulkStore(Store):
             self.flush()
 
     def _write(self, tables: Sequence[tuple[Any, Sequence[Row]]], ends: Sequence[dict[str, Any]]) -> None:
+        if not ends and not any(rows for _, rows in tables):
+            return
+
         def write() -> None:
             with self._store.ManagedSessionMaker(read_only=False) as session:
                 for table, rows in tables:
@@ -254,6 +268,15 @@ class BulkStore(Store):
             is_later = tuple_(*(new[name] for name in names[:3])) > tuple_(*(table.c[name] for name in names[:3]))
             return insert.on_conflict_do_update(index_elements=keys, set_=new, where=is_later)
         return insert.on_conflict_do_nothing()
+
+
+def _deferred_ends(runs: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """Take the ends out of the rows of new runs, and return them as changes to be made later."""
+    ended = [run for run in runs.values() if run["status"] != "RUNNING"]
+    ends = [{"id": run["run_uuid"], "new_status": run["status"], "new_end": run["end_time"]} for run in ended]
+    for run in ended:
+        run |= {"status": "RUNNING", "end_time": None}
+    return ends
 
 
 def _rising_ids() -> Iterator[str]:

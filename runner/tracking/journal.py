@@ -4,6 +4,7 @@ An entry is a header (magic, lengths, CRC-32), a JSON head that says what it is,
 A reader skips what does not check: a torn tail, or bytes that something else has changed.
 """
 
+import fcntl
 import json
 import struct
 import time
@@ -16,6 +17,22 @@ from typing import Any, BinaryIO, TypeAlias
 MAGIC = b"\x93GDJ"
 HEADER = struct.Struct("<4sIII")
 LARGEST = 2**30
+JOURNALS = Path("outputs/journals")
+
+
+@dataclass(frozen=True)
+class Open:
+    """A journal begins: where it is to be recorded, and who writes it.
+
+    Attributes:
+        uri: of the store, without a password.
+        artifacts: the folder of artifacts; None where the server decides.
+        process: the tags that say which process it is.
+    """
+
+    uri: str
+    artifacts: str | None
+    process: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -87,8 +104,8 @@ class Close:
     """Nothing more will come."""
 
 
-Entry: TypeAlias = Begin | Metrics | Artifact | End | Close
-KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in (Begin, Metrics, Artifact, End, Close)}
+Entry: TypeAlias = Open | Begin | Metrics | Artifact | End | Close
+KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in (Open, Begin, Metrics, Artifact, End, Close)}
 BODY = {"Metrics": "values", "Artifact": "text"}
 
 
@@ -115,6 +132,11 @@ def _decode(head: bytes, body: bytes) -> Entry:
     return entry
 
 
+def hold(file: BinaryIO) -> None:
+    """Hold a journal with others that work on it, so that nobody takes it for left behind."""
+    fcntl.flock(file, fcntl.LOCK_SH)
+
+
 class JournalWriter:
     """Appends entries to a journal, each in one write, so that a kill tears at most the last."""
 
@@ -127,6 +149,7 @@ class JournalWriter:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         self._file: BinaryIO = open(path, "xb", buffering=0)  # noqa: SIM115  # closed by close()
+        hold(self._file)
 
     def append(self, entry: Entry) -> None:
         """Append one entry.
@@ -144,13 +167,23 @@ class JournalWriter:
 
 
 class JournalReader:
-    """Reads a journal from its start, and on as it grows."""
+    """Reads a journal from its start, and on as it grows.
+
+    Attributes:
+        corrupt: how many times something was found between entries that is none.
+        position: how many bytes have been taken so far.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.corrupt = 0
+        self.position = 0
         self._file: BinaryIO = open(path, "rb")  # noqa: SIM115  # the reader lives as long as the recorder
         self._pending = bytearray()
+
+    def hold(self) -> None:
+        """Hold the journal, so that nobody takes it for left behind."""
+        hold(self._file)
 
     def entries(self, is_complete: bool) -> Iterator[Entry]:
         """Yield the entries that have come since the last call.
@@ -172,11 +205,14 @@ class JournalReader:
             content = bytes(self._pending[HEADER.size : end])
             if is_entry and len(self._pending) >= end and zlib.crc32(content) == checksum:
                 del self._pending[:end]
+                self.position += end
                 return _decode(content[:head_size], content[head_size:])
             self._skip_to_next_magic()
         return None
 
     def _skip_to_next_magic(self) -> None:
-        self.corrupt += 1
+        """Drop what is no entry; where an entry follows it was one that something changed, else a torn tail."""
         following = self._pending.find(MAGIC, 1)
+        self.corrupt += following >= 0
+        self.position += following if following >= 0 else len(self._pending)
         del self._pending[: following if following >= 0 else len(self._pending)]

@@ -10,6 +10,8 @@ HOST = "runner.host"
 PID = "runner.pid"
 # Process ids are used again; with the time at which the process began they are not.
 STARTED = "runner.pid_started"
+# When a run was last heard of, in milliseconds since 1970.
+HEARTBEAT = "runner.heartbeat"
 
 
 @functools.cache

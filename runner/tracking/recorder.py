@@ -4,29 +4,37 @@ It hears its settings as a line of JSON on standard input, whose end means that 
 tells on standard output which runs it has created, or in one line what went wrong.
 """
 
+import functools
 import gc
 import json
 import os
 import select
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from runner.tracking.journal import Close, Entry, JournalReader
+from runner.tracking.silence import quiet_mlflow
 
 if TYPE_CHECKING:
     from runner.tracking.store import Store
 
 POLL_SECONDS = 0.01
+BEAT_SECONDS = 60
+NEWS_SECONDS = 0.2
+RETRY_SECONDS = 0.5
+# How long the runner is kept waiting, at its end, for a store that does not take what it is given.
+LAST_SECONDS = 5
+Result = TypeVar("Result")
 
 
 def main() -> None:
     """Record the journal that standard input names, and leave at once."""
     runner = Runner()
     settings = json.loads(runner.hear())
-    os.environ["MLFLOW_LOGGING_LEVEL"] = "CRITICAL"
-    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    quiet_mlflow()
     # Imported while the runner imports torch; looking for garbage in it would take half as long again.
     gc.disable()
     import mlflow.tracking  # noqa: F401
@@ -42,6 +50,7 @@ class Runner:
 
     def __init__(self) -> None:
         self.is_alive = True
+        self.is_closing = False
         self._stdin = open(sys.stdin.fileno(), "rb", buffering=0, closefd=False)  # noqa: SIM115  # as long as we live
 
     def hear(self) -> bytes:
@@ -54,6 +63,7 @@ class Runner:
         """Sleep, but wake up when the runner says something, which is returned, or is gone."""
         if self.is_alive and select.select([self._stdin], [], [], seconds)[0] and (line := self.hear()):
             message: dict[str, Any] = json.loads(line)
+            self.is_closing |= "closed" in message
             return message
         return {}
 
@@ -69,27 +79,26 @@ class Runner:
 
 def record(settings: dict[str, Any], runner: Runner) -> int:
     """Follow the journal of `settings` to its end and return the exit code; the journal is deleted when all is in."""
-    from runner.tracking.store import StoreError, describe_error, open_store, prepared
+    from runner.tracking.store import AwayError, StoreError, describe_error, open_store, prepared
 
     journal = Path(settings["journal"])
     try:
         store = open_store(settings) if prepared(settings) else None
-        if not _wait_for(journal, runner, store):
+        if not _wait_for(journal, runner, store, settings["uri"]):
             return 0
         store = store or open_store(settings)
-        if store.warning is not None:
-            runner.tell(warning=store.warning)
-        gc.freeze()
-        gc.enable()
+    except AwayError as error:
+        runner.tell(**{"away" if settings["offline"] == "spool" else "refused": str(error)})
+        return 2
     except StoreError as error:
         runner.tell(refused=str(error))
         return 2
+    if store.warning is not None:
+        runner.tell(warning=store.warning)
+    gc.freeze()
+    gc.enable()
     try:
-        for entry in follow(JournalReader(journal), runner, store.flush):
-            if (created := store.apply(entry)) is not None:
-                runner.tell(run=created.run, run_id=created.run_id, experiment_id=created.experiment_id)
-        store.end_unfinished()
-        store.flush()
+        Recorder(store, runner).record(journal)
     except Exception as error:  # whatever it was, the journal is kept and the runner says so
         runner.tell(failed=describe_error(error, settings["uri"]))
         return 1
@@ -97,14 +106,77 @@ def record(settings: dict[str, Any], runner: Runner) -> int:
     return 0
 
 
-def _wait_for(journal: Path, runner: Runner, store: "Store | None") -> bool:
+class Recorder:
+    """Brings one journal to a store; what fails is tried again for as long as the runner runs."""
+
+    def __init__(self, store: "Store", runner: Runner) -> None:
+        self._store = store
+        self._runner = runner
+        self._created: list[tuple[str, str, str]] = []
+        self._next_beat = time.monotonic() + BEAT_SECONDS
+        self._next_news = time.monotonic() + NEWS_SECONDS
+
+    def record(self, journal: Path) -> None:
+        """Record the journal to its end."""
+        reader = JournalReader(journal)
+        reader.hold()
+        for entry in follow(reader, self._runner, self._idle):
+            created = self._insist(functools.partial(self._store.apply, entry))
+            if created is not None:
+                self._created.append((created.run, created.run_id, created.experiment_id))
+            if time.monotonic() >= self._next_news:
+                self._tell_news(reader)
+        self._insist(self._store.end_unfinished)
+        self._insist(self._store.flush)
+        self._tell_news(reader)
+
+    def _idle(self) -> None:
+        if time.monotonic() >= self._next_beat:
+            self._next_beat = time.monotonic() + BEAT_SECONDS
+            self._insist(self._store.beat)
+        self._insist(self._store.flush)
+
+    def _tell_news(self, reader: JournalReader) -> None:
+        self._next_news = time.monotonic() + NEWS_SECONDS
+        created, self._created = self._created, []
+        self._runner.tell(runs=created, recorded_bytes=reader.position)
+
+    def _insist(self, write: Callable[[], Result]) -> Result:
+        """Write, again where it fails, until it is done or the runner has waited long enough for it."""
+        give_up_at = None
+        while True:
+            try:
+                return write()
+            except KeyError:
+                raise
+            except Exception:  # the store is away, locked, full: whatever it is, it may pass
+                if self._runner.is_closing or not self._runner.is_alive:
+                    give_up_at = give_up_at or time.monotonic() + LAST_SECONDS
+                if give_up_at is not None and time.monotonic() >= give_up_at:
+                    raise
+                self._store.retry()
+                self._runner.wait(RETRY_SECONDS)
+                if not self._runner.is_alive:
+                    time.sleep(RETRY_SECONDS)
+
+
+def _wait_for(journal: Path, runner: Runner, store: "Store | None", uri: str) -> bool:
     """Return whether the runner has begun to write; False when it is gone without. Answer what it asks till then."""
+    from runner.tracking.reap import reap_all
+
+    if store is not None:
+        reap_all(store)
     while not journal.exists():
         if not runner.is_alive:
             return journal.exists()
         message = runner.wait(POLL_SECONDS)
-        if "ledger" in message:
-            runner.tell(ledger=None if store is None else store.ledger(**message["ledger"]))
+        if "ledger" in message and store is not None:
+            from runner.tracking.replay import Replayer
+
+            Replayer([uri]).replay(journal.parent)
+            runner.tell(ledger=store.ledger(**message["ledger"]))
+        elif "ledger" in message:
+            runner.tell(ledger=None)
     return True
 
 

@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
 
 from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from runner.tracking.journal import Artifact, Begin, End, Entry, Metrics, now_ms
-from runner.tracking.processes import PID, lives
+from runner.tracking.processes import HEARTBEAT, PID, lives
+from runner.tracking.reach import unreachable
 from runner.tracking.uris import absolute_uri, redacted, sqlite_path
 
 ID_TAG = "runner.id"
@@ -27,12 +27,16 @@ PARAMS_A_REQUEST = 100
 LONGEST_PARAM = 6000
 LONGEST_TAG = 5000
 LONGEST_NAME = 250
+RESULTS = ("steps_done", "seconds", "steps_per_second")
 CUT = "... (cut; config.yaml has all)"
-SERVER_SECONDS = 4
 
 
 class StoreError(Exception):
     """The store cannot be used, in a line for a person."""
+
+
+class AwayError(StoreError):
+    """Nothing answers where the store is said to be; it may later."""
 
 
 @dataclass(frozen=True)
@@ -56,16 +60,17 @@ def open_store(settings: dict[str, Any]) -> "Store":
     """Open the tracking store, which is created if it is a database that is not there yet.
 
     Raises:
-        StoreError: the store is away, of an older schema, or cannot be created.
+        AwayError: nothing answers there.
+        StoreError: the store is of an older schema, or cannot be created.
     """
+    if (reason := unreachable(settings["uri"])) is not None:
+        raise AwayError(f"tracking.uri={redacted(settings['uri'])}: {reason}")
     uri = absolute_uri(settings["uri"])
     artifacts = None if settings["artifacts"] is None else Path(settings["artifacts"]).absolute().as_uri()
     if artifacts is not None:
         # Else MLflow gives the experiment that it makes for itself a folder ./mlruns.
         os.environ["_MLFLOW_SERVER_ARTIFACT_ROOT"] = artifacts
     try:
-        if uri.startswith("http"):
-            _check_server(uri)
         with _first_use(uri):
             client = MlflowClient(uri)
             client.search_experiments(max_results=1)
@@ -82,12 +87,6 @@ def open_store(settings: dict[str, Any]) -> "Store":
     return store
 
 
-def _check_server(uri: str) -> None:
-    """Ask the server for a sign of life; MLflow itself would try again for minutes."""
-    with urlopen(f"{uri.rstrip('/')}/health", timeout=SERVER_SECONDS):
-        pass
-
-
 @contextlib.contextmanager
 def _first_use(uri: str) -> Iterator[None]:
     """Hold a lock beside a SQLite database, since MLflow lets two processes create its tables at once."""
@@ -99,6 +98,11 @@ def _first_use(uri: str) -> Iterator[None]:
     with open(path.with_name(f"{path.name}.lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+def _results(metrics: dict[str, float]) -> dict[str, float]:
+    """Return of a run's metrics its final results."""
+    return {key: value for key, value in metrics.items() if key.startswith("final/") or key in RESULTS}
 
 
 def cut(text: str, longest: int) -> str:
@@ -126,11 +130,12 @@ class Store:
     def __init__(self, client: MlflowClient, artifacts: str | None, may_have_begun: bool) -> None:
         self._may_have_begun = may_have_begun
         self._waiting: dict[str, list[Metric]] = {}
-        self._client = client
+        self._client = self.client = client
         self._artifacts = artifacts
         self._experiments: dict[str, str] = {}
         self._runs: dict[str, str] = {}
         self._unfinished: dict[str, int] = {}
+        self._beating: set[str] = set()
         self.warning: str | None = None
 
     def _end_tags(self, end: End) -> dict[str, str]:
@@ -167,7 +172,7 @@ class Store:
         if parent.info.status == "RUNNING" and lives(parent.data.tags):
             raise StoreError(f"resume: sweep {parent.info.run_id} is still running, as process {parent.data.tags[PID]}")
         finished = [
-            (run.data.tags[FINGERPRINT], run.info.run_id, run.data.metrics)
+            (run.data.tags[FINGERPRINT], run.info.run_id, _results(run.data.metrics))
             for run in self._children(parent)
             if run.info.status == "FINISHED" and FINGERPRINT in run.data.tags
         ]
@@ -205,7 +210,17 @@ class Store:
     def flush(self) -> None:
         """Write the metrics that were waiting for more, so that a request is worth its cost."""
         for run in list(self._waiting):
-            self._log_metrics(run, self._waiting.pop(run))
+            self._log_metrics(run, self._waiting[run])
+            self._waiting.pop(run)
+
+    def retry(self) -> None:
+        """Take it that the last entry may have been written, though an error came back."""
+        self._may_have_begun = True
+
+    def beat(self) -> None:
+        """Note that the runs that are under way were heard of now; a sweep's jobs have its heartbeat."""
+        for run in self._beating:
+            self._client.set_tag(self._runs[run], HEARTBEAT, str(now_ms()))
 
     def end_unfinished(self) -> None:
         """Mark the runs that the journal does not end as KILLED: their runner is gone."""
@@ -228,6 +243,8 @@ class Store:
             self._begin_again(run_id, begin)
         self._runs[begin.run] = run_id
         self._unfinished[begin.run] = begin.time_ms
+        if begin.parent is None:
+            self._beating.add(begin.run)
         self._log_params(run_id, {_allowed(key): cut(value, LONGEST_PARAM) for key, value in begin.params.items()})
         return Created(begin.run, run_id, experiment)
 
@@ -249,9 +266,9 @@ class Store:
 
     def _tags_of(self, begin: Begin) -> dict[str, str]:
         tags = {_allowed(key): cut(value, LONGEST_TAG) for key, value in begin.tags.items()} | {ID_TAG: begin.run}
-        if begin.parent is not None:
-            tags["mlflow.parentRunId"] = self._runs.get(begin.parent, begin.parent)
-        return tags
+        if begin.parent is None:
+            return tags | {HEARTBEAT: str(begin.time_ms)}
+        return tags | {"mlflow.parentRunId": self._runs.get(begin.parent, begin.parent)}
 
     def _log_params(self, run_id: str, params: dict[str, str]) -> None:
         entities = [Param(key, value) for key, value in params.items()]
@@ -301,7 +318,12 @@ class Store:
     def _end(self, end: End) -> None:
         run_id = self._runs[end.run]
         results = [Metric(key, value, end.time_ms, end.step) for key, value in end.results.items()]
-        self._log_metrics(end.run, self._waiting.pop(end.run, []) + results)
+        self._log_metrics(end.run, self._waiting.get(end.run, []) + results)
+        self._waiting.pop(end.run, None)
         self._client.log_batch(run_id, tags=[RunTag(key, value) for key, value in self._end_tags(end).items()])
         self._client.set_terminated(run_id, end.status, end.time_ms)
-        self._unfinished.pop(end.run, None)
+        self._forget(end.run)
+
+    def _forget(self, run: str) -> None:
+        self._unfinished.pop(run, None)
+        self._beating.discard(run)

@@ -15,10 +15,12 @@ from typing import IO, Any, Protocol
 
 from runner.config import Tracking
 from runner.errors import RecordingError, UserError
-from runner.tracking.journal import Close, Entry, JournalWriter
+from runner.tracking.journal import JOURNALS, Close, Entry, JournalWriter, Open
 from runner.tracking.ledger import Ledger
+from runner.tracking.processes import process_tags
+from runner.tracking.uris import absolute_uri, redacted
 
-JOURNALS = Path("outputs/journals")
+REPLAY = "record it later: python -m runner.replay"
 OnRecorded = Callable[[int, int], None]
 RECORDER = "from runner.tracking.recorder import main; main()"
 
@@ -86,6 +88,8 @@ class JournalTracker:
         self._on_recorded = on_recorded
         self._ledger: Ledger | None = None
         self._is_answered = False
+        self._away: str | None = None
+        self._heard = b""
         self._recorder = self._start_recorder(again=False)
 
     def append(self, entry: Entry) -> None:
@@ -97,9 +101,14 @@ class JournalTracker:
         try:
             if self._journal is None:
                 self._journal = JournalWriter(self._path)
+                self._journal.append(self._opening())
             self._journal.append(entry)
         except OSError as error:
             raise RecordingError(f"{self._path}: cannot be written ({error.strerror})") from None
+
+    def _opening(self) -> Open:
+        artifacts = None if self._tracking.artifacts is None else str(Path(self._tracking.artifacts).absolute())
+        return Open(redacted(absolute_uri(self._tracking.uri or "")), artifacts, process_tags())
 
     def check(self) -> None:
         """Hear what the recorder has said so far.
@@ -108,7 +117,7 @@ class JournalTracker:
             UserError: the recorder refuses the store; nothing has been recorded.
             RecordingError: the recorder failed; the journal is kept.
         """
-        while select.select([self._stdout], [], [], 0)[0] and self._hear():
+        while (b"\n" in self._heard or select.select([self._stdout], [], [], 0)[0]) and self._hear():
             pass
 
     def ledger(self, sweep: str, resume: str | bool) -> Ledger | None:
@@ -145,11 +154,11 @@ class JournalTracker:
         self.append(Close())
         self._journal.close()
         self._hear_all()
-        if self._path.exists():  # the recorder was killed: another reads the journal anew
+        if self._path.exists() and self._away is None:  # the recorder was killed: another reads the journal anew
             self._recorder = self._start_recorder(again=True)
             self._hear_all()
-        if self._path.exists():
-            raise RecordingError(f"not everything could be recorded; the journal is kept: {self._path}")
+        if self._path.exists() and self._away is None:
+            raise RecordingError(f"not everything could be recorded; the journal is kept: {self._path}, {REPLAY}")
 
     def _hear_all(self) -> None:
         self._tell({"closed": True})
@@ -190,25 +199,37 @@ class JournalTracker:
 
     def _hear(self) -> bool:
         """Take one message of the recorder; return False at its end."""
-        line = self._stdout.readline()
-        if not line:
-            return False
-        message = json.loads(line)
-        if "run" in message:
-            self._recorded[message["run"]] = Recorded(message["run_id"], message["experiment_id"])
+        while b"\n" not in self._heard:
+            more = os.read(self._stdout.fileno(), 2**16)
+            if not more:
+                return False
+            self._heard += more
+        line, _, rest = self._heard.partition(b"\n")
+        self._heard = rest
+        self._take(json.loads(line))
+        return True
+
+    def _take(self, message: dict[str, Any]) -> None:
+        for run, run_id, experiment_id in message.get("runs", ()):
+            self._recorded[run] = Recorded(run_id, experiment_id)
+        if "away" in message:
+            self._away = message["away"]
+            self._warn(f"{self._away}; the record waits in {self._path}: python -m runner.replay brings it there")
         if "ledger" in message:
             self._is_answered = True
             self._ledger = None if message["ledger"] is None else Ledger.of(message["ledger"])
         if "recorded_bytes" in message and self._on_recorded is not None:
             self._on_recorded(message["recorded_bytes"], self._path.stat().st_size if self._path.exists() else 1)
         if "warning" in message:
-            print(f"warning: {message['warning']}", file=sys.stderr)
+            self._warn(message["warning"])
         if "refused" in message:
             self._forget_journal()
             raise UserError(message["refused"])
         if "failed" in message:
-            raise RecordingError(f"{message['failed']}; the journal is kept: {self._path}")
-        return True
+            raise RecordingError(f"{message['failed']}; the journal is kept: {self._path}, {REPLAY}")
+
+    def _warn(self, text: str) -> None:
+        print(f"warning: {text}", file=sys.stderr, flush=True)
 
     def _forget_journal(self) -> None:
         self._path.unlink(missing_ok=True)

@@ -1,0 +1,11 @@
+"""Marking runs whose process is gone as KILLED: `python -m runner.reap`."""
+
+import sys
+
+from runner.tracking.silence import quiet_mlflow
+
+if __name__ == "__main__":
+    quiet_mlflow()  # before MLflow is imported
+    from runner.tracking.reap import main
+
+    sys.exit(main())

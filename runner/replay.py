@@ -1,0 +1,11 @@
+"""Recording what is left in journals whose runner is gone: `python -m runner.replay`."""
+
+import sys
+
+from runner.tracking.silence import quiet_mlflow
+
+if __name__ == "__main__":
+    quiet_mlflow()  # before MLflow is imported
+    from runner.tracking.replay import main
+
+    sys.exit(main())
