@@ -1,8 +1,11 @@
 """Sweeps: every combination a child of one parent, validated before the first starts, none hiding another."""
 
+import pytest
 from mlflow.entities import Run
+from mlflow.tracking import MlflowClient
 
 from tests.conftest import Command
+from tests.tracking.test_kills import rows, wait_until
 from tests.tracking.test_recorder import runs_in
 
 
@@ -16,13 +19,23 @@ def parent_and_children(runs: list[Run]) -> tuple[Run, list[Run]]:
 def test_every_combination_is_a_child_named_by_what_varies(runner: Command) -> None:
     done = runner("-m", "lr=0.01,0.05,0.1", "steps=10,20", "dtype=float64")
     assert done.code == 0, done.err
-    assert "sweep      6 jobs: 6 finished, 0 failed" in done.out
+    assert "sweep      6 jobs in 1 batch" in done.out
+    assert "ended      6 jobs asked for, 0 skipped, 6 run: 6 finished, 0 failed" in done.out
     parent, children = parent_and_children(runs_in(runner))
     assert parent.info.run_id in done.out
     names = [f"lr={lr} steps={steps}" for lr in ("0.01", "0.05", "0.1") for steps in (10, 20)]
+    children.sort(key=lambda child: names.index(str(child.info.run_name)))
     assert [child.info.run_name for child in children] == names
     assert parent.data.params == {"lr": "0.01,0.05,0.1", "steps": "10,20", "dtype": "float64"}
-    assert parent.data.metrics == {"jobs": 6, "jobs_finished": 6, "jobs_failed": 0}
+    outcomes = {"completed": 6, "stopped": 0, "diverged": 0, "failed": 0, "skipped": 0}
+    best = min(children, key=lambda child: child.data.metrics["final/loss"])
+    assert parent.data.metrics == {
+        "jobs": 6,
+        "best_loss": best.data.metrics["final/loss"],
+        **{f"jobs_{outcome}": count for outcome, count in outcomes.items()},
+    }
+    assert parent.data.tags["best.run"] == best.info.run_id
+    assert (parent.data.tags["best.lr"], parent.data.tags["best.steps"]) == ("0.1", "20")
     assert {run.info.status for run in [parent, *children]} == {"FINISHED"}
     assert [child.data.metrics["steps_done"] for child in children] == [10, 20] * 3
     assert sorted(path.name for path in runner.folder.iterdir()) == ["outputs"]
@@ -47,17 +60,180 @@ def test_a_shape_that_does_not_fit_is_told_before_the_first_job(runner: Command)
     assert list(runner.folder.iterdir()) == []
 
 
-def test_a_job_that_fails_hides_no_other(runner: Command) -> None:
+def test_a_job_that_starts_at_nan_has_diverged_at_step_0(runner: Command) -> None:
     steep = ["objective=rosenbrock", "objective.steepness=0", "steps=3"]
     done = runner("-m", *steep, "initial_weight=[1e30,0],[1,2],[2e30,0]")
+    assert done.code == 0, done.err
+    assert "3 jobs asked for, 0 skipped, 3 run: 3 finished (2 diverged), 0 failed" in done.out
+    parent, children = parent_and_children(runs_in(runner))
+    assert (parent.info.status, parent.data.metrics["jobs_diverged"]) == ("FINISHED", 2)
+    diverged = [child for child in children if child.data.tags.get("diverged_at_step") == "0"]
+    assert {child.info.run_name for child in diverged} == {"initial_weight=[1e+30,0]", "initial_weight=[2e+30,0]"}
+    assert all("final/loss" not in child.data.metrics for child in diverged)
+
+
+TOUCHY = """
+import torch
+
+calls = 0
+
+def touchy(weight, limit=3.0):
+    global calls
+    calls += 1
+    if limit == 0 and calls > 4:
+        raise ValueError("touched at last")
+    if bool((weight > limit).any()):
+        raise ValueError("touched")
+    return (weight**2).sum(-1)
+"""
+
+
+@pytest.fixture
+def touchy(runner: Command) -> list[str]:
+    (runner.folder / "mine.py").write_text(TOUCHY)
+    return [
+        "-m",
+        "objective=callable",
+        "objective.target=mine:touchy",
+        "objective.of_one_point=false",
+        "allow_code=true",
+        "lr=0.01",
+        "steps=5",
+    ]
+
+
+def test_a_job_that_fails_hides_no_other(runner: Command, touchy: list[str]) -> None:
+    done = runner(*touchy, "initial_weight=1,5,2,7")
     assert done.code == 1
-    assert [error.split(" failed: ")[0] for error in done.errors] == [
-        "job initial_weight=[1e+30,0]",
-        "job initial_weight=[2e+30,0]",
+    assert done.errors == [
+        "job initial_weight=5 failed: ValueError: touched",
+        "job initial_weight=7 failed: ValueError: touched",
+        "2 of 4 jobs failed",
     ]
     parent, children = parent_and_children(runs_in(runner))
     assert (parent.info.status, parent.data.metrics["jobs_failed"]) == ("FAILED", 2)
-    assert [child.info.run_name for child in children] == ["initial_weight=[1,2]"]
+    by_name = {str(child.info.run_name): child for child in children}
+    assert {name: child.info.status for name, child in by_name.items()} == {
+        "initial_weight=1": "FINISHED",
+        "initial_weight=5": "FAILED",
+        "initial_weight=2": "FINISHED",
+        "initial_weight=7": "FAILED",
+    }
+    assert by_name["initial_weight=5"].data.tags["runner.reason"] == "ValueError: touched"
+    assert by_name["initial_weight=1"].data.metrics["steps_done"] == 5
+
+
+def test_jobs_that_go_on_alone_have_each_step_once(runner: Command, touchy: list[str]) -> None:
+    done = runner(*touchy, "objective.arguments.limit=100", "initial_weight=1,2", "log_every=1")
+    assert done.code == 0, done.err
+    failing = runner(*touchy, "lr=-0.1,-0.3", "initial_weight=1")
+    assert failing.code == 2
+    rising = [*touchy, "optimizer=momentum", "optimizer.maximize=true", "lr=0.01,0.4", "initial_weight=1"]
+    assert runner(*rising, "log_every=1").errors[-1] == "1 of 2 jobs failed"
+    client = MlflowClient(f"sqlite:///{runner.folder}/outputs/mlflow.db")
+    (survivor,) = [run for run in runs_in(runner) if run.info.run_name == "lr=0.01" and run.info.status == "FINISHED"]
+    history = client.get_metric_history(survivor.info.run_id, "loss")
+    assert sorted(metric.step for metric in history) == [1, 2, 3, 4, 5]
+
+
+def test_what_cannot_be_batched_runs_one_by_one_and_the_log_says_why(runner: Command) -> None:
+    done = runner("-m", "optimizer=torch,gd", "lr=0.01,0.02", "steps=3")
+    assert done.code == 0, done.err
+    assert "sweep      4 jobs in 1 batch" in done.out
+    assert "2 one by one: torch.optim's SGD takes one run at a time" in done.out
+    losses = {str(run.info.run_name): run.data.metrics.get("final/loss") for run in runs_in(runner)}
+    assert losses["optimizer=torch lr=0.01"] == pytest.approx(losses["optimizer=gd lr=0.01"])
+
+
+@pytest.mark.parametrize("launcher", ["basic", "joblib"])
+def test_hydras_own_launchers_work_by_name(runner: Command, launcher: str) -> None:
+    if launcher == "joblib":
+        pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    done = runner("-m", f"hydra/launcher={launcher}", "lr=0.01,0.05", "steps=3", "repeats=2")
+    assert done.code == 0, done.err
+    assert "ended      4 jobs run: 4 finished, 0 failed" in done.out
+    _, children = parent_and_children(runs_in(runner))
+    assert {child.info.run_name for child in children} == {
+        f"lr={lr} seed={seed}" for lr in ("0.01", "0.05") for seed in (0, 1)
+    }
+
+
+def test_hydras_basic_sweeper_may_use_our_launcher(runner: Command) -> None:
+    done = runner("-m", "hydra/sweeper=basic", "lr=0.01,0.05", "steps=3")
+    assert done.code == 0, done.err
+    _, children = parent_and_children(runs_in(runner))
+    assert {child.info.run_name for child in children} == {"lr=0.01", "lr=0.05"}
+
+
+def test_means_and_spreads_over_seeds_are_told(runner: Command) -> None:
+    done = runner("-m", "lr=0.01,0.05", "repeats=3", "gradient_noise=1", "steps=20", "tracking=off")
+    assert done.code == 0, done.err
+    told = [line for line in done.out.splitlines() if line.endswith("over 3 seeds")]
+    assert told[0].startswith("seeds      lr=0.05 ")
+    assert len(told) == 2
+    assert "+- 0 " not in done.out
+
+
+def test_a_sweep_records_at_most_320_points_a_run_unless_told_otherwise(runner: Command) -> None:
+    assert runner("-m", "lr=0.01,0.02", "steps=1000").code == 0
+    assert runner("-m", "lr=0.03,0.04", "steps=1000", "log_every=250").code == 0
+    client = MlflowClient(f"sqlite:///{runner.folder}/outputs/mlflow.db")
+    ids = {str(run.info.run_name): run.info.run_id for run in runs_in(runner)}
+    counts = {lr: len(client.get_metric_history(ids[f"lr={lr}"], "loss")) for lr in ("0.01", "0.03")}
+    assert counts == {"0.01": 250, "0.03": 4}
+
+
+def test_ten_thousand_jobs_would_not_make_ten_thousand_folders(runner: Command) -> None:
+    assert runner("-m", "lr=linspace(0.001,0.1,200)", "steps=2").code == 0
+    assert len(list(runner.folder.rglob("*"))) < 20
+
+
+def test_a_sweep_is_continued_under_the_same_parent(runner: Command) -> None:
+    sweep = ["-m", "lr=logspace(-4,-1,20)", "steps=5", "optimizer=gd,adam"]
+    assert runner(*sweep).code == 0
+    before = {run.info.run_id: run.info.end_time for run in runs_in(runner)}
+    again = runner(*sweep, "resume=true", "quiet=false")
+    assert again.code == 0, again.err
+    assert "ended      40 jobs asked for, 40 skipped, 0 run: 0 finished, 0 failed" in again.out
+    parent, children = parent_and_children(runs_in(runner))
+    assert {child.info.run_id: child.info.end_time for child in children}.items() <= before.items()
+    assert parent.data.metrics["jobs_skipped"] == 40
+    more = runner("-m", "lr=logspace(-4,-1,20)", "steps=5,6", "optimizer=gd,adam", f"resume={parent.info.run_id}")
+    assert "ended      80 jobs asked for, 40 skipped, 40 run: 40 finished, 0 failed" in more.out
+    _, children = parent_and_children(runs_in(runner))
+    assert len({child.info.run_name for child in children} - {None}) >= 80
+
+
+def test_a_sweep_that_was_killed_is_completed(runner: Command) -> None:
+    sweep = ["-m", "lr=logspace(-4,-2,300)", "steps=20000", "log_every=100", "hydra.launcher.memory_mib=1"]
+    process = runner.start(*sweep)
+    wait_until(lambda: rows(runner, "select count(*) from runs where status = 'RUNNING'") not in ([], [(0,)]))
+    process.kill()
+    process.wait()
+    done = runner(*sweep, "resume=true")
+    assert done.code == 0, done.err
+    assert "300 jobs asked for" in done.out
+    parent, children = parent_and_children(runs_in(runner))
+    assert {run.info.status for run in [parent, *children]} == {"FINISHED"}
+    assert len(children) == len({child.info.run_name for child in children}) == 300
+    query = "select distinct n from (select count(*) n from metrics join runs using (run_uuid) where key = 'loss'"
+    assert rows(runner, f"{query} and lifecycle_stage = 'active' and name like 'lr%' group by run_uuid)") == [(200,)]
+
+
+@pytest.mark.parametrize(
+    ("resume", "line"),
+    [
+        ("0123", "resume=0123: no such run, expected the id of a sweep's parent run"),
+        ("child", "not a sweep, expected the id of a sweep's parent run"),
+    ],
+)
+def test_what_cannot_be_continued_is_told(runner: Command, resume: str, line: str) -> None:
+    assert runner("-m", "lr=0.1,0.2", "steps=2").code == 0
+    _, children = parent_and_children(runs_in(runner))
+    done = runner("-m", "lr=0.1,0.2", "steps=2", f"resume={children[0].info.run_id if resume == 'child' else resume}")
+    assert done.code == 2
+    assert line in done.errors[0]
+    assert len(runs_in(runner)) == 3
 
 
 def test_groups_quotes_and_single_jobs_are_swept(runner: Command) -> None:
@@ -77,7 +253,7 @@ def test_an_experiment_of_ones_own_may_hold_the_sweep(runner: Command) -> None:
     )
     done = runner("-m", "--config-dir", "mine", "experiment=rates")
     assert done.code == 0, done.err
-    assert "sweep      2 jobs: 2 finished, 0 failed" in done.out
+    assert "2 jobs asked for, 0 skipped, 2 run: 2 finished, 0 failed" in done.out
 
 
 def test_two_sweeps_started_at_once_share_nothing(runner: Command) -> None:

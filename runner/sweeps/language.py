@@ -17,6 +17,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import (
     ChoiceSweep,
     Override,
+    Quote,
+    QuotedString,
     Sweep,
     Transformer,
     ValueType,
@@ -209,7 +211,11 @@ def _single(override: Override) -> list[Override]:
 
 
 def _of_one(override: Override, key: str, value: Any) -> Override:
-    text = f"{key}={Override._get_value_element_as_str(value)}"
+    is_awkward = isinstance(value, str) and ("'" in value or '"' in value)  # a function takes the quotes off
+    written = (
+        QuotedString(value, Quote.single).with_quotes() if is_awkward else Override._get_value_element_as_str(value)
+    )
+    text = f"{key}={written}"
     return replace(override, value_type=ValueType.ELEMENT, _value=value, input_line=text)
 
 

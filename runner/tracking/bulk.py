@@ -8,85 +8,43 @@ import itertools
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from mlflow.exceptions import MlflowException
 from mlflow.store.tracking.dbmodels import models
 from mlflow.tracking import MlflowClient
-from sqlalchemy import bindparam, event, inspect, tuple_, update
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine import Engine
 
+from runner.tracking.database import DIALECTS, ROWS_A_TRANSACTION, Database, Row, Unit, unknown_tables
 from runner.tracking.journal import Artifact, Begin, End, Metrics, now_ms
 from runner.tracking.processes import HEARTBEAT
-from runner.tracking.store import ID_TAG, LONGEST_NAME, Store, cut
+from runner.tracking.store import ID_TAG, Store
 
-ROWS_A_TRANSACTION = 100_000
-LOCKED_SECONDS = 120
 LARGEST = 1.7976931348623157e308
-PRAGMAS = ("synchronous=normal", "cache_size=-131072", "temp_store=memory")
-INSERTS: dict[str, Callable[..., Any]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
-
-RUN, TAG, PARAM = models.SqlRun.__table__, models.SqlTag.__table__, models.SqlParam.__table__
-METRIC, LATEST = models.SqlMetric.__table__, models.SqlLatestMetric.__table__
-# The columns that are written here; a table with others is not one that this module knows.
-COLUMNS: dict[Any, list[str]] = {
-    RUN: [
-        *("run_uuid", "name", "source_type", "source_name", "entry_point_name", "user_id", "status", "start_time"),
-        *("end_time", "deleted_time", "source_version", "lifecycle_stage", "artifact_uri", "experiment_id"),
-    ],
-    TAG: ["key", "value", "run_uuid"],
-    PARAM: ["key", "value", "run_uuid"],
-    METRIC: ["key", "value", "timestamp", "step", "is_nan", "run_uuid"],
-    LATEST: ["key", "value", "timestamp", "step", "is_nan", "run_uuid"],
-}
-Row = tuple[Any, ...]
 # step, timestamp, value, is_nan: in this order MLflow finds which of two values of a metric is the latest.
 Value = tuple[int, int, float, bool]
-
-
-def is_known(client: MlflowClient) -> bool:
-    """Return whether the client's store is a database whose tables are those that this module writes."""
-    engine = getattr(client._tracking_client.store, "engine", None)
-    if engine is None or engine.dialect.name not in INSERTS:
-        return False
-    found = inspect(engine)
-    return all(
-        {column["name"] for column in found.get_columns(table.name)} == set(names) for table, names in COLUMNS.items()
-    )
-
-
-def tuned(engine: Engine) -> None:
-    """Make a SQLite database one that is read while it is written, and quickly written."""
-    if engine.dialect.name != "sqlite":
-        return
-
-    @event.listens_for(engine, "connect")
-    def _set(connection: Any, _record: Any) -> None:
-        for pragma in PRAGMAS:
-            connection.execute(f"pragma {pragma}")
-
-    engine.dispose()
-    with engine.connect() as connection:
-        connection.exec_driver_sql("pragma journal_mode=wal")
 
 
 @dataclass
 class _Pending:
     """Rows that wait to be written."""
 
-    runs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    runs: list[Row] = field(default_factory=list)
     tags: dict[tuple[str, str], str] = field(default_factory=dict)
     params: list[Row] = field(default_factory=list)
     metrics: list[Row] = field(default_factory=list)
     latest: dict[tuple[str, str], Value] = field(default_factory=dict)
-    ends: list[dict[str, Any]] = field(default_factory=list)
+    ends: list[Row] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.metrics) + len(self.params) + len(self.tags) + len(self.latest)
+
+
+def is_known(client: MlflowClient) -> bool:
+    """Return whether the client's store is a database whose tables are those that are written here."""
+    engine = getattr(client._tracking_client.store, "engine", None)
+    return engine is not None and engine.dialect.name in DIALECTS and not unknown_tables(engine)
 
 
 class BulkStore(Store):
@@ -95,30 +53,28 @@ class BulkStore(Store):
     def __init__(self, client: MlflowClient, artifacts: str | None, may_have_begun: bool) -> None:
         super().__init__(client, artifacts, may_have_begun)
         self._store = client._tracking_client.store
-        tuned(self._store.engine)
-        self._insert = INSERTS[self._store.engine.dialect.name]
+        self._database = Database(self._store)
         self._locations: dict[str, str] = {}
         self._pending = _Pending()
         self._ids = _rising_ids()
         self._begun: dict[str, str] | None = None
 
     def flush(self) -> None:
-        """Write all rows that wait."""
-        pending = self._pending
-        starts = range(0, max(1, len(pending.metrics)), ROWS_A_TRANSACTION)
-        chunks = [pending.metrics[start : start + ROWS_A_TRANSACTION] for start in starts]
-        if len(chunks) > 1:  # a run has ended only when its last metric is in
-            pending.ends += _deferred_ends(pending.runs)
-        runs = [tuple(run[name] for name in COLUMNS[RUN]) for run in pending.runs.values()]
+        """Write all rows that wait; a run has ended only when its last metric is in."""
+        pending, database = self._pending, self._database
         tags = [(key, value, run) for (run, key), value in pending.tags.items()]
         latest = [
             (key, value, at, step, is_nan, run) for (run, key), (step, at, value, is_nan) in pending.latest.items()
         ]
-        before = [(RUN, runs), (TAG, tags), (PARAM, pending.params)]
-        for index, chunk in enumerate(chunks):
-            is_last = index == len(chunks) - 1
-            tables = [*(before if index == 0 else []), (METRIC, chunk), *([(LATEST, latest)] if is_last else [])]
-            self._write(tables, pending.ends if is_last else [])
+        starts = range(0, len(pending.metrics), ROWS_A_TRANSACTION)
+        units: list[Unit] = [
+            [(database.add_run, pending.runs), (database.set_tag, tags)],
+            [(database.add_param, pending.params)],
+            *([(database.add_metric, pending.metrics[start : start + ROWS_A_TRANSACTION])] for start in starts),
+            [(database.set_latest, latest), (database.end_run, pending.ends)],
+        ]
+        written = [[(statement, rows) for statement, rows in unit if rows] for unit in units]
+        database.write(unit for unit in written if unit)
         self._pending = _Pending()  # not before: what fails is written again
 
     def beat(self) -> None:
@@ -143,26 +99,12 @@ class BulkStore(Store):
 
     def _create(self, experiment: str, begin: Begin) -> str:
         run_id = next(self._ids)
-        name = cut(begin.name, LONGEST_NAME)
-        tags = self._tags_of(begin) | {"mlflow.runName": name}
+        tags = self._tags_of(begin) | {"mlflow.runName": begin.name}
         if experiment not in self._locations:
             self._locations[experiment] = self._client.get_experiment(experiment).artifact_location.rstrip("/")
-        self._pending.runs[run_id] = {
-            "run_uuid": run_id,
-            "name": name,
-            "source_type": "UNKNOWN",
-            "source_name": "",
-            "entry_point_name": "",
-            "user_id": tags.get("mlflow.user", "unknown"),
-            "status": "RUNNING",
-            "start_time": begin.time_ms,
-            "end_time": None,
-            "deleted_time": None,
-            "source_version": "",
-            "lifecycle_stage": "active",
-            "artifact_uri": f"{self._locations[experiment]}/{run_id}/artifacts",
-            "experiment_id": int(experiment),
-        }
+        location = f"{self._locations[experiment]}/{run_id}/artifacts"
+        row = (run_id, begin.name, "UNKNOWN", "", "", tags.get("mlflow.user", "unknown"), "RUNNING", begin.time_ms)
+        self._pending.runs.append((*row, None, None, "", "active", location, int(experiment)))
         self._set_tags(run_id, tags)
         if self._begun is not None:
             self._begun[begin.run] = run_id
@@ -215,10 +157,7 @@ class BulkStore(Store):
             self._pending.metrics.append((key, stored, end.time_ms, end.step, is_nan, run_id))
             self._keep_latest(run_id, key, (end.step, end.time_ms, stored, is_nan))
         self._set_tags(run_id, self._end_tags(end))
-        if run_id in self._pending.runs:
-            self._pending.runs[run_id] |= {"status": end.status, "end_time": end.time_ms}
-        else:
-            self._pending.ends.append({"id": run_id, "new_status": end.status, "new_end": end.time_ms})
+        self._pending.ends.append((end.status, end.time_ms, run_id))
         self._forget(end.run)
         self._flush_if_many()
 
@@ -226,71 +165,8 @@ class BulkStore(Store):
         if len(self._pending) >= ROWS_A_TRANSACTION:
             self.flush()
 
-    def _write(self, tables: Sequence[tuple[Any, Sequence[Row]]], ends: Sequence[dict[str, Any]]) -> None:
-        if not ends and not any(rows for _, rows in tables):
-            return
-
-        def write() -> None:
-            with self._store.ManagedSessionMaker(read_only=False) as session:
-                for table, rows in tables:
-                    self._insert_rows(session, table, rows)
-                if ends:
-                    changed = update(RUN).where(RUN.c.run_uuid == bindparam("id"))
-                    values: dict[str, Any] = {"status": bindparam("new_status"), "end_time": bindparam("new_end")}
-                    session.connection().execute(changed.values(**values), list(ends))
-
-        _patiently(write)
-
-    def _insert_rows(self, session: Any, table: Any, rows: Sequence[Row]) -> None:
-        if not rows:
-            return
-        names = COLUMNS[table]
-        statement = self._statement(table)
-        if self._store.engine.dialect.name != "sqlite":
-            session.connection().execute(statement, [dict(zip(names, row, strict=True)) for row in rows])
-            return
-        # The same statement, compiled once: passing tuples to the driver takes a third of the time.
-        compiled = statement.values(dict.fromkeys(names)).compile(dialect=self._store.engine.dialect)
-        order = [names.index(name) for name in compiled.positiontup]
-        if order != list(range(len(names))):
-            rows = [tuple(row[place] for place in order) for row in rows]
-        session.connection().exec_driver_sql(str(compiled), list(rows))
-
-    def _statement(self, table: Any) -> Any:
-        """Return the insert for a table; what another recorder has written before stays, or is brought up to date."""
-        insert = self._insert(table)
-        keys = [column.name for column in table.primary_key.columns]
-        if table is TAG:
-            return insert.on_conflict_do_update(index_elements=keys, set_={"value": insert.excluded.value})
-        if table is LATEST:
-            names = ["step", "timestamp", "value", "is_nan"]
-            new = {name: insert.excluded[name] for name in names}
-            is_later = tuple_(*(new[name] for name in names[:3])) > tuple_(*(table.c[name] for name in names[:3]))
-            return insert.on_conflict_do_update(index_elements=keys, set_=new, where=is_later)
-        return insert.on_conflict_do_nothing()
-
-
-def _deferred_ends(runs: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    """Take the ends out of the rows of new runs, and return them as changes to be made later."""
-    ended = [run for run in runs.values() if run["status"] != "RUNNING"]
-    ends = [{"id": run["run_uuid"], "new_status": run["status"], "new_end": run["end_time"]} for run in ended]
-    for run in ended:
-        run |= {"status": "RUNNING", "end_time": None}
-    return ends
-
 
 def _rising_ids() -> Iterator[str]:
     """Yield run ids, 32 hexadecimal digits each greater than the last: so they are written where the indexes end."""
     for count in itertools.count():
         yield f"{time.time_ns() // 1_000_000:012x}{count % 2**24:06x}{os.urandom(7).hex()}"
-
-
-def _patiently(write: Callable[[], None]) -> None:
-    """Write, again and again while another process holds the database."""
-    deadline = time.monotonic() + LOCKED_SECONDS
-    while True:
-        try:
-            return write()
-        except MlflowException as error:
-            if "database is locked" not in str(error) or time.monotonic() > deadline:
-                raise

@@ -3,7 +3,6 @@
 import contextlib
 import fcntl
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from runner.tracking.journal import Artifact, Begin, End, Entry, Metrics, now_ms
+from runner.tracking.names import accepted
 from runner.tracking.processes import HEARTBEAT, PID, lives
 from runner.tracking.reach import unreachable
 from runner.tracking.uris import absolute_uri, redacted, sqlite_path
@@ -24,11 +24,7 @@ FINGERPRINT = "runner.fingerprint"
 SHOWN_AS_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
 METRICS_A_REQUEST = 1000
 PARAMS_A_REQUEST = 100
-LONGEST_PARAM = 6000
-LONGEST_TAG = 5000
-LONGEST_NAME = 250
 RESULTS = ("steps_done", "seconds", "steps_per_second")
-CUT = "... (cut; config.yaml has all)"
 
 
 class StoreError(Exception):
@@ -105,16 +101,6 @@ def _results(metrics: dict[str, float]) -> dict[str, float]:
     return {key: value for key, value in metrics.items() if key.startswith("final/") or key in RESULTS}
 
 
-def cut(text: str, longest: int) -> str:
-    """Return a text that MLflow takes, marked where it has lost its end."""
-    return text if len(text) <= longest else text[: longest - len(CUT)] + CUT
-
-
-def _allowed(key: str) -> str:
-    """Return a key that MLflow takes: what it refuses is replaced by an underscore."""
-    return re.sub(r"[^\w\-./: ]", "_", key)[:LONGEST_NAME]
-
-
 def describe_error(error: BaseException, uri: str) -> str:
     """Return an error in one line, without the password of the URI."""
     text = str(error)
@@ -139,11 +125,11 @@ class Store:
         self.warning: str | None = None
 
     def _end_tags(self, end: End) -> dict[str, str]:
-        tags = end.tags | {key: self._runs.get(run, run) for key, run in end.references.items()}
-        return {_allowed(key): cut(value, LONGEST_TAG) for key, value in tags.items()}
+        return end.tags | {key: self._runs.get(run, run) for key, run in end.references.items()}
 
     def apply(self, entry: Entry) -> Created | None:
         """Write one entry; return the run that it created, if it did."""
+        entry = accepted(entry)
         match entry:
             case Begin():
                 return self._begin(entry)
@@ -245,7 +231,7 @@ class Store:
         self._unfinished[begin.run] = begin.time_ms
         if begin.parent is None:
             self._beating.add(begin.run)
-        self._log_params(run_id, {_allowed(key): cut(value, LONGEST_PARAM) for key, value in begin.params.items()})
+        self._log_params(run_id, begin.params)
         return Created(begin.run, run_id, experiment)
 
     def _begin_again(self, run_id: str, begin: Begin) -> None:
@@ -259,13 +245,11 @@ class Store:
 
     def _create(self, experiment: str, begin: Begin) -> str:
         tags = self._tags_of(begin)
-        run_id: str = self._client.create_run(
-            experiment, begin.time_ms, tags, cut(begin.name, LONGEST_NAME)
-        ).info.run_id
+        run_id: str = self._client.create_run(experiment, begin.time_ms, tags, begin.name).info.run_id
         return run_id
 
     def _tags_of(self, begin: Begin) -> dict[str, str]:
-        tags = {_allowed(key): cut(value, LONGEST_TAG) for key, value in begin.tags.items()} | {ID_TAG: begin.run}
+        tags = begin.tags | {ID_TAG: begin.run}
         if begin.parent is None:
             return tags | {HEARTBEAT: str(begin.time_ms)}
         return tags | {"mlflow.parentRunId": self._runs.get(begin.parent, begin.parent)}

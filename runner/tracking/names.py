@@ -1,0 +1,92 @@
+"""What MLflow accepts: keys it would refuse are renamed, values it would cut unseen are cut with a mark."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import lru_cache
+from typing import TypeVar
+
+from mlflow.utils.validation import (
+    MAX_ENTITY_KEY_LENGTH,
+    MAX_PARAM_VAL_LENGTH,
+    MAX_TAG_VAL_LENGTH,
+    path_not_unique,
+    validate_param_and_metric_name,
+)
+
+from runner.tracking.journal import Begin, End, Entry, Metrics
+
+LONGEST_NAME = 250
+CUT = "... (cut)"
+REFUSED = re.compile(r"[^/\w.\- :]")
+Value = TypeVar("Value")
+
+
+def accepted(entry: Entry) -> Entry:
+    """Return the entry as MLflow accepts it."""
+    match entry:
+        case Begin():
+            return replace(
+                entry,
+                name=cut(entry.name or entry.run, LONGEST_NAME),
+                params=_accepted_texts(entry.params, MAX_PARAM_VAL_LENGTH),
+                tags=_accepted_texts(entry.tags, MAX_TAG_VAL_LENGTH),
+            )
+        case Metrics():
+            return replace(entry, keys=list(renamed(tuple(entry.keys))))
+        case End():
+            return replace(
+                entry, results=_accepted_keys(entry.results), tags=_accepted_texts(entry.tags, MAX_TAG_VAL_LENGTH)
+            )
+    return entry
+
+
+def cut(text: str, longest: int) -> str:
+    """Return a text of at most so many characters, which shows that it was longer."""
+    return text if len(text) <= longest else text[: longest - len(CUT)] + CUT
+
+
+@lru_cache(maxsize=256)
+def renamed(keys: tuple[str, ...]) -> tuple[str, ...]:
+    """Return keys that MLflow accepts: those given, with `_` for what it refuses.
+
+    Keys that differ stay different: a name that is taken gets `_2`, `_3` and so on.
+    """
+    names = {key: key for key in keys if _is_accepted(key)}
+    taken = set(names)
+    for key in keys:
+        if key not in names:
+            names[key] = _untaken(_without_refused(key), taken)
+            taken.add(names[key])
+    return tuple(names[key] for key in keys)
+
+
+def _accepted_keys(values: Mapping[str, Value]) -> dict[str, Value]:
+    return dict(zip(renamed(tuple(values)), values.values(), strict=True))
+
+
+def _accepted_texts(values: Mapping[str, str], longest: int) -> dict[str, str]:
+    return {key: cut(value, longest) for key, value in _accepted_keys(values).items()}
+
+
+def _is_accepted(key: str) -> bool:
+    is_spelled = validate_param_and_metric_name(key) is not None
+    return is_spelled and not path_not_unique(key) and len(key) <= MAX_ENTITY_KEY_LENGTH
+
+
+def _without_refused(key: str) -> str:
+    """Replace the characters that are refused anywhere, and the parts that a path would lose."""
+    name = REFUSED.sub("_", key)[:MAX_ENTITY_KEY_LENGTH]
+    if name.startswith(".."):
+        name = "__" + name[2:]
+    parts = ["_" * max(len(part), 1) if part in ("", ".", "..") else part for part in name.split("/")]
+    return "/".join(parts)[:MAX_ENTITY_KEY_LENGTH].rstrip("/")
+
+
+def _untaken(name: str, taken: set[str]) -> str:
+    found, number = name, 1
+    while found in taken:
+        number += 1
+        suffix = f"_{number}"
+        found = name[: MAX_ENTITY_KEY_LENGTH - len(suffix)] + suffix
+    return found

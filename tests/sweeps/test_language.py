@@ -1,0 +1,173 @@
+"""The language of sweeps: what Hydra's basic sweeper reads, and more."""
+
+import math
+from itertools import pairwise, product
+
+import pytest
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser import overrides_parser
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from runner.errors import UserError
+from runner.sweeps import language
+from runner.sweeps.language import Axis, SweepRequest, sweep_request
+
+language.register()
+PARSER = OverridesParser.create()
+
+
+def asked(*arguments: str, **params: object) -> SweepRequest:
+    return sweep_request(arguments, params, PARSER)
+
+
+def points(*arguments: str, **params: object) -> list[list[str]]:
+    request = asked(*arguments, **params)
+    return [[str(one.input_line) for point in chosen for one in point] for chosen in request.combinations()]
+
+
+def values(argument: str) -> list[object]:
+    (axis,) = asked(argument).axes
+    return [point[0].value() for point in axis.points]
+
+
+KEYS = ("lr", "steps", "+tags.team", "++tags.who", "objective", "a.b.c")
+ELEMENTS = st.one_of(
+    st.integers(-5, 5).map(str),
+    st.floats(-10, 10, allow_nan=False).map(repr),
+    st.sampled_from(["true", "null", "word", "'it is'", "\"so: yes, 'quoted'\"", "[1,2]", "[a,'b c']", "{x:1,y:[2]}"]),
+)
+# What Hydra's functions take, and its basic sweeper writes so that it can be read again.
+WORDS = st.one_of(st.integers(-5, 5).map(str), st.sampled_from(["true", "word", "[1,2]"]))
+SWEEPS = st.one_of(
+    ELEMENTS,
+    st.lists(ELEMENTS, min_size=2, max_size=4).map(",".join),
+    st.lists(WORDS, min_size=1, max_size=3).map(lambda items: f"choice({','.join(items)})"),
+    st.tuples(st.integers(-3, 3), st.integers(4, 8)).map(lambda ends: f"range({ends[0]},{ends[1]})"),
+    st.lists(st.integers(0, 9), min_size=2, max_size=4).map(lambda items: f"sort({','.join(map(str, items))})"),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.dictionaries(st.sampled_from(KEYS), SWEEPS, min_size=1, max_size=4))
+def test_what_hydras_basic_sweeper_reads_gives_the_same_jobs_in_the_same_order(swept: dict[str, str]) -> None:
+    arguments = [f"{key}={value}" for key, value in swept.items()]
+    (expected,) = BasicSweeper.split_arguments(PARSER.parse_overrides(arguments), None)
+    made = [[one for point in chosen for one in point] for chosen in asked(*arguments).combinations()]
+    assert len(made) == len(expected)
+    for ours, theirs in zip(made, expected, strict=True):
+        parsed = PARSER.parse_overrides(list(theirs))
+        assert [(one.key_or_group, one.type, one.value()) for one in ours] == [
+            (one.key_or_group, one.type, one.value()) for one in parsed
+        ]
+        again = PARSER.parse_overrides([str(one.input_line) for one in ours])
+        assert [one.value() for one in again] == [one.value() for one in ours]
+
+
+numbers = st.one_of(st.integers(-1000, 1000), st.floats(-1e6, 1e6, allow_nan=False, allow_subnormal=False))
+
+
+@settings(max_examples=40, deadline=None)
+@given(start=numbers, stop=numbers, n=st.integers(2, 40))
+def test_linspace_has_exact_ends_and_equal_distances(start: float, stop: float, n: int) -> None:
+    found = [float(str(value)) for value in values(f"lr=linspace({start},{stop},{n})")]
+    assert (found[0], found[-1], len(found)) == (start, stop, n)
+    steps = [after - before for before, after in pairwise(found)]
+    assert max(steps) - min(steps) <= 1e-9 * (1 + abs(start) + abs(stop))
+
+
+@settings(max_examples=40, deadline=None)
+@given(start=st.integers(-20, 20), stop=st.integers(-20, 20), n=st.integers(2, 20))
+def test_logspace_takes_exponents_and_its_ends_are_exact(start: int, stop: int, n: int) -> None:
+    found = values(f"lr=logspace({start},{stop},{n})")
+    assert (found[0], found[-1], len(found)) == (10.0**start, 10.0**stop, n)
+
+
+@settings(max_examples=40, deadline=None)
+@given(start=st.floats(1e-6, 1e6), stop=st.floats(1e-6, 1e6), n=st.integers(2, 20), sign=st.sampled_from([1, -1]))
+def test_geomspace_has_exact_ends_and_equal_ratios(start: float, stop: float, n: int, sign: int) -> None:
+    found = [float(str(value)) for value in values(f"lr=geomspace({sign * start},{sign * stop},{n})")]
+    assert (found[0], found[-1]) == (sign * start, sign * stop)
+    ratios = [after / before for before, after in pairwise(found)]
+    assert all(math.isclose(ratio, ratios[0], rel_tol=1e-9) for ratio in ratios)
+
+
+def test_the_values_of_the_config_are_swept_unless_the_command_line_says_otherwise() -> None:
+    assert points("lr=5", lr="1,2", steps="linspace(1,3,3)") == [
+        ["lr=5", "steps=1.0"],
+        ["lr=5", "steps=2.0"],
+        ["lr=5", "steps=3.0"],
+    ]
+    assert points(lr=0.1, initial_weight=[1, 2]) == [["lr=0.1", "initial_weight=[1,2]"]]
+
+
+def test_zipped_keys_move_together() -> None:
+    request = asked("lr=1,2,3", "dtype=float32,float64", "steps=10,20,30", "zip=[[lr,steps]]")
+    assert [axis.keys for axis in request.axes] == [("lr", "steps"), ("dtype",)]
+    made = [[str(one.input_line) for point in chosen for one in point] for chosen in request.combinations()]
+    expected = product(zip(["lr=1", "lr=2", "lr=3"], ["steps=10", "steps=20", "steps=30"], strict=True), ("32", "64"))
+    assert made == [[*pair, f"dtype=float{bits}"] for pair, bits in expected]
+    assert asked("lr=1,2", "steps=1,2", "zip=[lr,steps]").axes == asked("lr=1,2", "steps=1,2", "zip=[[lr,steps]]").axes
+
+
+def test_a_condition_reads_dotted_keys() -> None:
+    condition = asked("where='lr*steps <= 100 and optimizer.momentum > 0.5'").where
+    assert condition is not None
+    tree = {"lr": 0.1, "steps": 1000, "optimizer": {"momentum": 0.9}}
+    assert condition.holds(tree)
+    assert not condition.holds(tree | {"steps": 1001})
+    with pytest.raises(UserError, match=r"where=.*no key 'optimizer.momentum'; did you mean 'momentums'"):
+        condition.holds(tree | {"optimizer": {"momentums": 1}})
+    with pytest.raises(UserError, match=r"expected numbers, lr is fast"):
+        condition.holds(tree | {"lr": "fast"})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["lr=linspace(0,1,5),2"], "expected a space such as linspace"),
+        (["lr=choice(linspace(0,1,5),2)"], "expected a space such as linspace"),
+        (["lr=[linspace(0,1,5)]"], "expected a space such as linspace"),
+        (["lr={a:logspace(0,1,5)}"], "expected a space such as linspace"),
+        (["lr=interval(0,1)"], "an interval is for a search"),
+        (["repeats=0"], "repeats=0: expected a whole number of at least 1"),
+        (["repeats=1.5"], "repeats=1.5: expected a whole number of at least 1"),
+        (["repeats=2,3"], "repeats=2,3: expected one value"),
+        (["repeats=2", "seed=1,2"], "repeats=2: expected without a swept seed"),
+        (["zip=[[lr,steps]]", "lr=1,2"], "'steps' is not swept"),
+        (["zip=[[lr,step]]", "lr=1,2", "steps=1,2"], "'step' is not swept; did you mean 'steps'?"),
+        (["zip=[[lr,steps]]", "lr=1,2", "steps=1,2,3"], "expected as many values for each, lr has 2, steps has 3"),
+        (["zip=[[lr]]", "lr=1,2"], "expected at least two different keys"),
+        (["zip=5"], "expected lists of swept keys"),
+        (["where='lr <'"], "where=lr <: at column"),
+        (["where='__import__(1)'"], "where="),
+        (["resume=''"], "resume=''"),
+    ],
+)
+def test_what_would_be_misread_is_refused(arguments: list[str], line: str) -> None:
+    with pytest.raises(UserError) as told:
+        asked(*arguments)
+    assert any(line in text for text in told.value.lines), told.value.lines
+
+
+def test_quotes_within_a_function_are_kept() -> None:
+    (axis,) = asked('name=choice(\'so: yes, "quoted"\',"it\'s")').axes
+    assert [PARSER.parse_overrides([str(point[0].input_line)])[0].value() for point in axis.points] == [
+        'so: yes, "quoted"',
+        "it's",
+    ]
+
+
+def test_ten_thousand_points_are_one_axis() -> None:
+    (axis,) = asked("lr=linspace(0,1,10000)").axes
+    assert isinstance(axis, Axis)
+    assert len(axis.points) == 10000
+
+
+def test_the_parts_of_hydra_that_are_leaned_on_are_there() -> None:
+    assert overrides_parser.create_functions is language._create_functions
+    with language.known():
+        assert overrides_parser.create_functions is language._create_functions
+    assert overrides_parser.create_functions is language._hydras_own
+    language.register()

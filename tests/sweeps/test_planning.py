@@ -1,0 +1,133 @@
+"""Jobs have the configs that Hydra itself would compose for their overrides."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from runner.composition import compose, compose_sweep, install_resolvers, to_config
+from runner.config import Config
+from runner.errors import UserError
+from runner.sweeps import language
+from runner.sweeps.grid import planned
+from runner.sweeps.planning import Job
+
+install_resolvers()
+
+
+def jobs_of(arguments: Sequence[str], params: dict[str, Any] | None = None) -> list[Job]:
+    with language.known():
+        loader, master = compose_sweep(arguments)
+        return planned(arguments, params or {}, loader, master)[1]
+
+
+def composed_by_hydra(job: Job) -> Config:
+    return to_config(compose(list(job.overrides)))
+
+
+AXES = {
+    "lr": ["0.1,0.2", "logspace(-3,-1,3)", "1e-3", "choice(0.5,1)"],
+    "steps": ["10,20", "range(5,8)", "7"],
+    "seed": ["1,2", "3"],
+    "dtype": ["float32,float64", "'float64'"],
+    "initial_weight": ["1,2", "[3],[4]", "null,5", "[6]"],
+    "optimizer": ["gd,adam", "momentum", "glob(adam*)"],
+    "schedule": ["constant,cosine", "exponential"],
+    "objective": ["quadratic", "quadratic,rastrigin"],
+    "objective.start": ["5,6"],
+    "schedule.warmup_steps": ["1,2", "3"],
+    "optimizer.weight_decay": ["0,0.1"],
+    "name": ["'it is','so: yes, \"quoted\"'", "plain", "${dtype}"],
+    "tags.team": ["blue,red", "'a b'"],
+    "+tags.who": ["me,you"],
+    "++tags.many": ["1,2"],
+    "tags": ["{a:1,b:two}", "{a:1},{b:2}"],
+    "+stop.extra": [],
+    "log_every": ["1,2", "${steps}"],
+    "quiet": ["true,false"],
+    "tracking": ["off", "sqlite,off"],
+    "~tags": [],
+    "tracking.experiment": ["mine,yours"],
+}
+CHOSEN = {key: texts for key, texts in AXES.items() if texts}
+
+
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+def test_every_job_has_the_config_that_hydra_composes_for_its_overrides(data: st.DataObject) -> None:
+    keys = data.draw(st.lists(st.sampled_from(sorted(CHOSEN)), min_size=1, max_size=4, unique=True))
+    arguments = [f"{key}={data.draw(st.sampled_from(CHOSEN[key]))}" for key in keys]
+    jobs = jobs_or_none(arguments)
+    if jobs is None:
+        assert any(_refused(arguments)), arguments
+    for job in jobs or []:
+        assert job.config == composed_by_hydra(job), job.overrides
+
+
+def jobs_or_none(arguments: Sequence[str]) -> list[Job] | None:
+    try:
+        return jobs_of(arguments)
+    except UserError:
+        return None
+
+
+def _refused(arguments: Sequence[str]) -> list[bool]:
+    """Return of each combination whether Hydra's own composition of it is refused."""
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    with language.known():
+        loader, _ = compose_sweep([])
+        (combinations,) = BasicSweeper.split_arguments(
+            OverridesParser.create(loader).parse_overrides(list(arguments)), None
+        )
+    refused = []
+    for overrides in combinations:
+        try:
+            to_config(compose(list(overrides)))
+        except UserError:
+            refused.append(True)
+        else:
+            refused.append(False)
+    return refused
+
+
+def test_an_interpolation_follows_what_it_names() -> None:
+    jobs = jobs_of(["steps=10,20", "log_every=${steps}", "name=at_${lr}", "lr=0.1,0.2"])
+    assert [(job.config.log_every, job.config.name) for job in jobs] == [
+        (10, "at_0.1"), (10, "at_0.2"), (20, "at_0.1"), (20, "at_0.2"),
+    ]  # fmt: skip
+
+
+def test_the_same_job_runs_with_several_seeds() -> None:
+    jobs = jobs_of(["lr=0.1,0.2", "repeats=3", "seed=5"])
+    assert [(job.config.lr, job.config.seed) for job in jobs] == [(lr, seed) for lr in (0.1, 0.2) for seed in (5, 6, 7)]
+    assert jobs[1].name == "lr=0.1 seed=6"
+    assert composed_by_hydra(jobs[1]) == jobs[1].config
+
+
+def test_a_condition_drops_combinations() -> None:
+    jobs = jobs_of(["lr=0.1,0.5", "steps=10,100", "where='lr*steps <= 10'"])
+    assert [job.name for job in jobs] == ["lr=0.1 steps=10", "lr=0.1 steps=100", "lr=0.5 steps=10"]
+    with pytest.raises(UserError, match="none of the 4 combinations is left"):
+        jobs_of(["lr=0.1,0.5", "steps=10,100", "where='lr > 1'"])
+
+
+def test_all_wrong_jobs_are_told_at_once() -> None:
+    with pytest.raises(UserError) as told:
+        jobs_of(["lr=linspace(-3,3,7)", "optimizer=gd,adam"])
+    assert told.value.lines[0] == "lr=-3.0: expected a finite number above 0 (job lr=-3.0 optimizer=gd and 1 more)"
+    assert len(told.value.lines) == 4
+    with pytest.raises(UserError) as told:
+        jobs_of(["optimizer=gd,adamm", "lr=0.1,0.2"])
+    assert told.value.lines[0].startswith("optimizer=adamm: expected one of")
+    assert told.value.lines[0].endswith("(job optimizer=adamm lr=0.1 and 1 more)")
+
+
+def test_a_parameter_of_an_option_may_be_swept_with_the_option_chosen() -> None:
+    jobs = jobs_of(["optimizer=adam", "optimizer.betas=[0.8,0.9],[0.9,0.99]", "optimizer.eps=logspace(-9,-7,3)"])
+    assert [job.config.optimizer["betas"] for job in jobs] == [[0.8, 0.9]] * 3 + [[0.9, 0.99]] * 3
+    assert jobs[0].config.optimizer["eps"] == 10.0**-9
+    assert jobs[0].config.objective is jobs[1].config.objective
