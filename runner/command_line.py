@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from runner import __version__, composition, interruption, sweeps
 from runner.errors import RunnerError, Terminated, UserError
+from runner.hiding import shown_text
 from runner.job import run
 
 
@@ -80,7 +81,7 @@ def _run_hydra() -> None:
 
 def _tell(lines: list[str] | tuple[str, ...], exit_code: int) -> int:
     for line in lines:
-        print(f"error: {line}", file=sys.stderr)
+        print(f"error: {shown_text(line)}", file=sys.stderr)
     return exit_code
 
 

@@ -18,6 +18,7 @@ from omegaconf.errors import (
 
 from runner.config import GROUPS, Config, key_help, problems, unlike_declared
 from runner.errors import UserError, nearest
+from runner.hiding import from_environment
 from runner.ranges import shown, unknown_key
 
 OPEN = ("tags.", "objective.constants.", "objective.arguments.", "optimizer.arguments.")
@@ -82,6 +83,8 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
         UserError: an interpolation cannot be resolved.
     """
     tree: dict[str, Any] = {}
+    raw = OmegaConf.to_container(cfg, resolve=False)
+    assert isinstance(raw, dict)
     for key in cfg:
         if key == "hydra":
             continue
@@ -92,9 +95,8 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
                 OmegaConf.to_container(node, resolve=True, throw_on_missing=True) if OmegaConf.is_config(node) else node
             )
         except OmegaConfBaseException as error:
-            raw = OmegaConf.to_container(cfg, resolve=False)
             raise UserError(_explain_interpolation(error, str(key), raw)) from None
-        tree[str(key)] = resolved
+        tree[str(key)] = resolved if key in ("name", "tracking") else from_environment(resolved, raw[key])
     return tree
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from runner.config import DECLARED, Config, Tracking
+from runner.hiding import shown_text, shown_tree
 from runner.ranges import shown
-from runner.tracking.uris import redacted
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -46,8 +46,8 @@ class Console:
         if config.quiet or self._is_child:
             return
         say(f"device     {hardware}")
-        say(f"objective  {_group(config.objective, DECLARED)}")
-        say(f"optimizer  {_group(config.optimizer)}, lr {config.lr:g}, {config.steps:,} steps")
+        say(f"objective  {_group(shown_tree(config.objective), DECLARED)}")
+        say(f"optimizer  {_group(shown_tree(config.optimizer))}, lr {config.lr:g}, {config.steps:,} steps")
         say(f"start      weight {_numbers(weight)} ({config.dtype})")
         if sys.stdout.isatty():
             self._bar = _start_bar(config.steps)
@@ -91,8 +91,8 @@ def ui_command(tracking: Tracking) -> str:
     """Return how to open MLflow's UI on the store."""
     uri = tracking.uri or ""
     if uri.startswith("http"):
-        return f"open {redacted(uri)}"
-    return "python -m runner.ui" + ("" if uri == "sqlite:///outputs/mlflow.db" else f" --uri '{redacted(uri)}'")
+        return f"open {shown_text(uri)}"
+    return "python -m runner.ui" + ("" if uri == "sqlite:///outputs/mlflow.db" else f" --uri '{shown_text(uri)}'")
 
 
 def _summary(result: "Result") -> Iterator[str]:

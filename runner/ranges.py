@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from runner.errors import nearest
+from runner.hiding import shown_tree
 
 Tree: TypeAlias = Mapping[str, Any]
 
@@ -76,12 +77,13 @@ def is_name(value: object) -> bool:
 
 def wrong_value(path: str, value: object, rule: Rule) -> str:
     """Return the line for a value that its key does not take."""
-    return f"{path}={shown(value)}: expected {rule.allowed}{nearest(str(value), rule.names)}"
+    return f"{path}={shown(shown_tree(value, path))}: expected {rule.allowed}{nearest(str(value), rule.names)}"
 
 
 def unknown_key(path: str, value: object, known: Sequence[str]) -> str:
     """Return the line for a key that nothing reads."""
-    return f"{path}={shown(value)}: unknown key, expected one of {', '.join(known)}{nearest(path, known)}"
+    allowed = f"expected one of {', '.join(known)}{nearest(path, known)}"
+    return f"{path}={shown(shown_tree(value, path))}: unknown key, {allowed}"
 
 
 def shown(value: object, limit: int | None = 120) -> str:

@@ -22,7 +22,7 @@ MISTAKES = {
     "objective.curvture=3": r"objective.curvture=3: unknown key, .*; did you mean 'objective.curvature'\?",
     "+objective.wide=3": r"objective.wide=3: unknown key, expected one of objective.name, .*",
     "objective=quadratik": r"objective=quadratik: expected one of .*quadratic.*; did you mean 'quadratic'\?",
-    "hydra/launcher=basik": r"hydra/launcher=basik: expected one of basic; did you mean 'basic'\?",
+    "hydra/launcher=basik": r"hydra/launcher=basik: expected one of basic, batched.*; did you mean 'basic'\?",
     "objective=null": r"objective=null: expected one of .*quadratic.*",
     "objective=5": r"objective=5: expected one of .*quadratic.*",
     "~objective": r"objective=null: expected one of .*quadratic.*",

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from runner.config import Config
+from runner.hiding import shown_text
 from runner.tracking import provenance
 from runner.tracking.journal import Artifact, Begin, End, now_ms
 from runner.tracking.provenance import config_yaml
@@ -37,8 +38,9 @@ class ParentRun:
         """Append that the sweep begins, or that one of before goes on."""
         if self.experiment is None:
             return
-        params = dict(text.lstrip("+~").partition("=")[::2] for text in self.texts)
-        name = self.config.name or " ".join(self.texts)
+        texts = [shown_text(text) for text in self.texts]
+        params = dict(text.lstrip("+~").partition("=")[::2] for text in texts)
+        name = self.config.name or " ".join(texts)
         tags = provenance.tags_of(self.config) | {"runner.kind": "sweep", "runner.fingerprint": self.fingerprint}
         tracker.append(Begin(run, name, self.experiment, now_ms(), params=params, tags=tags, is_new=is_new))
         if is_new:
@@ -68,6 +70,6 @@ def counts(done: "Sequence[JobDone]") -> dict[str, float]:
 
 
 def ranked(done: "Sequence[JobDone]") -> "Iterator[JobDone]":
-    """Yield the jobs whose last loss is a number, the lowest first."""
+    """Yield the jobs whose last loss is a number, the lowest first, and of these the nearest to a known minimum."""
     finite = [one for one in done if one.loss is not None and math.isfinite(one.loss) and one.status != "DIVERGED"]
-    yield from sorted(finite, key=lambda one: one.loss or 0.0)
+    yield from sorted(finite, key=lambda one: (one.loss or 0.0, one.metrics.get("final/error", 0.0)))

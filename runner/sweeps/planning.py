@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from runner.composition import mistakes_in, plain
 from runner.config import Config
 from runner.errors import UserError
+from runner.hiding import shown_text
 from runner.sweeps.language import SweepRequest
 
 MISTAKES_IN_FULL = 5
@@ -34,12 +35,12 @@ class Job:
     @property
     def name(self) -> str:
         """What tells the job from the others of its sweep."""
-        return " ".join(self.varying)
+        return shown_text(" ".join(self.varying))
 
     @property
     def varied(self) -> dict[str, str]:
         """The keys that vary within the sweep, and their values as written."""
-        return dict(text.lstrip("+~").partition("=")[::2] for text in self.varying)
+        return dict(shown_text(text).lstrip("+~").partition("=")[::2] for text in self.varying)
 
 
 class JobLoader(Protocol):

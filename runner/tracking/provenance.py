@@ -11,9 +11,9 @@ import yaml
 
 from runner import __version__
 from runner.config import Config
+from runner.hiding import shown_tree
 from runner.ranges import shown
 from runner.tracking.processes import process_tags
-from runner.tracking.uris import redacted
 
 GIT_SECONDS = 5
 # The one written in C, where there is one, is ten times as fast.
@@ -50,7 +50,7 @@ def git_tags() -> dict[str, str]:
 
 def tags_of(config: Config) -> dict[str, str]:
     """Return the tags of a run: the config's own, then the versions and the commit."""
-    own = {key: str(value) for key, value in config.tags.items()}
+    own = {key: str(value) for key, value in shown_tree(config.tags).items()}
     return own | {
         "mlflow.user": getpass.getuser(),
         "mlflow.source.name": "runner",
@@ -74,8 +74,9 @@ def config_yaml(config: Config) -> str:
 
 
 def _public_tree(config: Config) -> dict[str, Any]:
-    uri = None if config.tracking.uri is None else redacted(config.tracking.uri)
-    return vars(config) | {"log_every": config.recorded_every, "tracking": vars(config.tracking) | {"uri": uri}}
+    tree = vars(config) | {"log_every": config.recorded_every, "tracking": vars(config.tracking)}
+    public: dict[str, Any] = shown_tree(tree)
+    return public
 
 
 def _leaves(value: Any, path: str) -> Iterator[tuple[str, str]]:

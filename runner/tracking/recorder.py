@@ -40,7 +40,6 @@ def main() -> None:
     import mlflow.tracking  # noqa: F401
 
     code = record(settings, runner)
-    sys.stdout.flush()
     # MLflow's worlds of modules would take longer to take down than a run takes to record.
     os._exit(code)
 
@@ -51,6 +50,9 @@ class Runner:
     def __init__(self) -> None:
         self.is_alive = True
         self.is_closing = False
+        # What MLflow prints of its own accord is nothing that the runner would understand.
+        self._stdout = os.dup(sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         self._stdin = open(sys.stdin.fileno(), "rb", buffering=0, closefd=False)  # noqa: SIM115  # as long as we live
 
     def hear(self) -> bytes:
@@ -72,9 +74,14 @@ class Runner:
         if not self.is_alive:
             return
         try:
-            os.write(sys.stdout.fileno(), json.dumps(message).encode() + b"\n")
+            _write_all(self._stdout, json.dumps(message).encode() + b"\n")
         except BrokenPipeError:
             self.is_alive = False
+
+
+def _write_all(file: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(file, data) :]
 
 
 def record(settings: dict[str, Any], runner: Runner) -> int:

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from runner.hiding import HIDDEN, shown_text
 from runner.tracking.journal import JOURNALS, Begin, Close, JournalReader, Open
 from runner.tracking.processes import lives
 from runner.tracking.store import Store, StoreError, describe_error, open_store
-from runner.tracking.uris import redacted
+from runner.tracking.uris import absolute_uri
 
 SETTLE_SECONDS = 60
 POLL_SECONDS = 0.05
@@ -41,7 +42,7 @@ class Replayer:
 
     def __init__(self, uris: Sequence[str]) -> None:
         """Take the URIs that may be those of journals, with the passwords that journals leave out."""
-        self._uris = {redacted(uri): uri for uri in uris}
+        self._uris = {shown_text(absolute_uri(uri)): uri for uri in uris}
         self._stores: dict[tuple[str, str | None], Store] = {}
 
     def replay(self, folder: Path, patience: float = SETTLE_SECONDS) -> Replayed:
@@ -90,8 +91,7 @@ class Replayer:
             path.unlink()
 
     def _store(self, opening: Open) -> Store:
-        uri = opening.uri if opening.uri == redacted(opening.uri) and "***@" not in opening.uri else None
-        uri = self._uris.get(opening.uri, uri)
+        uri = self._uris.get(opening.uri, None if HIDDEN in opening.uri else opening.uri)
         if uri is None:
             raise StoreError(f"is for {opening.uri}: expected that URI with its password as --uri")
         key = (uri, opening.artifacts)

@@ -12,11 +12,12 @@ from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
+from runner.hiding import shown_text
 from runner.tracking.journal import Artifact, Begin, End, Entry, Metrics, now_ms
 from runner.tracking.names import accepted
 from runner.tracking.processes import HEARTBEAT, PID, lives
 from runner.tracking.reach import unreachable
-from runner.tracking.uris import absolute_uri, redacted, sqlite_path
+from runner.tracking.uris import absolute_uri, sqlite_path
 
 ID_TAG = "runner.id"
 FINGERPRINT = "runner.fingerprint"
@@ -60,7 +61,7 @@ def open_store(settings: dict[str, Any]) -> "Store":
         StoreError: the store is of an older schema, or cannot be created.
     """
     if (reason := unreachable(settings["uri"])) is not None:
-        raise AwayError(f"tracking.uri={redacted(settings['uri'])}: {reason}")
+        raise AwayError(f"tracking.uri={shown_text(settings['uri'])}: {reason}")
     uri = absolute_uri(settings["uri"])
     artifacts = None if settings["artifacts"] is None else Path(settings["artifacts"]).absolute().as_uri()
     if artifacts is not None:
@@ -71,7 +72,7 @@ def open_store(settings: dict[str, Any]) -> "Store":
             client = MlflowClient(uri)
             client.search_experiments(max_results=1)
     except Exception as error:
-        raise StoreError(f"tracking.uri={redacted(uri)}: {describe_error(error, uri)}") from error
+        raise StoreError(f"tracking.uri={shown_text(uri)}: {describe_error(error, uri)}") from error
     if uri.startswith("http"):
         return Store(client, None, settings["again"])
     from runner.tracking.bulk import BulkStore, is_known
@@ -106,7 +107,7 @@ def describe_error(error: BaseException, uri: str) -> str:
     text = str(error)
     if "out-of-date database schema" in text:
         return "the database is of another version's schema; back it up, then run 'mlflow db upgrade' on it"
-    line = " ".join(text.split()).replace(uri, redacted(uri))
+    line = shown_text(" ".join(text.split()).replace(uri, shown_text(uri)))
     return line[:300] or type(error).__name__
 
 

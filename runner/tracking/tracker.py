@@ -15,10 +15,11 @@ from typing import IO, Any, Protocol
 
 from runner.config import Tracking
 from runner.errors import RecordingError, UserError
+from runner.hiding import shown_text
 from runner.tracking.journal import JOURNALS, Close, Entry, JournalWriter, Open
 from runner.tracking.ledger import Ledger
 from runner.tracking.processes import process_tags
-from runner.tracking.uris import absolute_uri, redacted
+from runner.tracking.uris import absolute_uri
 
 REPLAY = "record it later: python -m runner.replay"
 OnRecorded = Callable[[int, int], None]
@@ -108,7 +109,7 @@ class JournalTracker:
 
     def _opening(self) -> Open:
         artifacts = None if self._tracking.artifacts is None else str(Path(self._tracking.artifacts).absolute())
-        return Open(redacted(absolute_uri(self._tracking.uri or "")), artifacts, process_tags())
+        return Open(shown_text(absolute_uri(self._tracking.uri or "")), artifacts, process_tags())
 
     def check(self) -> None:
         """Hear what the recorder has said so far.

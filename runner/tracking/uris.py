@@ -1,4 +1,4 @@
-"""Tracking URIs: made absolute, shown without their passwords."""
+"""Tracking URIs, made absolute."""
 
 import re
 from pathlib import Path
@@ -20,8 +20,3 @@ def absolute_uri(uri: str) -> str:
         if path is None
         else SQLITE.sub(lambda match: match[0].replace(match["path"], path.as_posix()), uri, count=1)
     )
-
-
-def redacted(uri: str) -> str:
-    """Return the URI without user name and password."""
-    return re.sub(r"://[^/?#]*@", "://***@", uri)

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from runner.tracking.uris import absolute_uri, redacted, sqlite_path
+from runner.hiding import shown_text
+from runner.tracking.uris import absolute_uri, sqlite_path
 
 
 def test_a_relative_database_is_taken_from_the_working_directory(
@@ -26,5 +27,5 @@ def test_a_relative_database_is_taken_from_the_working_directory(
     ],
 )
 def test_user_and_password_are_never_shown(uri: str, public: str) -> None:
-    assert redacted(uri) == public
+    assert shown_text(uri) == public
     assert sqlite_path(uri) is None or uri.startswith("sqlite")

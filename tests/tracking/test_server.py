@@ -1,0 +1,158 @@
+"""A real MLflow server: recorded through it, and nothing lost when it is away, dies or hangs."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import pytest
+from mlflow.tracking import MlflowClient
+
+from tests.conftest import Command
+from tests.tracking.test_kills import wait_until
+
+
+@dataclass
+class Server:
+    """An MLflow server on a port of its own, over SQLite."""
+
+    folder: Path
+    port: int
+    process: "subprocess.Popen[bytes] | None" = None
+
+    @property
+    def uri(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        command = [
+            sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1",
+            "--backend-store-uri", f"sqlite:///{self.folder}/server.db",
+            "--artifacts-destination", str(self.folder / "artifacts"),
+        ]  # fmt: skip
+        quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        with open(self.folder / "server.log", "ab") as log:
+            self.process = subprocess.Popen(
+                command, stdout=log, stderr=log, start_new_session=True, cwd=self.folder, env=os.environ | quiet
+            )
+        wait_until(self.answers)
+
+    def answers(self) -> bool:
+        try:
+            with urlopen(f"{self.uri}/health", timeout=1):
+                return True
+        except (URLError, OSError):
+            return False
+
+    def signal(self, number: signal.Signals) -> None:
+        assert self.process is not None
+        os.killpg(self.process.pid, number)
+        if number is signal.SIGKILL:
+            self.process.wait()
+            self.process = None
+
+
+@pytest.fixture
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = Server(tmp_path_factory.mktemp("server"), port)
+    server.start()
+    yield server
+    if server.process is not None:
+        server.signal(signal.SIGKILL)
+
+
+def to(server: Server) -> list[str]:
+    return ["tracking=server", f"tracking.uri={server.uri}"]
+
+
+def statuses(server: Server) -> dict[str, str]:
+    client = MlflowClient(server.uri)
+    experiment = client.get_experiment_by_name("descent")
+    if experiment is None:
+        return {}
+    return {str(run.info.run_name): run.info.status for run in client.search_runs([experiment.experiment_id])}
+
+
+def losses(server: Server, name: str) -> list[int]:
+    client = MlflowClient(server.uri)
+    experiment = client.get_experiment_by_name("descent")
+    assert experiment is not None
+    (run,) = client.search_runs([experiment.experiment_id], f"attributes.run_name = '{name}'")
+    return sorted(metric.step for metric in client.get_metric_history(run.info.run_id, "loss"))
+
+
+def test_runs_sweeps_and_artifacts_go_through_the_server(runner: Command, server: Server) -> None:
+    one = runner(*to(server), "steps=20", "name=one")
+    assert one.code == 0, one.err
+    sweep = runner("-m", *to(server), "lr=0.1,0.2,0.3", "steps=10")
+    assert sweep.code == 0, sweep.err
+    found = statuses(server)
+    assert {"one", "lr=0.1", "lr=0.2", "lr=0.3"} <= found.keys()
+    assert set(found.values()) == {"FINISHED"}
+    assert losses(server, "one") == list(range(1, 21))
+    assert list((server.folder / "artifacts").rglob("config.yaml"))
+    resumed = runner("-m", *to(server), "lr=0.1,0.2,0.3", "steps=10", "resume=true")
+    assert "3 jobs asked for, 3 skipped, 0 run" in resumed.out
+
+
+def test_a_server_that_is_away_is_told_within_seconds_or_spooled_for(runner: Command, server: Server) -> None:
+    server.signal(signal.SIGKILL)
+    started = time.monotonic()
+    away = runner(*to(server), "steps=5")
+    assert (away.code, len(away.errors)) == (2, 1)
+    assert time.monotonic() - started < 20
+    assert list(runner.folder.iterdir()) == []
+    spooled = runner(*to(server), "steps=5", "name=spooled", "tracking.offline=spool")
+    assert spooled.code == 0, spooled.err
+    assert "python -m runner.replay" in spooled.err
+    assert runner(module="runner.replay").code == 1
+    server.start()
+    assert "1 journal, 1 run, 0 corrupt" in runner(module="runner.replay").out
+    assert (statuses(server), losses(server, "spooled")) == ({"spooled": "FINISHED"}, [1, 2, 3, 4, 5])
+
+
+LONG = ["steps=40000", "log_every=100", "lr=0.0001", "name=long"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_server_that_comes_back_while_the_run_lasts_has_all_of_it(
+    runner: Command, server: Server, number: signal.Signals
+) -> None:
+    process = runner.start(*to(server), "steps=250000", *LONG[1:])
+    wait_until(lambda: statuses(server).get("long") == "RUNNING")
+    server.signal(number)
+    time.sleep(2)
+    assert process.poll() is None
+    if number is signal.SIGSTOP:
+        server.signal(signal.SIGCONT)
+    else:
+        server.start()
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert statuses(server) == {"long": "FINISHED"}
+    assert losses(server, "long") == list(range(100, 250_001, 100))
+
+
+def test_what_a_dead_server_did_not_take_is_replayed(runner: Command, server: Server) -> None:
+    process = runner.start(*to(server), *LONG)
+    wait_until(lambda: statuses(server).get("long") == "RUNNING")
+    server.signal(signal.SIGKILL)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "the journal is kept" in err
+    assert "Traceback" not in err
+    server.start()
+    for _ in range(2):
+        assert runner(module="runner.replay").code == 0
+    assert statuses(server) == {"long": "FINISHED"}
+    assert losses(server, "long") == list(range(100, 40_001, 100))
