@@ -13,7 +13,7 @@ from runner.batches import MEMORY_MIB
 from runner.config import Config
 from runner.job import run as run_config
 from runner.result import Outcome, Result
-from runner.sweeps import language
+from runner.sweeps import spacing
 from runner.trajectory import Trajectory
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def sweep(overrides: Sequence[str] = ()) -> "pd.DataFrame":
     from runner.sweeps.grid import planned
 
     composition.install_resolvers()
-    with language.known():
+    with spacing.known():
         loader, master = composition.compose_sweep(overrides)
         params = {str(key): value for key, value in (master.hydra.sweeper.get("params") or {}).items()}
         request, jobs = planned(list(master.hydra.overrides.task), params, loader, master)

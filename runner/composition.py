@@ -17,6 +17,7 @@ from omegaconf.errors import (
 )
 
 from runner.config import GROUPS, Config, key_help, problems, unlike_declared
+from runner.doors import bound_yaml, check_search_path, shut_doors
 from runner.errors import UserError, nearest
 from runner.hiding import from_environment
 from runner.ranges import shown, unknown_key
@@ -42,6 +43,7 @@ def install() -> None:
 def install_resolvers() -> None:
     """Make OmegaConf know what our configs interpolate."""
     OmegaConf.register_new_resolver("key_help", key_help, replace=True)
+    bound_yaml()
 
 
 def compose(overrides: Sequence[str]) -> DictConfig:
@@ -139,13 +141,18 @@ class CheckedConfigLoader(ConfigLoaderImpl):
         is_grid = run_mode == RunMode.MULTIRUN  # swept values are checked job by job
         of_the_sweep = [text for text in overrides if text.startswith(SWEEP_KEYS)] if is_grid else []
         overrides = [text for text in overrides if text not in of_the_sweep]
+        if config_name is not None and not _allows_code(overrides):
+            primary = self.repository.load_config(config_name)
+            check_search_path({} if primary is None else _raw(primary.config), overrides)
         if config_name is None or is_trial:
             return compose(overrides)
         cfg, mistakes = self._compose_all_but_mistakes(compose, overrides)
         if cfg is not None and not is_grid:
             mistakes += self._mistakes_in(cfg, blamed=mistakes)
-        if cfg is not None and cfg.get("allow_code") is True and not _allows_code(overrides):
-            mistakes.append("allow_code=true: a config file cannot say so, expected it on the command line")
+        if cfg is not None and not _allows_code(overrides):
+            mistakes += shut_doors(_raw(cfg.hydra), overrides)
+            if cfg.get("allow_code") is True:
+                mistakes.append("allow_code=true: a config file cannot say so, expected it on the command line")
         if mistakes or cfg is None:
             raise UserError(*mistakes)
         if of_the_sweep:
@@ -234,6 +241,11 @@ def mistakes_in(tree: dict[str, Any], declared: dict[str, Any]) -> list[str]:
     return kinds + [line for line in problems(tree) if line.split("=")[0] not in told]
 
 
+def _raw(cfg: Any) -> dict[str, Any]:
+    tree = OmegaConf.to_container(cfg, resolve=False)
+    return {str(key): value for key, value in tree.items()} if isinstance(tree, dict) else {}
+
+
 def _as_hydra_takes_them(overrides: list[str]) -> list[str]:
     """Spare people a plus before a new key of an open mapping, and let them write what is so anyway."""
     taken = [override for override in overrides if override != "experiment=null"]
@@ -271,6 +283,8 @@ def explain(error: Exception, override: str | None = None) -> str:
         group, _, name = error.missing_cfg_file.rpartition("/")
         options = sorted(error.options)
         return f"{group}={name}: expected one of {', '.join(options)}{nearest(name, options)}"
+    if isinstance(error, OverrideParseException) and isinstance(error.__cause__, UserError):  # in a function of ours
+        return f"{error.override.partition('=')[0]}={error.__cause__.lines[0]}"
     if isinstance(error, OverrideParseException):
         reason = _first_line(error, skip="Error parsing override")
         return f"'{error.override}': not a valid override, expected key=value ({reason})"

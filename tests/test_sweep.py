@@ -145,10 +145,10 @@ def test_what_cannot_be_batched_runs_one_by_one_and_the_log_says_why(runner: Com
     assert losses["optimizer=torch lr=0.01"] == pytest.approx(losses["optimizer=gd lr=0.01"])
 
 
-@pytest.mark.parametrize("launcher", ["basic", "joblib"])
+@pytest.mark.parametrize("launcher", ["basic", "joblib", "submitit_local"])
 def test_hydras_own_launchers_work_by_name(runner: Command, launcher: str) -> None:
-    if launcher == "joblib":
-        pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    if launcher != "basic":
+        pytest.importorskip(f"hydra_plugins.hydra_{launcher.partition('_')[0]}_launcher")
     done = runner("-m", f"hydra/launcher={launcher}", "lr=0.01,0.05", "steps=3", "repeats=2")
     assert done.code == 0, done.err
     assert "ended      4 jobs run: 4 finished, 0 failed" in done.out

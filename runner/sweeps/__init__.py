@@ -2,7 +2,8 @@
 
 from hydra.core.plugins import Plugins
 
-from runner.sweeps import language
+from runner.doors import without_working_directory
+from runner.sweeps import spacing
 from runner.sweeps.grid import BatchedLauncher, GridSweeper
 
 
@@ -11,6 +12,8 @@ def register() -> None:
 
     Hydra takes plugins only from `hydra_plugins`, a top-level package that a checkout of ours has not.
     """
+    with without_working_directory():
+        plugins = Plugins.instance()
     for plugin in (GridSweeper, BatchedLauncher):
-        Plugins.instance().class_name_to_class[f"hydra_plugins.runner.{plugin.__name__}"] = plugin
-    language.register()
+        plugins.class_name_to_class[f"hydra_plugins.runner.{plugin.__name__}"] = plugin
+    spacing.register()

@@ -1,18 +1,15 @@
 """What a sweep is asked to vary: overrides with many values, and how they combine.
 
-Beside all that Hydra's basic sweeper reads there are `linspace`, `logspace` and `geomspace` for numbers, `zip`
-for keys that move together, `repeats` for seeds, and `where` for the combinations that are wanted.
+Beside all that Hydra's basic sweeper reads there are the spaces of numbers of `spacing.py`, `zip` for keys that move
+together, `repeats` for seeds, and `where` for the combinations that are wanted.
 """
 
-import contextlib
 import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Union
+from typing import Any
 
-from hydra._internal.grammar.functions import Functions
-from hydra.core.override_parser import overrides_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import (
     ChoiceSweep,
@@ -29,66 +26,6 @@ from runner.formula import Formula, parse
 from runner.ranges import is_whole, shown
 
 OWN_KEYS = ("zip", "repeats", "where", "resume")
-# Hydra checks a function's arguments against its annotations, and knows this spelling of a union.
-Number = Union[int, float]  # noqa: UP007
-
-
-def linspace(start: Number, stop: Number, n: int) -> ChoiceSweep:
-    """Return `n` numbers from start to stop at equal distances, both ends exact."""
-    _check_count("linspace", n)
-    return ChoiceSweep(list=list(_evenly(start, stop, n)))
-
-
-def logspace(start: Number, stop: Number, n: int) -> ChoiceSweep:
-    """Return `n` powers of ten whose exponents are at equal distances."""
-    _check_count("logspace", n)
-    return ChoiceSweep(list=[10.0**exponent for exponent in _evenly(start, stop, n)])
-
-
-def geomspace(start: Number, stop: Number, n: int) -> ChoiceSweep:
-    """Return `n` numbers from start to stop at equal ratios, both ends exact."""
-    _check_count("geomspace", n)
-    if start == 0 or stop == 0 or (start < 0) != (stop < 0):
-        raise ValueError(f"geomspace takes two numbers of the same sign, not {start:g} and {stop:g}")
-    inner = [start * (stop / start) ** (index / (n - 1)) for index in range(1, n - 1)]
-    return ChoiceSweep(list=[float(start), *inner, float(stop)])
-
-
-def _evenly(start: float, stop: float, n: int) -> Iterator[float]:
-    yield float(start)
-    yield from (start + (stop - start) * index / (n - 1) for index in range(1, n - 1))
-    yield float(stop)
-
-
-def _check_count(name: str, n: int) -> None:
-    if n < 2:
-        raise ValueError(f"{name} needs at least 2 points, not {n}")
-
-
-SPACES = (linspace, logspace, geomspace)
-_hydras_own = overrides_parser.create_functions
-
-
-def _create_functions() -> Functions:
-    functions = _hydras_own()
-    for function in SPACES:
-        functions.register(function.__name__, function)
-    return functions
-
-
-def register() -> None:
-    """Make our functions known to Hydra's grammar."""
-    overrides_parser.create_functions = _create_functions
-
-
-@contextlib.contextmanager
-def known() -> Iterator[None]:
-    """Make our functions known to Hydra's grammar for a while."""
-    register()
-    try:
-        yield
-    finally:
-        overrides_parser.create_functions = _hydras_own
 
 
 @dataclass(frozen=True)

@@ -153,7 +153,7 @@ class BulkStore(Store):
         run_id = self._runs[end.run]
         for key, result in end.results.items():
             is_nan = math.isnan(result)
-            stored = 0.0 if is_nan else max(-LARGEST, min(LARGEST, result))
+            stored = 0.0 if is_nan else max(-LARGEST, min(LARGEST, float(result)))
             self._pending.metrics.append((key, stored, end.time_ms, end.step, is_nan, run_id))
             self._keep_latest(run_id, key, (end.step, end.time_ms, stored, is_nan))
         self._set_tags(run_id, self._end_tags(end))

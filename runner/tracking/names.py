@@ -14,7 +14,7 @@ from mlflow.utils.validation import (
     validate_param_and_metric_name,
 )
 
-from runner.tracking.journal import Begin, End, Entry, Metrics
+from runner.tracking.journal import Artifact, Begin, End, Entry, Metrics
 
 LONGEST_NAME = 250
 CUT = "... (cut)"
@@ -32,6 +32,8 @@ def accepted(entry: Entry) -> Entry:
                 params=_accepted_texts(entry.params, MAX_PARAM_VAL_LENGTH),
                 tags=_accepted_texts(entry.tags, MAX_TAG_VAL_LENGTH),
             )
+        case Artifact():
+            return replace(entry, path=_without_refused(entry.path) if path_not_unique(entry.path) else entry.path)
         case Metrics():
             return replace(entry, keys=list(renamed(tuple(entry.keys))))
         case End():

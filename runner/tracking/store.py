@@ -74,7 +74,9 @@ def open_store(settings: dict[str, Any]) -> "Store":
     except Exception as error:
         raise StoreError(f"tracking.uri={shown_text(uri)}: {describe_error(error, uri)}") from error
     if uri.startswith("http"):
-        return Store(client, None, settings["again"])
+        from runner.tracking.server import ServerStore
+
+        return ServerStore(client, None, settings["again"])
     from runner.tracking.bulk import BulkStore, is_known
 
     if is_known(client):
@@ -253,7 +255,10 @@ class Store:
         tags = begin.tags | {ID_TAG: begin.run}
         if begin.parent is None:
             return tags | {HEARTBEAT: str(begin.time_ms)}
-        return tags | {"mlflow.parentRunId": self._runs.get(begin.parent, begin.parent)}
+        if begin.parent not in self._runs:  # another process has recorded it
+            experiment = self._experiment(begin.experiment)
+            self._runs[begin.parent] = Store._existing(self, experiment, begin.parent) or begin.parent
+        return tags | {"mlflow.parentRunId": self._runs[begin.parent]}
 
     def _log_params(self, run_id: str, params: dict[str, str]) -> None:
         entities = [Param(key, value) for key, value in params.items()]
@@ -305,9 +310,15 @@ class Store:
         results = [Metric(key, value, end.time_ms, end.step) for key, value in end.results.items()]
         self._log_metrics(end.run, self._waiting.get(end.run, []) + results)
         self._waiting.pop(end.run, None)
-        self._client.log_batch(run_id, tags=[RunTag(key, value) for key, value in self._end_tags(end).items()])
-        self._client.set_terminated(run_id, end.status, end.time_ms)
+        self._log_tags(run_id, self._end_tags(end))
+        self._set_status(run_id, end.status, end.time_ms)
         self._forget(end.run)
+
+    def _log_tags(self, run_id: str, tags: dict[str, str]) -> None:
+        self._client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+
+    def _set_status(self, run_id: str, status: str, time_ms: int) -> None:
+        self._client.set_terminated(run_id, status, time_ms)
 
     def _forget(self, run: str) -> None:
         self._unfinished.pop(run, None)

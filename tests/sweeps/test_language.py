@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.errors import UserError
-from runner.sweeps import language
+from runner.sweeps import spacing
 from runner.sweeps.language import Axis, SweepRequest, sweep_request
 
-language.register()
+spacing.register()
 PARSER = OverridesParser.create()
 
 
@@ -111,6 +111,12 @@ def test_zipped_keys_move_together() -> None:
     assert asked("lr=1,2", "steps=1,2", "zip=[lr,steps]").axes == asked("lr=1,2", "steps=1,2", "zip=[[lr,steps]]").axes
 
 
+def test_points_are_those_of_decimal_arithmetic() -> None:
+    assert values("lr=linspace(0,1,11)") == [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]
+    assert values("lr=geomspace(1,256,9)") == [2.0**power for power in range(9)]
+    assert values("steps=int(linspace(10,30,3))") == [10, 20, 30]
+
+
 def test_a_condition_reads_dotted_keys() -> None:
     condition = asked("where='lr*steps <= 100 and optimizer.momentum > 0.5'").where
     assert condition is not None
@@ -166,8 +172,8 @@ def test_ten_thousand_points_are_one_axis() -> None:
 
 
 def test_the_parts_of_hydra_that_are_leaned_on_are_there() -> None:
-    assert overrides_parser.create_functions is language._create_functions
-    with language.known():
-        assert overrides_parser.create_functions is language._create_functions
-    assert overrides_parser.create_functions is language._hydras_own
-    language.register()
+    assert overrides_parser.create_functions is spacing._create_functions
+    with spacing.known():
+        assert overrides_parser.create_functions is spacing._create_functions
+    assert overrides_parser.create_functions is spacing._hydras_own
+    spacing.register()

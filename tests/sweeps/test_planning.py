@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from runner.composition import compose, compose_sweep, install_resolvers, to_config
 from runner.config import Config
 from runner.errors import UserError
-from runner.sweeps import language
+from runner.sweeps import spacing
 from runner.sweeps.grid import planned
 from runner.sweeps.planning import Job
 
@@ -18,7 +18,7 @@ install_resolvers()
 
 
 def jobs_of(arguments: Sequence[str], params: dict[str, Any] | None = None) -> list[Job]:
-    with language.known():
+    with spacing.known():
         loader, master = compose_sweep(arguments)
         return planned(arguments, params or {}, loader, master)[1]
 
@@ -78,7 +78,7 @@ def _refused(arguments: Sequence[str]) -> list[bool]:
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    with language.known():
+    with spacing.known():
         loader, _ = compose_sweep([])
         (combinations,) = BasicSweeper.split_arguments(
             OverridesParser.create(loader).parse_overrides(list(arguments)), None

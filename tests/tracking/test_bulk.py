@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -49,16 +50,16 @@ def entries() -> list[Entry]:
     ]
 
 
-def opened(folder: Path, bulk: bool, again: bool = False) -> Store:
+def opened(folder: Path, bulk: bool, again: bool = False, uri: str | None = None) -> Store:
     folder.mkdir(exist_ok=True)
-    settings = {"uri": f"sqlite:///{folder}/mlflow.db", "artifacts": str(folder / "artifacts"), "again": again}
+    settings = {"uri": uri or f"sqlite:///{folder}/mlflow.db", "artifacts": str(folder / "artifacts"), "again": again}
     store = open_store(settings)
     assert isinstance(store, BulkStore)
     return store if bulk else Store(store._client, store._artifacts, again)
 
 
-def written(folder: Path, bulk: bool) -> MlflowClient:
-    store = opened(folder, bulk)
+def written(folder: Path, bulk: bool, uri: str | None = None) -> MlflowClient:
+    store = opened(folder, bulk, uri=uri)
     for entry in entries():
         store.apply(entry)
     store.end_unfinished()
@@ -113,6 +114,18 @@ def test_all_that_can_be_read_is_what_the_public_client_would_have_left(tmp_path
     assert everything(bulk, tmp_path / "bulk") == everything(one_by_one, tmp_path / "client")
 
 
+def test_so_it_is_in_postgresql(tmp_path: Path, postgresql: Callable[[str], str]) -> None:
+    uris = {name: postgresql(name) for name in ("client", "bulk")}
+    one_by_one, bulk = (written(tmp_path / name, name == "bulk", uris[name]) for name in uris)
+    assert everything(bulk, tmp_path / "bulk") == everything(one_by_one, tmp_path / "client")
+    again = opened(tmp_path / "bulk", bulk=True, again=True, uri=uris["bulk"])
+    for entry in entries():
+        again.apply(entry)
+    again.end_unfinished()
+    again.flush()
+    assert everything(bulk, tmp_path / "bulk") == everything(one_by_one, tmp_path / "client")
+
+
 def test_runs_can_be_deleted_and_restored(tmp_path: Path) -> None:
     client = written(tmp_path / "bulk", bulk=True)
     before = everything(client, tmp_path / "bulk")
@@ -156,6 +169,7 @@ def test_tables_of_another_layout_are_left_to_the_public_client(tmp_path: Path) 
 
 WRITER = """
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from tests.tracking.test_bulk import opened
 from runner.tracking.journal import Begin, End, Metrics

@@ -1,12 +1,13 @@
 """A real MLflow server: recorded through it, and nothing lost when it is away, dies or hangs."""
 
+import contextlib
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import URLError
@@ -25,6 +26,7 @@ class Server:
 
     folder: Path
     port: int
+    backend: str
     process: "subprocess.Popen[bytes] | None" = None
 
     @property
@@ -34,7 +36,7 @@ class Server:
     def start(self) -> None:
         command = [
             sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1",
-            "--backend-store-uri", f"sqlite:///{self.folder}/server.db",
+            "--backend-store-uri", self.backend,
             "--artifacts-destination", str(self.folder / "artifacts"),
         ]  # fmt: skip
         quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
@@ -59,16 +61,25 @@ class Server:
             self.process = None
 
 
-@pytest.fixture
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+@contextlib.contextmanager
+def serving(folder: Path, backend: str) -> Iterator[Server]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    server = Server(tmp_path_factory.mktemp("server"), port)
+    server = Server(folder, port, backend)
     server.start()
-    yield server
-    if server.process is not None:
-        server.signal(signal.SIGKILL)
+    try:
+        yield server
+    finally:
+        if server.process is not None:
+            server.signal(signal.SIGKILL)
+
+
+@pytest.fixture
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("server")
+    with serving(folder, f"sqlite:///{folder}/server.db") as server:
+        yield server
 
 
 def to(server: Server) -> list[str]:
@@ -89,6 +100,34 @@ def losses(server: Server, name: str) -> list[int]:
     assert experiment is not None
     (run,) = client.search_runs([experiment.experiment_id], f"attributes.run_name = '{name}'")
     return sorted(metric.step for metric in client.get_metric_history(run.info.run_id, "loss"))
+
+
+def test_runs_and_sweeps_are_recorded_in_postgresql_and_through_a_server_over_it(
+    runner: Command, tmp_path: Path, postgresql: Callable[[str], str]
+) -> None:
+    uri = postgresql("direct")
+    sweep = ["lr=logspace(-3,-1,30)", "steps=50", "optimizer=gd,adam"]
+    direct = runner("-m", f"tracking.uri={uri}", *sweep)
+    assert direct.code == 0, direct.err
+    (tmp_path / "server").mkdir()
+    with serving(tmp_path / "server", postgresql("served")) as server:
+        through = runner("-m", *to(server), *sweep)
+        assert through.code == 0, through.err
+        found = [client.search_runs(["1"], max_results=100) for client in map(MlflowClient, (uri, server.uri))]
+        both = [
+            {
+                str(run.info.run_name): (run.info.status, comparable(run.data.metrics))
+                for run in runs
+                if "mlflow.parentRunId" in run.data.tags
+            }
+            for runs in found
+        ]
+    assert len(both[0]) == 60
+    assert both[0] == both[1]
+
+
+def comparable(metrics: dict[str, float]) -> dict[str, float]:
+    return {key: value for key, value in metrics.items() if not key.startswith(("seconds", "steps_per"))}
 
 
 def test_runs_sweeps_and_artifacts_go_through_the_server(runner: Command, server: Server) -> None:

@@ -1,0 +1,105 @@
+"""linspace, logspace and geomspace in Hydra's override grammar, beside its own choice and range.
+
+The points are those of decimal arithmetic on the numbers as typed, each rounded once: `linspace(0,1,11)` has 0.3 and
+`geomspace(1,256,9)` has 2.0. They are always floats; `int(linspace(10,100,10))` makes them whole.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from decimal import Context, Decimal, localcontext
+from typing import Any
+
+from hydra._internal.grammar.functions import Functions
+from hydra.core.override_parser import overrides_parser
+from hydra.core.override_parser.types import ChoiceSweep
+
+from runner.errors import UserError
+from runner.ranges import is_finite, is_whole, shown
+
+MOST_POINTS = 1_000_000
+# Far more digits than a float has, for the rounding of the steps between to leave no trace.
+PRECISE = Context(prec=60)
+
+
+def linspace(start: Any, stop: Any, n: Any) -> ChoiceSweep:
+    """Sweep over n numbers at equal distances, both ends among them.
+
+    Raises:
+        UserError: an end is no finite number, or n is no whole number of at least 2.
+    """
+    _check("linspace", start, stop, n)
+    return ChoiceSweep(list=[*_evenly(start, stop, n)])
+
+
+def logspace(start: Any, stop: Any, n: Any) -> ChoiceSweep:
+    """Sweep over n powers of ten whose exponents are at equal distances.
+
+    Raises:
+        UserError: as for linspace, or a power is larger than a float can be.
+    """
+    _check("logspace", start, stop, n)
+    try:
+        return ChoiceSweep(list=[10.0**exponent for exponent in _evenly(start, stop, n)])
+    except OverflowError:
+        raise UserError(f"logspace({start},{stop},{n}): expected exponents of ten below 309") from None
+
+
+def geomspace(start: Any, stop: Any, n: Any) -> ChoiceSweep:
+    """Sweep over n numbers, each the same multiple of the one before, both ends among them.
+
+    Raises:
+        UserError: as for linspace, or the ends are not both above or both below 0.
+    """
+    _check("geomspace", start, stop, n)
+    if not (start > 0 < stop or start < 0 > stop):
+        raise UserError(f"geomspace({start},{stop},{n}): expected both ends above 0 or both below 0")
+    first, last = _decimal(start), _decimal(stop)
+    with localcontext(PRECISE):
+        ratio = (last / first) ** (1 / Decimal(n - 1))
+        inner = [float(first := first * ratio) for _ in range(n - 2)]
+    return ChoiceSweep(list=[float(start), *inner, float(stop)])
+
+
+_hydras_own = overrides_parser.create_functions
+
+
+def register() -> None:
+    """Make the functions known to every parser of overrides that Hydra creates from now on."""
+    overrides_parser.create_functions = _create_functions
+
+
+@contextlib.contextmanager
+def known() -> Iterator[None]:
+    """Make the functions known to Hydra's grammar for a while."""
+    register()
+    try:
+        yield
+    finally:
+        overrides_parser.create_functions = _hydras_own
+
+
+def _create_functions() -> Functions:
+    functions = _hydras_own()
+    for function in (linspace, logspace, geomspace):
+        functions.register(function.__name__, function)
+    return functions
+
+
+def _check(name: str, start: object, stop: object, n: object) -> None:
+    call = f"{name}({','.join(shown(value) for value in (start, stop, n))})"
+    if not (is_finite(start) and is_finite(stop)):
+        raise UserError(f"{call}: expected finite numbers as its two ends")
+    if not (is_whole(n) and 2 <= n <= MOST_POINTS):  # type: ignore[operator]  # is_whole has shown it to be an int
+        raise UserError(f"{call}: expected a whole number of points from 2 to {MOST_POINTS:,}")
+
+
+def _evenly(start: float, stop: float, n: int) -> list[float]:
+    first, last = _decimal(start), _decimal(stop)
+    with localcontext(PRECISE):
+        distance = last - first
+        inner = [float(first + distance * i / (n - 1)) for i in range(1, n - 1)]
+    return [float(start), *inner, float(stop)]
+
+
+def _decimal(number: float) -> Decimal:
+    return Decimal(repr(number))
