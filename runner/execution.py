@@ -144,6 +144,7 @@ class Recording:
 
     Attributes:
         recorded: the last recorded step of each run.
+        since: when the steps that are being made began.
     """
 
     jobs: Sequence[Job]
@@ -151,6 +152,7 @@ class Recording:
     lr_varies: bool
     trajectory: Trajectory | None
     recorded: list[int] = field(init=False)
+    since: list[int] = field(default_factory=lambda: [now_ms()])
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "recorded", [job.recorded for job in self.jobs])
@@ -193,6 +195,7 @@ class Recording:
 
     def block(self, passage: Passage, diagnostics: Diagnostics) -> None:
         """Append the steps of a block that are to be recorded, and what diagnostics measure there."""
+        now = now_ms()
         by_steps: dict[tuple[int, int, bool], list[int]] = {}
         for run in passage.going:
             every = self.jobs[run].member.config.recorded_every
@@ -203,17 +206,20 @@ class Recording:
             if is_end and last % every:
                 recorded.append(last)
             if recorded:
-                self._points(passage.block, recorded, runs, diagnostics)
+                self._points(passage.block, recorded, runs, diagnostics, now)
                 for run in runs:
                     self.recorded[run] = recorded[-1]
+        self.since[0] = now
 
-    def _points(self, block: Block, steps: list[int], runs: list[int], diagnostics: Diagnostics) -> None:
+    def _points(self, block: Block, steps: list[int], runs: list[int], diagnostics: Diagnostics, now: int) -> None:
         points = points_of(block, steps, runs)
         measured = {"lr": points.lr} if self.lr_varies else {}
         if diagnostics.has_any:
             measured |= diagnostics.measure(runs, points.weight)
         if self._is_tracked:
-            self.tracker.append(point_metrics([self.jobs[run].run for run in runs], points, measured, now_ms()))
+            self.tracker.append(
+                point_metrics([self.jobs[run].run for run in runs], points, measured, now, self.since[0])
+            )
         if self.trajectory is not None:
             self.trajectory.append(points, measured)
 

@@ -67,8 +67,18 @@ def points_of(block: Block, steps: list[int], runs: list[int]) -> Points:
     return Points(steps, *(values[:, columns] for values in taken))
 
 
-def point_metrics(runs: list[str], points: Points, measured: Mapping[str, Tensor], time_ms: int) -> Metrics:
-    """Return the metrics of recorded steps, and what else was `measured` there, `(steps, runs)` by key."""
+def point_metrics(
+    runs: list[str], points: Points, measured: Mapping[str, Tensor], time_ms: int, since_ms: int | None = None
+) -> Metrics:
+    """Return the metrics of recorded steps, and what else was `measured` there, `(steps, runs)` by key.
+
+    Args:
+        runs: our ids of them.
+        points: the steps.
+        measured: beside loss, weight and gradient.
+        time_ms: now.
+        since_ms: when the first of the steps began.
+    """
     dimension = points.weight.shape[-1]
     keys = ["loss", *component_keys("weight", dimension)]
     values = [points.loss[..., None].to(torch.float64), components(points.weight)]
@@ -77,7 +87,7 @@ def point_metrics(runs: list[str], points: Points, measured: Mapping[str, Tensor
         values.append(components(points.gradient))
     keys += ["gradient_norm", *measured]
     values += [norms(points.gradient), *(one.to(points.loss.device)[..., None] for one in measured.values())]
-    return Metrics(runs, keys, points.steps, time_ms, _as_bytes(torch.cat(values, dim=-1).transpose(1, 2)))
+    return Metrics(runs, keys, points.steps, time_ms, _as_bytes(torch.cat(values, dim=-1).transpose(1, 2)), since_ms)
 
 
 def _as_bytes(values: Tensor) -> bytes:

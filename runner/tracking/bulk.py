@@ -131,18 +131,18 @@ class BulkStore(Store):
         stored = np.nan_to_num(values, nan=0.0, posinf=LARGEST, neginf=-LARGEST)
         last = int(np.argmax(block.steps))
         for place, run in enumerate(block.runs[start : start + len(values)]):
-            run_id = self._runs[run]
+            run_id, time_ms = self._runs[run], block.time_of(start + place)
             for index, key in enumerate(block.keys):
                 numbers, nans = stored[place, index].tolist(), is_nan[place, index].tolist()
                 self._pending.metrics += zip(
                     itertools.repeat(key),
                     numbers,
-                    itertools.repeat(block.time_ms),
+                    itertools.repeat(time_ms),
                     block.steps,
                     nans,
                     itertools.repeat(run_id),
                 )
-                self._keep_latest(run_id, key, (block.steps[last], block.time_ms, numbers[last], nans[last]))
+                self._keep_latest(run_id, key, (block.steps[last], time_ms, numbers[last], nans[last]))
 
     def _keep_latest(self, run_id: str, key: str, value: Value) -> None:
         known = self._pending.latest.get((run_id, key))

@@ -56,7 +56,8 @@ class Begin:
 class Metrics:
     """Values of the same keys at several steps of several runs.
 
-    `values` are little-endian float64 of shape `(steps, keys, runs)`, in C order.
+    `values` are little-endian float64 of shape `(steps, keys, runs)`, in C order. They were made between `since_ms`
+    and `time_ms`.
     """
 
     runs: list[str]
@@ -64,6 +65,15 @@ class Metrics:
     steps: list[int]
     time_ms: int
     values: bytes
+    since_ms: int | None = None
+
+    def time_of(self, index: int) -> int:
+        """Return the timestamp of one run's values, in milliseconds: the runs share the time that was taken.
+
+        Rising timestamps are also what lets MLflow's tables grow at their ends.
+        """
+        since = self.time_ms if self.since_ms is None else self.since_ms
+        return since + (self.time_ms - since) * (index + 1) // len(self.runs)
 
     def of_run(self, index: int) -> Iterator[tuple[str, float, int]]:
         """Yield `(key, value, step)` of one run, step by step."""

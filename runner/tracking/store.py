@@ -296,7 +296,8 @@ class Store:
     def _metrics(self, block: Metrics) -> None:
         for index, run in enumerate(block.runs):
             waiting = self._waiting.setdefault(run, [])
-            waiting += (Metric(key, value, block.time_ms, step) for key, value, step in block.of_run(index))
+            time_ms = block.time_of(index)
+            waiting += (Metric(key, value, time_ms, step) for key, value, step in block.of_run(index))
             full = len(waiting) - len(waiting) % METRICS_A_REQUEST
             self._log_metrics(run, waiting[:full])
             del waiting[:full]
