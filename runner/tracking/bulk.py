@@ -77,6 +77,10 @@ class BulkStore(Store):
         database.write(unit for unit in written if unit)
         self._pending = _Pending()  # not before: what fails is written again
 
+    def close(self) -> None:
+        """Let go of the database, which a SQLite one leaves as a single file."""
+        self._database.close()
+
     def beat(self) -> None:
         """Note that the runs that are under way were heard of now."""
         for run in self._beating:

@@ -35,6 +35,8 @@ KNOWN = {
 }
 
 
+COLUMNS_OF = {table: columns.replace("?", "").split() for table, (columns, _) in KNOWN.items()}
+
 Row: TypeAlias = tuple[Any, ...]
 # Executes one statement for many rows.
 Statement: TypeAlias = Callable[[Connection, list[Row]], object]

@@ -110,6 +110,7 @@ def record(settings: dict[str, Any], runner: Runner) -> int:
         runner.tell(failed=describe_error(error, settings["uri"]))
         return 1
     journal.unlink()
+    store.close()
     return 0
 
 

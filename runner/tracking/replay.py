@@ -60,6 +60,8 @@ class Replayer:
                         self._record(path, done)
             except StoreError as error:
                 done.kept.append(f"{path}: {error}")
+        for store in self._stores.values():
+            store.close()
         return done
 
     def _record(self, path: Path, done: Replayed) -> None:

@@ -202,6 +202,9 @@ class Store:
             self._log_metrics(run, self._waiting[run])
             self._waiting.pop(run)
 
+    def close(self) -> None:
+        """Let go of the store, once all is written."""
+
     def retry(self) -> None:
         """Take it that the last entry may have been written, though an error came back."""
         self._may_have_begun = True

@@ -1,0 +1,85 @@
+"""Kills at many random moments: `pytest -m endurance`; a few of them always."""
+
+import os
+import random
+import signal
+import sqlite3
+import time
+from pathlib import Path
+
+import pytest
+
+from runner.tracking.journal import JournalReader, Metrics
+from tests.conftest import Command
+from tests.tracking.test_kills import is_closed, losses, recorder_of, rows, wait_until
+
+MOMENTS = [pytest.param(2), pytest.param(50, marks=pytest.mark.endurance)]
+
+
+def journalled(runner: Command) -> int:
+    """Return how many losses the journals that are left hold."""
+    found = 0
+    for path in (runner.folder / "outputs/journals").glob("*.journal"):
+        for entry in JournalReader(path).entries(is_complete=True):
+            found += len(entry.steps) if isinstance(entry, Metrics) and "loss" in entry.keys else 0
+    return found
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("moments", MOMENTS)
+@pytest.mark.parametrize("who", ["runner", "recorder", "both"])
+def test_a_single_run_that_is_killed_misses_nothing_that_its_journal_was_given(
+    tmp_path: Path, who: str, moments: int
+) -> None:
+    draw = random.Random(who)
+    for moment in range(moments):
+        runner = Command(tmp_path / str(moment))
+        runner.folder.mkdir()
+        process = runner.start("steps=100000", "log_every=10", "lr=0.0001")
+        wait_until(lambda runner=runner: losses(runner) > 0)  # type: ignore[misc]  # mypy knows no types of defaults
+        time.sleep(draw.uniform(0, 1.5))
+        recorder = recorder_of(process.pid) if process.poll() is None else None
+        if who != "runner" and recorder is not None:
+            os.kill(recorder, signal.SIGKILL)
+        if who != "recorder":
+            process.kill()
+        process.communicate(timeout=60)
+        if who == "both":
+            given = journalled(runner)
+            assert runner(module="runner.replay").code == 0
+            assert rows(runner, "select count(*) from metrics where key = 'loss'") >= [(given,)]
+        wait_until(lambda runner=runner: is_closed(runner))  # type: ignore[misc]
+        ((count, steps, last),) = rows(
+            runner, "select count(*), count(distinct step), max(step) / 10 from metrics where key = 'loss'"
+        )
+        assert count == steps == last
+        status = rows(runner, "select status from runs")
+        assert status == [("FINISHED",)] if last == 10_000 else [("KILLED",)]
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("moments", MOMENTS)
+def test_a_sweep_that_is_killed_anywhere_is_completed_by_resume(tmp_path: Path, moments: int) -> None:
+    draw = random.Random(moments)
+    sweep = ["-m", "lr=logspace(-4,-2,200)", "steps=500", "log_every=5", "hydra.launcher.memory_mib=1"]
+    for moment in range(moments):
+        runner = Command(tmp_path / str(moment))
+        runner.folder.mkdir()
+        process = runner.start(*sweep)
+        wait_until(lambda runner=runner: (runner.folder / "outputs/journals").is_dir())  # type: ignore[misc]
+        time.sleep(draw.uniform(0, 2))
+        if draw.random() < 0.5 and process.poll() is None:
+            os.kill(recorder_of(process.pid), signal.SIGKILL)
+        process.kill()
+        process.communicate(timeout=60)
+        done = runner(*sweep, "resume=true")
+        assert done.code == 0, done.err
+        with sqlite3.connect(runner.folder / "outputs/mlflow.db") as database:
+            names = "select count(*), count(distinct name) from runs where name like 'lr=%'"
+            active = "and status = 'FINISHED' and lifecycle_stage = 'active'"
+            unsuffixed = "and name not like '%logspace%'"
+            assert database.execute(f"{names} {active} {unsuffixed}").fetchone() == (200, 200)
+            assert database.execute("select count(*) from runs where status = 'RUNNING'").fetchone() == (0,)
+            each = "select count(*) n from metrics join runs using (run_uuid) where key = 'loss'"
+            grouped = f"select distinct n from ({each} and lifecycle_stage = 'active' group by run_uuid)"
+            assert database.execute(grouped).fetchall() == [(100,)]
