@@ -16,6 +16,7 @@ README = (ROOT / "README.md").read_text()
 VARYING = (
     (re.compile(r"^device .*$", re.MULTILINE), "device"),
     (re.compile(r"\b[0-9a-f]{32}\b"), "<run>"),
+    (re.compile(r"^ *[0-9,]+ of [0-9,]+ runs ended, .*\n", re.MULTILINE), ""),
     (re.compile(r"\([0-9.]+ s, [0-9,]+ steps/s\)"), "<pace>"),
 )
 

@@ -46,7 +46,15 @@ def free_port() -> int:
 
 @pytest.fixture(scope="module")
 def ui(shared_runner: Command) -> Iterator[Server]:
-    for arguments in (["steps=100", "name=shown"], ["-m", "lr=0.01,0.02", "steps=20"]):
+    nan = [
+        "objective=expression",
+        "objective.formula='sqrt(x)'",
+        "initial_weight=1",
+        "lr=1.5",
+        "name=no-number",
+        "steps=9",
+    ]
+    for arguments in (["steps=100", "name=shown"], ["-m", "lr=0.01,0.02", "steps=20"], nan):
         assert shared_runner(*arguments).code == 0
     server = Server(free_port())
     process = shared_runner.start("--port", str(server.port), module="runner.ui")
@@ -66,7 +74,13 @@ def test_runs_are_read_back_over_its_api(ui: Server) -> None:
     status, text = ui.ask("/api/2.0/mlflow/runs/search", {"experiment_ids": ["1"]})
     assert status == 200
     runs = json.loads(text)["runs"]
-    assert {run["info"]["run_name"] for run in runs} == {"shown", "lr=0.01,0.02 steps=20", "lr=0.01", "lr=0.02"}
+    assert {run["info"]["run_name"] for run in runs} == {
+        "shown",
+        "lr=0.01,0.02 steps=20",
+        "lr=0.01",
+        "lr=0.02",
+        "no-number",
+    }
 
 
 def test_only_this_machine_is_served(ui: Server) -> None:
@@ -102,5 +116,10 @@ def test_a_browser_shows_the_runs_and_a_chart_of_the_loss(ui: Server, tmp_path_f
         expect(page.get_by_text("shown (loss)")).to_have_count(1, timeout=60_000)
         expect(page.locator(".js-plotly-plot .scatterlayer path.js-line").first).to_be_visible(timeout=60_000)
         page.screenshot(path=folder / "loss.png")
+        diverged = next(run["info"]["run_id"] for run in runs if run["info"]["run_name"] == "no-number")
+        page.goto(f"http://127.0.0.1:{ui.port}/#/experiments/1/runs/{diverged}")
+        for text in ("diverged_at_step", "final/loss"):
+            expect(page.get_by_text(text).first).to_be_visible(timeout=60_000)
+        page.screenshot(path=folder / "nan.png")
         browser.close()
     assert (folder / "loss.png").stat().st_size > 10_000

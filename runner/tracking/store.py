@@ -96,7 +96,20 @@ def _first_use(uri: str) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path.with_name(f"{path.name}.lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists() or path.stat().st_size == 0:
+            _create(path)
         yield
+
+
+def _create(path: Path) -> None:
+    """Create a SQLite database with MLflow's tables beside its place and move it there, so that no kill halves it."""
+    making = path.with_name(f"{path.name}.making")
+    for left in making.parent.glob(f"{making.name}*"):
+        left.unlink()
+    client = MlflowClient(f"sqlite:///{making}")
+    client.search_experiments(max_results=1)
+    client._tracking_client.store.engine.dispose()
+    making.replace(path)
 
 
 def _results(metrics: dict[str, float]) -> dict[str, float]:
