@@ -263,3 +263,12 @@ def test_two_sweeps_started_at_once_share_nothing(runner: Command) -> None:
     assert len(runs) == 6
     for number in range(2):
         parent_and_children([run for run in runs if run.data.tags["sweep"] == str(number)])
+
+
+def test_a_sweep_is_recorded_in_one_place(runner: Command) -> None:
+    done = runner("-m", "tracking=sqlite,off", "steps=2")
+    assert done.code == 2
+    assert done.errors == [
+        "tracking=sqlite sqlite:///outputs/mlflow.db,off: expected one store for all jobs of a sweep"
+    ]
+    assert list(runner.folder.iterdir()) == []

@@ -83,6 +83,7 @@ def run_sweep(jobs: Sequence[Job], texts: Sequence[str], memory_mib: int, resume
         RecordingError: not everything could be recorded.
     """
     config = jobs[0].config
+    _check_one_store(jobs)
     console = SweepConsole(config, jobs)
     provenance.look()
     with tracking_to(config.tracking, console.recording) as tracker:
@@ -106,9 +107,27 @@ def run_sweep(jobs: Sequence[Job], texts: Sequence[str], memory_mib: int, resume
         console.stop()
         done = _done(sweep, skipped)
         parent.end(tracker, run, "FAILED" if sweep.failures else "FINISHED", done)
-    done = _done(sweep, skipped)
+    done = [_located(one, tracker) for one in done]
     console.finish(done, tracker.recorded(run))
     return done
+
+
+def _check_one_store(jobs: Sequence[Job]) -> None:
+    """Check that the jobs are all recorded in one place.
+
+    Raises:
+        UserError: they are not.
+    """
+    stores = dict.fromkeys((job.config.tracking.name, job.config.tracking.uri) for job in jobs)
+    if len(stores) > 1:
+        given = ",".join(f"{name}" if uri is None else f"{name} {uri}" for name, uri in stores)
+        raise UserError(f"tracking={given}: expected one store for all jobs of a sweep")
+
+
+def _located(done: JobDone, tracker: Tracker) -> JobDone:
+    """Return a job with the run that MLflow knows it by."""
+    recorded = tracker.recorded(done.run)
+    return done if recorded is None else replace(done, run_id=recorded.run_id)
 
 
 def raise_failures(done: Sequence[JobDone]) -> None:
@@ -210,13 +229,11 @@ def _done(sweep: _Sweep, skipped: Mapping[int, Finished]) -> list[JobDone]:
             done.append(JobDone(job, earlier.run_id, earlier.run_id, "SKIPPED", earlier.metrics))
             continue
         run = sweep.runs[index]
-        recorded = sweep.tracker.recorded(run)
-        run_id = None if recorded is None else recorded.run_id
         if index in sweep.results:
             result = sweep.results[index]
-            done.append(JobDone(job, run, run_id, result.outcome.name, result.metrics(), result.reason))
+            done.append(JobDone(job, run, None, result.outcome.name, result.metrics(), result.reason))
         elif index in sweep.failures:
-            done.append(JobDone(job, run, run_id, "FAILED", {}, sweep.failures[index]))
+            done.append(JobDone(job, run, None, "FAILED", {}, sweep.failures[index]))
     return done
 
 

@@ -6,12 +6,14 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.error import URLError
-from urllib.request import urlopen
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
 
 import pytest
 from mlflow.tracking import MlflowClient
@@ -177,6 +179,82 @@ def test_a_server_that_comes_back_while_the_run_lasts_has_all_of_it(
     else:
         server.start()
     _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert statuses(server) == {"long": "FINISHED"}
+    assert losses(server, "long") == list(range(100, 250_001, 100))
+
+
+class Gateway(ThreadingHTTPServer):
+    """What stands before a server, and for a while answers 500 or not at all."""
+
+    daemon_threads = True
+
+    def __init__(self, upstream: str) -> None:
+        super().__init__(("127.0.0.1", 0), Forwarding)
+        self.upstream = upstream
+        self.mood = "well"
+        self.refused = 0
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    @property
+    def uri(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class Forwarding(BaseHTTPRequestHandler):
+    """Hands a request on to the server."""
+
+    server: Gateway
+
+    def do_GET(self) -> None:  # the base class's name
+        self._forward()
+
+    def do_POST(self) -> None:
+        self._forward()
+
+    def do_PUT(self) -> None:
+        self._forward()
+
+    def _forward(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if self.server.mood != "well":
+            self.server.refused += 1
+        if self.server.mood == "hanging":
+            time.sleep(15)
+        if self.server.mood == "ill":
+            self.send_error(500)
+            return
+        headers = {key: value for key, value in self.headers.items() if key.lower() not in ("host", "content-length")}
+        request = Request(self.server.upstream + self.path, body or None, headers, method=self.command)
+        try:
+            with urlopen(request, timeout=30) as answer:
+                status, content = answer.status, answer.read()
+        except HTTPError as error:
+            status, content = error.code, error.read()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_arguments: object) -> None:
+        """Say nothing."""
+
+
+@pytest.mark.parametrize("mood", ["ill", "hanging"])
+def test_a_server_that_answers_500_or_hangs_for_a_while_loses_nothing(
+    runner: Command, server: Server, mood: str
+) -> None:
+    gateway = Gateway(server.uri)
+    process = runner.start("tracking=server", f"tracking.uri={gateway.uri}", "steps=250000", *LONG[1:])
+    wait_until(lambda: statuses(server).get("long") == "RUNNING")
+    gateway.mood = mood
+    wait_until(lambda: gateway.refused > 0)
+    time.sleep(2)
+    assert process.poll() is None
+    gateway.mood = "well"
+    _, err = process.communicate(timeout=120)
+    gateway.shutdown()
     assert process.returncode == 0, err
     assert statuses(server) == {"long": "FINISHED"}
     assert losses(server, "long") == list(range(100, 250_001, 100))
