@@ -90,4 +90,12 @@ def leave() -> NoReturn:
     code = main()
     sys.stdout.flush()
     sys.stderr.flush()
+    if _has_workers():
+        sys.exit(code)  # which ends them, too; they would hold our output open for minutes
     os._exit(code)  # taking torch down module by module would take a tenth of a short run's time
+
+
+def _has_workers() -> bool:
+    """Return whether one of Hydra's launchers has left processes of its own that wait for more work."""
+    multiprocessing = sys.modules.get("multiprocessing")
+    return multiprocessing is not None and bool(multiprocessing.active_children())

@@ -220,7 +220,7 @@ class JournalTracker:
             self._is_answered = True
             self._ledger = None if message["ledger"] is None else Ledger.of(message["ledger"])
         if "recorded_bytes" in message and self._on_recorded is not None:
-            self._on_recorded(message["recorded_bytes"], self._path.stat().st_size if self._path.exists() else 1)
+            self._on_recorded(message["recorded_bytes"], self._size)
         if "warning" in message:
             self._warn(message["warning"])
         if "refused" in message:
@@ -228,6 +228,14 @@ class JournalTracker:
             raise UserError(message["refused"])
         if "failed" in message:
             raise RecordingError(f"{message['failed']}; the journal is kept: {self._path}, {REPLAY}")
+
+    @property
+    def _size(self) -> int:
+        """The journal's length; what the recorder has recorded it deletes at any moment."""
+        try:
+            return self._path.stat().st_size
+        except FileNotFoundError:
+            return 1
 
     def _warn(self, text: str) -> None:
         print(f"warning: {text}", file=sys.stderr, flush=True)
