@@ -1,11 +1,15 @@
 """Hydra's composition, checked: every mistake in names, types and ranges told at once, in a line each."""
 
-from collections.abc import Callable, Sequence
+import functools
+import re
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import hydra._internal.hydra as hydra_internal
+import yaml
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import IConfigRepository
 from hydra._internal.utils import create_config_search_path
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
@@ -16,13 +20,15 @@ from omegaconf.errors import (
     OmegaConfBaseException,
 )
 
-from runner.config import GROUPS, Config, key_help, problems, unlike_declared
+from runner.config import GROUPS, Config, key_help, keys_of, not_given, problems, unlike_declared
 from runner.doors import bound_yaml, check_search_path, shut_doors
 from runner.errors import UserError, nearest
 from runner.hiding import from_environment
 from runner.ranges import shown, unknown_key
 
-OPEN = ("tags.", "objective.constants.", "objective.arguments.", "optimizer.arguments.")
+OPEN_MAPPINGS = ("tags", "objective.constants", "objective.arguments", "optimizer.arguments")
+OPEN = tuple(f"{mapping}{follows}" for mapping in OPEN_MAPPINGS for follows in (".", "={"))
+FILE_ERRORS = (yaml.YAMLError, OSError, UnicodeDecodeError)
 SWEEP_KEYS = ("zip=", "repeats=", "where=", "resume=")
 Compose: TypeAlias = Callable[[list[str]], DictConfig]
 
@@ -142,8 +148,7 @@ class CheckedConfigLoader(ConfigLoaderImpl):
         of_the_sweep = [text for text in overrides if text.startswith(SWEEP_KEYS)] if is_grid else []
         overrides = [text for text in overrides if text not in of_the_sweep]
         if config_name is not None and not _allows_code(overrides):
-            primary = self.repository.load_config(config_name)
-            check_search_path({} if primary is None else _raw(primary.config), overrides)
+            check_search_path(_keys_in(self.repository, config_name), overrides)
         if config_name is None or is_trial:
             return compose(overrides)
         cfg, mistakes = self._compose_all_but_mistakes(compose, overrides)
@@ -165,11 +170,12 @@ class CheckedConfigLoader(ConfigLoaderImpl):
         Raises:
             UserError: with a line for each mistake in the composition.
         """
+        name = master.hydra.job.config_name
         flags = OmegaConf.to_container(master.hydra.overrides.hydra)
         assert isinstance(flags, list)
 
         def compose(chosen: list[str]) -> DictConfig:
-            return super(CheckedConfigLoader, self).load_configuration("config", chosen, RunMode.RUN)
+            return super(CheckedConfigLoader, self).load_configuration(name, chosen, RunMode.RUN)
 
         cfg, mistakes = self._compose_all_but_mistakes(compose, [*map(str, flags), *_as_hydra_takes_them(overrides)])
         if cfg is None or mistakes:
@@ -195,13 +201,13 @@ class CheckedConfigLoader(ConfigLoaderImpl):
             culprit = next(
                 (
                     o
-                    for o in sorted(remaining, key=_is_choice)
+                    for o in sorted(remaining, key=_suspected_last)
                     if str(_error_of(compose, _without(remaining, o))) != str(error)
                 ),
                 None,
             )
-            if isinstance(error, ValueError) and culprit is not None:
-                mistakes.append(self._missing_group(*culprit.partition("=")[::2]))
+            if culprit is not None and _is_no_choice(error):
+                mistakes.append(self._missing_group(*culprit.lstrip("+").partition("=")[::2]))
             else:
                 mistakes.append(explain(error, culprit))
             if culprit is None:
@@ -226,19 +232,57 @@ class CheckedConfigLoader(ConfigLoaderImpl):
 
     def _declared(self, cfg: DictConfig) -> dict[str, Any]:
         """Return what the YAML files of the chosen options declare, by group."""
+        folders = [text for text in cfg.hydra.overrides.hydra if text.startswith("hydra.searchpath=")]
+        _, repository = self._parse_overrides_and_create_caching_repo(cfg.hydra.job.config_name, folders)
         declared = {}
         for group in GROUPS:
-            loaded = self.repository.load_config(f"{group}/{cfg.hydra.runtime.choices.get(group)}")
-            if loaded is not None:
-                declared[group] = OmegaConf.to_container(loaded.config, resolve=False)
+            option = str(cfg.hydra.runtime.choices.get(group))
+            keys = _keys_in(repository, f"{group}/{option}")
+            name = keys.get("name")
+            if isinstance(name, str) and name != option and name in _names(group):
+                keys = _keys_in(repository, f"{group}/{name}")  # a file of one's own has the keys of what it names
+            declared[group] = keys
         return declared
+
+
+def _keys_in(repository: IConfigRepository, path: str) -> dict[str, Any]:
+    try:
+        loaded = repository.load_config(path)
+    except FILE_ERRORS as error:
+        raise UserError(explain(error)) from None
+    return {} if loaded is None else _raw(loaded.config)
+
+
+@functools.cache
+def _names(group: str) -> tuple[str, ...]:
+    """Return the names that can stand in a file of a group: those of our own files."""
+    return tuple(sorted(file.stem for file in (config_folder() / group).glob("*.yaml")))
 
 
 def mistakes_in(tree: dict[str, Any], declared: dict[str, Any]) -> list[str]:
     """Return a line for each mistake in a resolved tree whose groups' files declare these keys and kinds."""
-    kinds = [line for group, keys in declared.items() for line in unlike_declared(tree[group], keys, group)]
-    told = {line.split("=")[0] for line in kinds}
-    return kinds + [line for line in problems(tree) if line.split("=")[0] not in told]
+    found = [line for group in declared for line in _unknown_name(group, tree[group])]
+    if "experiment" in tree:
+        given = shown(tree["experiment"])
+        found.append(f"experiment={given}: expected '# @package _global_' as the first line of the experiment's file")
+    for lines in (
+        problems(tree),
+        (line for group, keys in declared.items() for line in unlike_declared(tree[group], keys, group)),
+        (line for group, keys in declared.items() for line in not_given(tree[group], keys, group)),
+    ):
+        told = set(map(_key_of, found))
+        found += [line for line in lines if _key_of(line) not in told]
+    return found
+
+
+def _unknown_name(group: str, settings: Any) -> Iterator[str]:
+    name = settings.get("name") if isinstance(settings, dict) else None
+    if isinstance(name, str) and name not in _names(group):
+        yield f"{group}.name={shown(name)}: expected one of {', '.join(_names(group))}{nearest(name, _names(group))}"
+
+
+def _key_of(line: str) -> str:
+    return re.split("[=:]", line, maxsplit=1)[0]
 
 
 def _raw(cfg: Any) -> dict[str, Any]:
@@ -252,13 +296,18 @@ def _as_hydra_takes_them(overrides: list[str]) -> list[str]:
     return [f"++{override}" if override.startswith(OPEN) else override for override in taken]
 
 
+def _as_typed(override: str) -> str:
+    return override[2:] if override.startswith(tuple(f"++{key}" for key in OPEN)) else override
+
+
 def _allows_code(overrides: list[str]) -> bool:
     return any(override.lstrip("+") in ("allow_code=true", "allow_code=True") for override in overrides)
 
 
-def _is_choice(override: str) -> bool:
+def _suspected_last(override: str) -> int:
+    """Return a place in the order in which overrides are tried: what others depend on comes last."""
     key = override.lstrip("+~").partition("=")[0]
-    return key in (*GROUPS, "experiment") or "/" in key
+    return 2 if key.startswith("hydra.") else int(key in (*GROUPS, "experiment") or "/" in key)
 
 
 def _without(overrides: list[str], left_out: str) -> list[str]:
@@ -268,7 +317,7 @@ def _without(overrides: list[str], left_out: str) -> list[str]:
 def _error_of(compose: Compose, overrides: list[str]) -> Exception | DictConfig:
     try:
         return compose(overrides)
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, *FILE_ERRORS) as error:
         return error
     except ValueError as error:
         if "Config group override" not in str(error):  # as in objective=null or objective=5
@@ -276,9 +325,18 @@ def _error_of(compose: Compose, overrides: list[str]) -> Exception | DictConfig:
         return error
 
 
+def _is_no_choice(error: Exception) -> bool:
+    """Tell whether an error is of a group without an option, as in objective=null, objective=5 or objective=???."""
+    return (isinstance(error, ValueError) and not isinstance(error, FILE_ERRORS)) or "You must specify" in str(error)
+
+
 def explain(error: Exception, override: str | None = None) -> str:
-    """Return the one line that says what is wrong in an error of Hydra or OmegaConf."""
+    """Return the one line that says what is wrong in an error of Hydra, OmegaConf or a file."""
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
+    if override is not None and (told := _misplaced(str(error), override)):
+        return told
+    if isinstance(error, FILE_ERRORS) and not isinstance(error, HydraException):
+        return _explain_file(error, override)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, name = error.missing_cfg_file.rpartition("/")
         options = sorted(error.options)
@@ -286,8 +344,9 @@ def explain(error: Exception, override: str | None = None) -> str:
     if isinstance(error, OverrideParseException) and isinstance(error.__cause__, UserError):  # in a function of ours
         return f"{error.override.partition('=')[0]}={error.__cause__.lines[0]}"
     if isinstance(error, OverrideParseException):
-        reason = _first_line(error, skip="Error parsing override")
-        return f"'{error.override}': not a valid override, expected key=value ({reason})"
+        return _explain_override(error)
+    if isinstance(error.__cause__, UserError):  # in what Hydra makes of ours
+        return "; ".join(error.__cause__.lines)
     if override is not None and override.startswith(SWEEP_KEYS):
         return f"{override}: is for sweeps: add -m"
     if isinstance(cause, ConfigAttributeError | ConfigKeyError) and cause.parent_node is not None:
@@ -297,6 +356,33 @@ def explain(error: Exception, override: str | None = None) -> str:
     if isinstance(cause, OmegaConfBaseException):
         return f"{override or 'the config'}: not a value that this key takes ({str(cause).splitlines()[0]})"
     return " ".join(str(cause).split("\nConfig search path")[0].split())
+
+
+def _explain_file(error: Exception, override: str | None) -> str:
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        mark = error.problem_mark
+        return f"{mark.name}, line {mark.line + 1}: not valid YAML ({error.problem})"
+    what = "a config file" if override is None else override
+    return f"{what}: its file cannot be read ({' '.join(str(error).split())})"
+
+
+def _explain_override(error: OverrideParseException) -> str:
+    reason = _first_line(error, skip="Error parsing override")
+    if reason.startswith("Lexer"):
+        reason = "no space around the =, and quotes around special characters, as in 'name=\"a b\"'"
+    return f"'{_as_typed(error.override)}': not a valid override, expected key=value ({reason})"
+
+
+def _misplaced(reason: str, override: str) -> str | None:
+    """Return the line for an override whose sign or key does not fit what there is."""
+    key = override.lstrip("+~").partition("=")[0]
+    if not key:
+        return f"'{override}': not a valid override, expected key=value"
+    if reason.startswith(("Could not append", "Multiple values for")):
+        return f"{override}: there is a key {key} already, expected {override.lstrip('+')}"
+    if reason.startswith("Could not delete"):
+        return f"{override}: no key of that name holds a value that could be deleted{nearest(key, keys_of(Config))}"
+    return None
 
 
 def _known_keys(cause: ConfigAttributeError | ConfigKeyError) -> list[str]:

@@ -55,7 +55,10 @@ TAGS = Rule(
     "names with text or numbers, as in tags.team=blue",
     lambda value: isinstance(value, dict) and all(map(is_text, value)) and all(map(_is_scalar, value.values())),
 )
-GROUP = Rule("a config group", lambda value: isinstance(value, dict) and is_text(value.get("name")))
+# Beyond these torch cannot start the threads, nor Python list the coordinates within a minute.
+THREADS = at_least(1, "a whole number", at_most=4096)
+DIMENSION = at_least(1, "a whole number", at_most=10_000_000)
+GROUP = Rule("a config group, which has a name", lambda value: isinstance(value, dict) and is_text(value.get("name")))
 URI = Rule(
     "a database or server, such as sqlite:///outputs/mlflow.db or http://127.0.0.1:5000",
     lambda value: (
@@ -86,8 +89,9 @@ class Tracking:
     @classmethod
     def from_tree(cls, tree: Tree) -> Self:
         """Return the settings of a checked tree; what `tracking=off` leaves out is None."""
-        values: dict[str, Any] = {name: tree.get(name) for name in keys_of(cls)}
-        return cls(**values)
+        name = tree["name"]
+        values: dict[str, Any] = {key: tree.get(key) if name != "off" else None for key in keys_of(cls)}
+        return cls(**values | {"name": name})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,8 +99,8 @@ class Config:
     """One run, completely: what to minimise, how, on what, and where to record it."""
 
     device: Annotated[str, Key(DEVICE, "where to compute; auto takes the GPU when there is one")]
-    threads: Annotated[int | None, Key(COUNT.or_null("all logical CPUs"), "threads inside one operation")]
-    interop_threads: Annotated[int | None, Key(COUNT.or_null("all logical CPUs"), "threads between operations")]
+    threads: Annotated[int | None, Key(THREADS.or_null("all logical CPUs"), "threads inside one operation")]
+    interop_threads: Annotated[int | None, Key(THREADS.or_null("all logical CPUs"), "threads between operations")]
     dtype: Annotated[str, Key(one_of("float32", "float64"), "precision of weights and arithmetic")]
     seed: Annotated[int, Key(at_least(0, "a whole number"), "seed of everything random")]
     initial_weight: Annotated[
@@ -193,8 +197,29 @@ def _step_problems(tree: Tree) -> Iterator[str]:
         yield from stop_problems(tree["stop"], steps if COUNT.accepts(steps) else None)
 
 
+def _is_written(value: object) -> bool:
+    return is_text(value) or is_whole(value) or isinstance(value, float)
+
+
+def _is_nested(value: object, depth: int) -> bool:
+    """Tell whether `value` is a number or formula, or a list of such or of lists, down to a depth."""
+    if isinstance(value, list) and depth > 0:
+        return len(value) > 0 and all(_is_nested(item, depth - 1) for item in value)
+    return _is_written(value)
+
+
+WRITTEN = Rule("a number or a formula", _is_written)
 OBJECTIVE_RULES = {
-    "dimension": COUNT.or_null("that of the start"),
+    "dimension": DIMENSION.or_null("that of the start"),
+    "start": Rule(f"{WRITTEN.allowed}, or a list of them", lambda value: _is_nested(value, depth=1)),
+    "bounds": Rule(
+        "[low, high], or such a pair for each coordinate",
+        lambda value: isinstance(value, list) and _is_nested(value, depth=2),
+    ).or_null("none"),
+    "minimum_at": Rule(
+        f"{WRITTEN.allowed}, or a list of them, or of such lists", lambda value: _is_nested(value, depth=2)
+    ).or_null("not known"),
+    "minimum": WRITTEN.or_null("not known"),
     "batch_size": COUNT.or_null("all samples"),
     "hidden": COUNT,
     "held_out": Rule("a share above 0 and below 1", lambda value: is_finite(value) and 0 < value < 1),  # type: ignore[operator]
@@ -281,8 +306,10 @@ def unlike_declared(given: object, declared: object, path: str) -> Iterator[str]
             return
         for key, value in given.items():
             if path == "objective" and key in DECLARED[1:]:
-                continue  # numbers or formulas in many shapes, looked at when the objective is made
-            if key in declared:
+                continue  # numbers or formulas in many shapes, which have rules of their own
+            if key == "name" and path in GROUPS and value != declared.get(key):
+                yield from _other_name(path, value, declared.get(key))
+            elif key in declared:
                 yield from unlike_declared(value, declared[key], f"{path}.{key}")
             else:
                 yield unknown_key(f"{path}.{key}", value, [f"{path}.{name}" for name in declared])
@@ -290,13 +317,32 @@ def unlike_declared(given: object, declared: object, path: str) -> Iterator[str]
         yield f"{path}={shown(given)}: expected {_kind_of(declared)}"
 
 
+def _other_name(group: str, given: object, declared: object) -> Iterator[str]:
+    if is_text(given):
+        yield f"{group}.name={shown(given)}: expected {shown(declared)}; {group}={shown(given)} chooses another"
+
+
+def not_given(given: object, declared: object, path: str) -> Iterator[str]:
+    """Yield a line for each key that the YAML file of a group declares and that is missing."""
+    if not isinstance(declared, dict) or not isinstance(given, dict):
+        return
+    for key, inner in declared.items():
+        if path == "objective" and key in DECLARED:
+            continue
+        if key in given:
+            yield from not_given(given[key], inner, f"{path}.{key}")
+        elif key != "name":
+            yield f"{path}.{key}: missing, expected {_kind_of(inner)}"
+
+
 def _same_kind(given: object, declared: object) -> bool:
     if declared is None or (isinstance(declared, str) and "${" in declared):
         return True
-    if isinstance(declared, list) or is_point(declared):
-        wants_numbers = is_point(declared)
-        return _is_numeric(given) if wants_numbers else isinstance(given, list)
-    return isinstance(given, type(declared)) or (is_finite(given) and is_finite(declared))
+    if isinstance(declared, list):
+        return _is_numeric(given) if is_point(declared) else isinstance(given, list)
+    if is_finite(declared):
+        return not isinstance(given, list) and _is_numeric(given)
+    return isinstance(given, type(declared))
 
 
 def _is_numeric(value: object) -> bool:

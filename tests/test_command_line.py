@@ -69,6 +69,13 @@ def test_info_prints_what_the_config_is_composed_of(runner: Command) -> None:
     [
         (["--resolve"], "--resolve: expected together with --cfg or --help"),
         (["--cfg", "job", "-m"], "--cfg --multirun: expected only one of"),
+        (["--cfg", "jobs"], "--cfg/-c: invalid choice: 'jobs' (choose from"),
+        (["--lr=0.1"], "--lr=0.1: unknown flag, expected key=value or one of --help, -h"),
+        (["--multirum", "lr=1,2"], "--multirum: unknown flag, expected key=value or one of --help, -h"),
+        (["-sc", "install=cmd"], "--shell-completion install=cmd: expected install=, uninstall= or query= with"),
+        (["-sc", "query=bash"], "--shell-completion query=bash: expected of a shell that completes"),
+        (["--experimental-rerun", "a.pickle"], "--experimental-rerun: not supported"),
+        (["-m", "lr=1,2", "hydra.launcher.memory_mib=0"], "hydra.launcher.memory_mib=0: expected a whole number"),
         (["device=cuda"], "device=cuda: not on this machine, expected one of auto, cpu"),
         (["device=cuda:7"], "device=cuda:7: not on this machine, expected one of auto, cpu"),
         (["initial_weight=[1,2]"], "initial_weight=[1,2]: expected 1 number for objective quadratic, given 2"),
@@ -93,6 +100,14 @@ def test_a_mistake_ends_with_one_line_and_2_and_leaves_nothing(
     assert len(done.errors) == len(done.err.splitlines()) == 1
     assert done.errors[0].startswith(message)
     assert list(runner.folder.iterdir()) == []
+
+
+def test_flags_may_stand_anywhere_and_a_mistaken_one_is_named(runner: Command) -> None:
+    swept = runner("lr=0.1,0.2", "-m", "steps=2", "tags.a=b,c", "tracking=off")
+    assert "4 jobs asked for" in swept.out
+    assert "lr=0.2 tags.a=b " in swept.out
+    assert runner("--lr=0.1").errors[0].endswith("; did you mean 'lr=0.1'?")
+    assert runner("--multirum").errors[0].endswith("; did you mean '--multirun'?")
 
 
 def test_completion_completes_a_key_and_a_value(runner: Command) -> None:

@@ -256,6 +256,16 @@ def test_an_experiment_of_ones_own_may_hold_the_sweep(runner: Command) -> None:
     assert "2 jobs asked for, 0 skipped, 2 run: 2 finished, 0 failed" in done.out
 
 
+def test_the_jobs_of_a_sweep_come_from_the_primary_config_that_is_named(runner: Command) -> None:
+    (runner.folder / "mine.yaml").write_text(
+        "defaults: [config, _self_]\nlr: 0.3\nsteps: 3\ntracking:\n  experiment: a\n"
+    )
+    folder = ("--config-dir", str(runner.folder), "--config-name", "mine")
+    swept = runner(*folder, "-m", "seed=1,2", "tracking=off")
+    assert "loss 22.55999947" in swept.out
+    assert "loss       22.5599994659" in runner(*folder, "tracking=off").out
+
+
 def test_two_sweeps_started_at_once_share_nothing(runner: Command) -> None:
     sweeps = [runner.start("-m", "lr=0.1,0.2", "steps=3", f"tags.sweep={number}") for number in range(2)]
     assert [sweep.wait(timeout=60) for sweep in sweeps] == [0, 0]

@@ -69,7 +69,7 @@ def plan(request: SweepRequest, loader: JobLoader, master: DictConfig) -> list[J
             try:
                 job = planner.job(combination, repeat)
             except UserError as error:
-                name = " ".join(override.input_line or "" for override in planner.varying(combination))
+                name = " ".join((override.input_line or "").lstrip("+") for override in planner.varying(combination))
                 mistakes.append((name, "; ".join(error.lines)))
             else:
                 jobs += [] if job is None else [job]
@@ -184,7 +184,7 @@ class _Planner:
             for override in point
         ]
         tree = base.with_values(settings)
-        varying = [override.input_line or "" for override in self.varying(combination)]
+        varying = [(override.input_line or "").lstrip("+") for override in self.varying(combination)]
         overrides = [override.input_line or "" for point in combination for override in point]
         if self.request.repeats > 1:
             tree["seed"] = tree["seed"] + repeat
