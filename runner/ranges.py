@@ -82,7 +82,7 @@ def wrong_value(path: str, value: object, rule: Rule) -> str:
 
 def unknown_key(path: str, value: object, known: Sequence[str]) -> str:
     """Return the line for a key that nothing reads."""
-    allowed = f"expected one of {', '.join(known)}{nearest(path, known)}"
+    allowed = f"expected one of {', '.join(known)}{nearest(path, known)}" if known else "expected none"
     return f"{path}={shown(shown_tree(value, path))}: unknown key, {allowed}"
 
 

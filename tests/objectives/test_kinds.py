@@ -41,6 +41,9 @@ def test_constants_and_vectors_stand_in_a_formula() -> None:
             "expected a start where objective expression is a number",
         ),
         (["objective.formula='2 + 1'"], "its variables are none, expected 1"),
+        (["objective.variables=[x,x]"], r"objective.variables=\[x,x\]: expected a list of different names"),
+        (["objective.variables=[x,y]", "objective.constants.x=2"], "objective.constants.x: x is a variable"),
+        (["objective.constants=null"], "objective.constants=null: expected names with values"),
     ],
 )
 def test_a_formula_that_does_not_fit_is_told(overrides: list[str], message: str) -> None:
@@ -193,12 +196,38 @@ def test_gradient_noise_has_its_scale() -> None:
         (["objective=expression", "initial_weight=random"], "initial_weight=random: expected objective.bounds"),
         (["objective.bounds=[1,0]", "initial_weight=random"], "expected low below high, given 1 and 0"),
         (["objective.minimum=nope"], "objective.minimum=nope: at column 1: name 'nope'"),
+        (["objective.start=null"], "objective.start=null: expected a finite number or a formula"),
+        (["objective.minimum={a:1}"], r"objective.minimum=\{a:1\}: expected a finite number or a formula"),
+        (["objective.bounds=[null,1]"], "objective.bounds=null: expected a finite number or a formula"),
+        (["objective.minimum_at=true"], "objective.minimum_at=true: expected a finite number or a formula"),
+        (["objective.dimension=1000000000000"], "objective.dimension=1000000000000: expected at most 10,000,000"),
         (["objective.condition=3", "objective=ill_conditioned", "objective.dimension=1"], "expected at least 2"),
     ],
 )
 def test_what_an_objective_cannot_have_is_told(overrides: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
         done(*overrides)
+
+
+@pytest.mark.parametrize(
+    ("group", "text", "missing"),
+    [
+        ("objective", "name: expression\nformula: x**2\n", ["objective.variables", "objective.constants"]),
+        (
+            "objective",
+            "name: mlp\ndataset: digits\nheld_out: 0.2\nl2: 0\n",
+            ["objective.batch_size", "objective.hidden"],
+        ),
+        ("optimizer", "name: torch\nalgorithm: SGD\n", ["optimizer.arguments"]),
+    ],
+)
+def test_what_a_file_of_ones_own_leaves_out_is_told(runner: Command, group: str, text: str, missing: list[str]) -> None:
+    folder = runner.folder / "more" / group
+    folder.mkdir(parents=True)
+    (folder / "mine.yaml").write_text(text)
+    told = runner("--config-dir", "more", f"{group}=mine", "tracking=off", "steps=2")
+    assert told.code == 2
+    assert [line.partition(": missing, expected ")[0] for line in told.errors] == missing
 
 
 def test_why_it_diverged_is_said() -> None:
