@@ -77,6 +77,15 @@ def raises(w):
 
 def nan(w):
     return (w * float("nan")).sum()
+
+def turned(w):
+    return torch.complex((w**2).sum(), w.sum())
+
+def counted(w):
+    return (w**2).sum().long()
+
+def leaves(w):
+    raise SystemExit(3)
 """
 
 
@@ -107,7 +116,10 @@ def test_a_function_of_ones_own_descends(mine: Callable[..., Result]) -> None:
     [
         ("bowll", "no function 'bowll' in .*; did you mean 'bowl'"),
         ("vector", r"the function returns shape \(1,\) for one point, expected \(\)"),
-        ("number", "objective=callable: the function"),
+        ("number", "objective=callable: the function returns float, expected a tensor"),
+        ("turned", "objective=callable: the function returns complex64, expected floating-point numbers"),
+        ("counted", "objective=callable: the function returns int64, expected floating-point numbers"),
+        ("leaves", "objective=callable: the function raises SystemExit: 3"),
         ("cut", "cannot be differentiated"),
         ("raises", "the function raises RuntimeError: no idea"),
         ("nan", "expected a start where objective callable is a number, the loss there is NaN"),
@@ -120,6 +132,16 @@ def test_a_function_that_cannot_be_descended_is_told_in_one_line(
         mine(function)
     assert len(told.value.lines) == 1
     assert "\n" not in told.value.lines[0]
+
+
+def test_a_module_that_leaves_when_imported_is_told(runner: Command) -> None:
+    (runner.folder / "leaving.py").write_text("import sys\nsys.exit(5)\n")
+    told = runner("objective=callable", "objective.target=leaving:f", "allow_code=true", "steps=2")
+    assert told.code == 2
+    assert told.errors == ["objective.target=leaving:f: cannot be imported (SystemExit: 5)"]
+    assert runner("objective=callable", "objective.target=5", "allow_code=true", "steps=2").errors == [
+        "objective.target=5: expected package.module:function"
+    ]
 
 
 def test_an_argument_that_a_function_does_not_take_is_told(mine: Callable[..., Result]) -> None:
@@ -192,6 +214,8 @@ def test_gradient_noise_has_its_scale() -> None:
     ("overrides", "message"),
     [
         (["objective=mlp", "objective.dataset=iris"], "objective.dataset=iris: expected one of breast_cancer, digits"),
+        (["objective=linear_regression", "objective.held_out=0.0001"], "objective.held_out=0.0001: .*keeps 0 apart"),
+        (["objective=mlp", "objective.held_out=0.9999"], "objective.held_out=0.9999: expected a share of the 1797"),
         (["objective=linear_regression", "objective.batch_size=9999"], "objective.batch_size=9999: expected 1 to 354"),
         (["objective=expression", "initial_weight=random"], "initial_weight=random: expected objective.bounds"),
         (["objective.bounds=[1,0]", "initial_weight=random"], "expected low below high, given 1 and 0"),
