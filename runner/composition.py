@@ -1,5 +1,6 @@
 """Hydra's composition, checked: every mistake in names, types and ranges told at once, in a line each."""
 
+import contextlib
 import functools
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -50,6 +51,19 @@ def install_resolvers() -> None:
     """Make OmegaConf know what our configs interpolate."""
     OmegaConf.register_new_resolver("key_help", key_help, replace=True)
     bound_yaml()
+
+
+@contextlib.contextmanager
+def borrowed() -> Iterator[None]:
+    """Have OmegaConf read our configs, and then be as it was."""
+    had_resolver, was_bounded = OmegaConf.has_resolver("key_help"), bound_yaml()
+    install_resolvers()
+    try:
+        yield
+    finally:
+        bound_yaml(was_bounded)
+        if not had_resolver:
+            OmegaConf.clear_resolver("key_help")
 
 
 def compose(overrides: Sequence[str]) -> DictConfig:

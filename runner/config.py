@@ -6,7 +6,7 @@ Knows neither torch nor MLflow, so that a mistake is told before anything heavy 
 import dataclasses
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Self, get_args
 
@@ -209,6 +209,23 @@ def _is_nested(value: object, depth: int) -> bool:
 
 
 WRITTEN = Rule("a number or a formula", _is_written)
+
+
+def _are_names(value: object) -> bool:
+    return isinstance(value, list) and all(map(is_name, value)) and len(set(value)) == len(value)
+
+
+MAPPING = Rule("names with values, as in {a:1}", lambda value: isinstance(value, dict))
+# What is read of these whatever their file declares; functions and update rules tell their own.
+LEARNING = ("dataset", "held_out", "batch_size", "l2")
+OBJECTIVE_KEYS = {
+    "expression": ("formula", "variables", "constants"),
+    "callable": ("target", "of_one_point", "arguments"),
+    "linear_regression": LEARNING,
+    "logistic_regression": LEARNING,
+    "mlp": (*LEARNING, "hidden"),
+}
+OPTIMIZER_KEYS = {"torch": ("algorithm", "arguments")}
 OBJECTIVE_RULES = {
     "dimension": DIMENSION.or_null("that of the start"),
     "start": Rule(f"{WRITTEN.allowed}, or a list of them", lambda value: _is_nested(value, depth=1)),
@@ -222,13 +239,15 @@ OBJECTIVE_RULES = {
     "minimum": WRITTEN.or_null("not known"),
     "batch_size": COUNT.or_null("all samples"),
     "hidden": COUNT,
+    "dataset": Rule("the name of a data set", is_text),
+    "formula": Rule("a formula, such as (x - 1)**2", is_text),
+    "of_one_point": FLAG,
+    "arguments": MAPPING,
+    "target": Rule("package.module:function", lambda value: value is None or is_text(value)),
     "held_out": Rule("a share above 0 and below 1", lambda value: is_finite(value) and 0 < value < 1),  # type: ignore[operator]
     "l2": NOT_NEGATIVE,
     "condition": Rule("a finite number of at least 1", lambda value: is_finite(value) and value >= 1),  # type: ignore[operator]
-    "variables": Rule(
-        "a list of names, or null for those found",
-        lambda value: value is None or (isinstance(value, list) and all(map(is_name, value))),
-    ),
+    "variables": Rule("a list of different names", _are_names).or_null("those found"),
     "constants": Rule(
         "names with finite numbers",
         lambda value: isinstance(value, dict) and all(map(is_name, value)) and all(map(is_finite, value.values())),
@@ -237,11 +256,13 @@ OBJECTIVE_RULES = {
 
 
 def _objective_problems(settings: Tree, is_code_allowed: bool) -> Iterator[str]:
-    wrong = [key for key, rule in OBJECTIVE_RULES.items() if key in settings and not rule.accepts(settings[key])]
-    yield from (wrong_value(f"objective.{key}", settings[key], OBJECTIVE_RULES[key]) for key in wrong)
+    wrong = list(_out_of_range(settings, "objective", OBJECTIVE_RULES, OBJECTIVE_KEYS))
+    yield from wrong
     if settings.get("name") == "callable" and not is_code_allowed:
         yield "objective=callable: runs code that the config names, expected allow_code=true on the command line"
     if settings.get("name") == "expression" and not wrong:
+        for name in set(settings["constants"]).intersection(settings["variables"] or ()):
+            yield f"objective.constants.{name}: {name} is a variable, expected another name"
         try:
             parse(
                 str(settings["formula"]),
@@ -256,6 +277,8 @@ def _objective_problems(settings: Tree, is_code_allowed: bool) -> Iterator[str]:
 OPTIMIZER_RULES = {
     **dict.fromkeys(("weight_decay", "eps", "momentum", "lr_decay", "momentum_decay"), NOT_NEGATIVE),
     "initial_accumulator_value": NOT_NEGATIVE,
+    "algorithm": Rule("the name of a class of torch.optim", is_text),
+    "arguments": MAPPING,
     "dampening": Rule("a finite number", is_finite),
     "alpha": NOT_NEGATIVE,
     "rho": Rule("a number from 0 to 1", lambda value: is_finite(value) and 0 <= value <= 1),  # type: ignore[operator]
@@ -268,9 +291,18 @@ OPTIMIZER_RULES = {
 
 
 def _optimizer_problems(settings: Tree) -> Iterator[str]:
-    for key, rule in OPTIMIZER_RULES.items():
+    yield from _out_of_range(settings, "optimizer", OPTIMIZER_RULES, OPTIMIZER_KEYS)
+
+
+def _out_of_range(
+    settings: Tree, group: str, rules: Mapping[str, Rule], needed: Mapping[str, Sequence[str]]
+) -> Iterator[str]:
+    for key in needed.get(str(settings.get("name")), ()):
+        if key not in settings:
+            yield f"{group}.{key}: missing, expected {rules[key].allowed}"
+    for key, rule in rules.items():
         if key in settings and not rule.accepts(settings[key]):
-            yield wrong_value(f"optimizer.{key}", settings[key], rule)
+            yield wrong_value(f"{group}.{key}", settings[key], rule)
 
 
 def _problems_of(schema: type, tree: Tree, prefix: str) -> Iterator[str]:
@@ -356,5 +388,5 @@ def _kind_of(declared: object) -> str:
     if isinstance(declared, bool):
         return FLAG.allowed
     if isinstance(declared, dict):
-        return f"keys {', '.join(map(str, declared))}"
+        return f"keys {', '.join(map(str, declared))}" if declared else MAPPING.allowed
     return "a finite number" if is_finite(declared) else TEXT.allowed

@@ -169,7 +169,9 @@ def _bounded_yaml_loader() -> Any:
     return type("BoundedLoader", (_BoundedLoader, _omegaconfs_own()), {})
 
 
-def bound_yaml() -> None:
-    """Make OmegaConf refuse YAML that grows without bounds."""
+def bound_yaml(is_bounded: bool = True) -> bool:
+    """Make OmegaConf refuse YAML that grows without bounds, or not; return whether it did so before."""
+    was_bounded = omegaconf_utils.get_yaml_loader is _bounded_yaml_loader
     for module in (omegaconf_utils, omegaconf_main):
-        module.get_yaml_loader = _bounded_yaml_loader  # type: ignore[attr-defined]
+        module.get_yaml_loader = _bounded_yaml_loader if is_bounded else _omegaconfs_own  # type: ignore[attr-defined]
+    return was_bounded

@@ -7,11 +7,13 @@ until a formula meets a tensor.
 import ast
 import math
 import operator
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from runner.errors import UserError, nearest
+from runner.ranges import is_finite, shown
 
 VECTOR = "w"
 NAMED = {"pi": math.pi, "e": math.e}
@@ -127,10 +129,12 @@ def number(value: object, path: str, names: Mapping[str, float]) -> float:
     """Return a number that a config gives as such or as a formula of `names`.
 
     Raises:
-        UserError: it is no formula, or it has no finite value.
+        UserError: it is neither a finite number nor a formula, or it has no finite value.
     """
     if not isinstance(value, str):
-        return float(value)  # type: ignore[arg-type]  # the config's schema has let numbers and text through
+        if not is_finite(value):
+            raise UserError(f"{path}={shown(value)}: expected a finite number or a formula")
+        return float(value)  # type: ignore[arg-type]  # is_finite has shown it to be a number
     formula = parse(value, path=path, variables=tuple(names))
     try:
         found = float(formula.evaluate(names))
@@ -163,8 +167,12 @@ class _Reader:
             if not (character.isascii() and (character.isprintable() or character.isspace())):
                 self._fail(column, f"character {character!r}, expected plain ASCII")
         try:
-            # A line break is a space here, as YAML's folded blocks would have it.
-            body = ast.parse(" ".join(self._text.strip().splitlines()), mode="eval").body
+            with warnings.catch_warnings():
+                warnings.simplefilter(
+                    "error", SyntaxWarning
+                )  # a number that runs into a word, as in 1if, is no formula
+                # A line break is a space here, as YAML's folded blocks would have it.
+                body = ast.parse(" ".join(self._text.strip().splitlines()), mode="eval").body
         except SyntaxError as error:
             self._fail((error.offset or 1) + self._indent, error.msg)
         except (ValueError, MemoryError, RecursionError):
@@ -177,8 +185,7 @@ class _Reader:
         self._fail(getattr(node, "col_offset", 0) + 1 + self._indent, reason)
 
     def _fail(self, column: int, reason: str) -> NoReturn:
-        shown = self._text if len(self._text) <= 80 else f"{self._text[:77]}..."
-        raise UserError(f"{self._path}={' '.join(shown.split())}: at column {column}: {reason}")
+        raise UserError(f"{self._path}={shown(self._text, 80)}: at column {column}: {reason}")
 
     def found(self, tree: ast.expr) -> tuple[str, ...]:
         """Return the variables in the order in which they stand in the text."""

@@ -135,7 +135,7 @@ def rates_of(chosen: Settings, lr: float, steps: int, rows: int = 1) -> Tensor:
 
 @pytest.mark.parametrize("name", CLOSED)
 @given(data=st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_rates_are_torchs_over_the_whole_run(name: str, data: st.DataObject) -> None:
     chosen, lr, steps = data.draw(runs_of(name))
     expected = torch.tensor(list(twin_rates(chosen, lr, steps)), dtype=torch.float64)
@@ -175,7 +175,7 @@ LOSSES = st.one_of(st.floats(-5.0, 5.0, width=32), st.sampled_from([-1.0, 0.0, 1
 
 
 @given(run=runs_of("plateau"), data=st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_plateau_is_torchs_on_any_losses(run: tuple[Settings, float, int], data: st.DataObject) -> None:
     chosen, lr, steps = run
     losses = data.draw(st.lists(LOSSES, min_size=min(steps, 60), max_size=min(steps, 60)))
@@ -192,7 +192,7 @@ def test_plateau_never_cuts_on_a_flat_negative_loss_as_in_torch() -> None:
 
 @pytest.mark.parametrize("name", CLOSED)
 @given(data=st.data())
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_a_block_of_rates_equals_the_rates_one_by_one(name: str, data: st.DataObject) -> None:
     chosen, lr, steps = data.draw(runs_of(name))
     at_once = rates_of(chosen, lr, steps, rows=ROWS)
@@ -202,7 +202,7 @@ def test_a_block_of_rates_equals_the_rates_one_by_one(name: str, data: st.DataOb
 
 @pytest.mark.parametrize("name", SCHEDULES)
 @given(data=st.data())
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_a_row_of_a_batch_equals_the_run_alone(name: str, data: st.DataObject) -> None:
     chosen, lr, steps = data.draw(runs_of(name))
     own, *_ = split(chosen)
@@ -244,7 +244,7 @@ def mixed_rates(runs: list[tuple[Settings, float]], steps: int, losses: Tensor) 
 @example(T_0=1, T_mult=3, epoch=3**12 // 2)
 @example(T_0=7, T_mult=10, epoch=7 * 111111)
 @given(T_0=st.integers(1, 50), T_mult=st.integers(1, 10), epoch=st.integers(0, 10**9))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_restarts_fall_on_the_exact_step(T_0: int, T_mult: int, epoch: int) -> None:  # noqa: N803  # torch's names
     length, since = T_0, epoch % T_0 if T_mult == 1 else epoch
     while since >= length:

@@ -3,7 +3,7 @@
 import importlib
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ def import_function(target: str) -> Function:
         sys.path.append(str(Path.cwd()))
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:  # whatever a stranger's module raises
+    except (Exception, SystemExit) as error:  # whatever a stranger's module raises
         raise UserError(f"objective.target={target}: cannot be imported ({one_line(error)})") from None
     found = getattr(module, name, None)
     if not callable(found):
@@ -75,9 +75,16 @@ def over_rows(function: Function, is_of_one_point: bool, start: Tensor) -> tuple
     lifted = vmap(function)
     try:
         lifted(start.expand(2, -1).clone().requires_grad_())
-    except Exception:  # vmap's refusal, or an error of the function that calling it alone will tell better
-        return lambda points: torch.stack([function(point) for point in points]), False
+    except (Exception, SystemExit):  # vmap's refusal, or an error that calling the function alone will tell better
+        return lambda points: _stacked([function(point) for point in points]), False
     return lifted, True
+
+
+def _stacked(values: Sequence[Any]) -> Tensor:
+    for value in values:
+        if not isinstance(value, Tensor):
+            raise UserError(f"objective=callable: the function returns {type(value).__name__}, expected a tensor")
+    return torch.stack(tuple(values))
 
 
 def check_loss(loss: Callable[[Tensor], Tensor], points: Tensor, name: str) -> None:
@@ -91,13 +98,16 @@ def check_loss(loss: Callable[[Tensor], Tensor], points: Tensor, name: str) -> N
         value = loss(weight)
     except UserError:
         raise
-    except Exception as error:  # a stranger's function may raise anything
+    except (Exception, SystemExit) as error:  # a stranger's function may raise anything
         raise FunctionError(f"objective={name}: the function raises {one_line(error)}") from None
     if not isinstance(value, Tensor):
         raise UserError(f"objective={name}: the function returns {type(value).__name__}, expected a tensor")
     if value.shape != points.shape[:1]:
         per_point = tuple(value.shape[1:]) if value.shape[:1] == points.shape[:1] else tuple(value.shape)
         raise UserError(f"objective={name}: the function returns shape {per_point} for one point, expected ()")
+    if not value.is_floating_point():
+        kind = str(value.dtype).removeprefix("torch.")
+        raise UserError(f"objective={name}: the function returns {kind}, expected floating-point numbers")
     if not value.requires_grad:
         raise UserError(f"objective={name}: the loss cannot be differentiated, expected one made by torch operations")
     try:
