@@ -10,13 +10,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, OverrideType, ValueType
 from omegaconf import DictConfig, OmegaConf
 
 from runner.composition import mistakes_in, plain
 from runner.config import Config
 from runner.errors import UserError
 from runner.hiding import shown_text
+from runner.ranges import is_whole, shown
 from runner.sweeps.language import SweepRequest
 
 MISTAKES_IN_FULL = 5
@@ -127,6 +128,20 @@ class _Base:
         return tree
 
 
+def _seed(tree: Tree, repeat: int) -> Override:
+    """Return the override that gives a repeated job its seed.
+
+    Raises:
+        UserError: there is no seed to count on from.
+    """
+    first = tree.get("seed")
+    if not is_whole(first):
+        raise UserError(f"seed={shown(first)}: expected a whole number, from which repeats count on")
+    seed = first + repeat  # type: ignore[operator]  # a whole number by now
+    text = f"seed={seed}"
+    return Override(OverrideType.CHANGE, "seed", ValueType.ELEMENT, seed, input_line=text)
+
+
 def _set(tree: Tree, path: list[str], value: Any, copied: set[str]) -> None:
     """Set a leaf, copying each mapping on the way to it once."""
     for depth, part in enumerate(path[:-1], start=1):
@@ -187,15 +202,25 @@ class _Planner:
         varying = [override.input_line or "" for override in self.varying(combination)]
         overrides = [override.input_line or "" for point in combination for override in point]
         if self.request.repeats > 1:
-            tree["seed"] = tree["seed"] + repeat
-            varying.append(f"seed={tree['seed']}")
+            seed = _seed(tree, repeat)
+            tree = base.with_values([*settings, seed])  # other values may be made of the seed
+            varying.append(seed.input_line or "")
             overrides = [text for text in overrides if not text.startswith("seed=")] + [varying[-1]]
         found = mistakes_in(tree, base.declared)
+        if not self._is_wanted(tree, found):
+            return None
         if found:
             raise UserError(*found)
-        if self.request.where is not None and not self.request.where.holds(tree):
-            return None
         return Job(tuple(overrides), tuple(varying), Config.of(tree))
+
+    def _is_wanted(self, tree: Tree, mistakes: Sequence[str]) -> bool:
+        """Return whether the condition holds for a config, in which these mistakes are, or cannot be told for them."""
+        try:
+            return self.request.where is None or self.request.where.holds(tree)
+        except UserError:
+            if mistakes:
+                return True
+            raise
 
     def varying(self, combination: Sequence[tuple[Override, ...]]) -> Iterator[Override]:
         """Yield the overrides of the axes that have more than one point."""

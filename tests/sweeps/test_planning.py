@@ -115,6 +115,24 @@ def test_a_condition_drops_combinations() -> None:
         jobs_of(["lr=0.1,0.5", "steps=10,100", "where='lr > 1'"])
 
 
+def test_what_a_condition_drops_need_not_be_right() -> None:
+    jobs = jobs_of(
+        ["schedule=cosine", "schedule.warmup_steps=3,50", "steps=10,100", "where='schedule.warmup_steps < steps'"]
+    )
+    assert [(job.config.schedule["warmup_steps"], job.config.steps) for job in jobs] == [(3, 10), (3, 100), (50, 100)]
+    with pytest.raises(UserError, match="lr=fast: expected a finite number above 0"):
+        jobs_of(["lr=0.1,fast", "where='lr > 0'"])
+
+
+def test_what_is_made_of_the_seed_follows_it() -> None:
+    jobs = jobs_of(["name=run_${seed}", "repeats=2", "seed=5", "objective.offset=${seed},1"])
+    assert [job.config.name for job in jobs] == ["run_5", "run_6"] * 2
+    assert [job.config.objective["offset"] for job in jobs] == [5, 6, 1, 1]
+    assert all(job.config == composed_by_hydra(job) for job in jobs)
+    with pytest.raises(UserError, match="seed=null: expected a whole number, from which repeats count on"):
+        jobs_of(["seed=null", "repeats=2"])
+
+
 def test_all_wrong_jobs_are_told_at_once() -> None:
     with pytest.raises(UserError) as told:
         jobs_of(["lr=linspace(-3,3,7)", "optimizer=gd,adam"])
