@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 import hydra._internal.hydra as hydra_internal
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import create_config_search_path
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -139,7 +140,7 @@ class CheckedConfigLoader(ConfigLoaderImpl):
         is_trial = not validate_sweep_overrides  # Hydra's own look at hydra.mode, whose errors it swallows
         overrides = _as_hydra_takes_them(overrides)
         is_grid = run_mode == RunMode.MULTIRUN  # swept values are checked job by job
-        of_the_sweep = [text for text in overrides if text.startswith(SWEEP_KEYS)] if is_grid else []
+        of_the_sweep = self._only_for_jobs(overrides) if is_grid else []
         overrides = [text for text in overrides if text not in of_the_sweep]
         if config_name is not None and not _allows_code(overrides):
             primary = self.repository.load_config(config_name)
@@ -158,6 +159,17 @@ class CheckedConfigLoader(ConfigLoaderImpl):
         if of_the_sweep:
             cfg.hydra.overrides.task.extend(of_the_sweep)  # the sweeper reads them there
         return cfg
+
+    def _only_for_jobs(self, overrides: list[str]) -> list[str]:
+        """Return what a sweep's own config cannot take: its own keys, and those of groups whose option may vary."""
+        try:
+            parsed = OverridesParser.create(self).parse_overrides(overrides)
+        except HydraException:  # told when all is composed
+            return [text for text in overrides if text.startswith(SWEEP_KEYS)]
+        varies = any(one.is_sweep_override() and self.is_group(one.key_or_group) for one in parsed)
+        within = tuple(f"{group}." for group in GROUPS) if varies else ()
+        pairs = zip(overrides, parsed, strict=True)
+        return [text for text, one in pairs if text.startswith(SWEEP_KEYS) or one.key_or_group.startswith(within)]
 
     def load_job(self, master: DictConfig, overrides: list[str]) -> tuple[DictConfig, dict[str, Any]]:
         """Compose a job of a sweep whose values are yet to be set and checked; return what its groups declare, too.

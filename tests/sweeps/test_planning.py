@@ -115,6 +115,14 @@ def test_a_condition_drops_combinations() -> None:
         jobs_of(["lr=0.1,0.5", "steps=10,100", "where='lr > 1'"])
 
 
+def test_one_value_may_be_given_to_all_the_options_of_a_swept_group() -> None:
+    jobs = jobs_of(["optimizer=adam,adamax", "optimizer.eps=1e-7", "~optimizer.betas", "++optimizer.betas=[0.5,0.6]"])
+    assert [(job.config.optimizer["eps"], job.config.optimizer["betas"]) for job in jobs] == [(1e-7, [0.5, 0.6])] * 2
+    assert [job.name for job in jobs] == ["optimizer=adam", "optimizer=adamax"]
+    with pytest.raises(UserError, match=r"optimizer.eps=1e-7: unknown key.*\(job optimizer=gd\)"):
+        jobs_of(["optimizer=adam,gd", "optimizer.eps=1e-7"])
+
+
 def test_what_a_condition_drops_need_not_be_right() -> None:
     jobs = jobs_of(
         ["schedule=cosine", "schedule.warmup_steps=3,50", "steps=10,100", "where='schedule.warmup_steps < steps'"]
