@@ -130,6 +130,41 @@ def test_a_condition_reads_dotted_keys() -> None:
 
 
 @pytest.mark.parametrize(
+    ("condition", "holds"),
+    [
+        ("optimizer == 'adam'", True),
+        ("optimizer.name != 'adam' or lr < 1", True),
+        ("not (optimizer == 'gd' or objective.target == 'my.mod:f')", False),
+        ("optimizer == 'my.adam'", False),
+        ("0.1 < lr <= 0.5 and steps == 10", True),
+        ("not lr > 0.2", False),
+        ("clip_norm == 'null'", False),
+    ],
+)
+def test_a_condition_compares_numbers_and_texts(condition: str, holds: bool) -> None:
+    tree = {
+        "lr": 0.5,
+        "steps": 10,
+        "optimizer": {"name": "adam"},
+        "objective": {"target": "my.mod:f"},
+        "clip_norm": None,
+    }
+    where = asked(f'where="{condition}"').where
+    assert where is not None
+    assert where.holds(tree) is holds
+
+
+@pytest.mark.parametrize(
+    "condition", ["1/(steps - 10) > 0", "log(steps - 10) > 0", "(0 - lr)**0.5 > 0", "10.0**steps**3 > 0"]
+)
+def test_a_condition_without_a_value_is_a_mistake(condition: str) -> None:
+    where = asked(f"where='{condition}'").where
+    assert where is not None
+    with pytest.raises(UserError, match="has no value"):
+        where.holds({"lr": 0.5, "steps": 10})
+
+
+@pytest.mark.parametrize(
     ("arguments", "line"),
     [
         (["lr=linspace(0,1,5),2"], "expected a space such as linspace"),
@@ -147,6 +182,9 @@ def test_a_condition_reads_dotted_keys() -> None:
         (["zip=[[lr]]", "lr=1,2"], "expected at least two different keys"),
         (["zip=5"], "expected lists of swept keys"),
         (["where='lr <'"], "where=lr <: at column"),
+        (["where='optimizer.momentum < f(1)'"], "where=optimizer.momentum < f(1): at column 22"),
+        (["where=\"lr < 'a'\""], "where=lr < 'a': at column 6: 'a', expected a number"),
+        (["where='f(lr).x > 1'"], "an attribute cannot stand in a formula"),
         (["where='__import__(1)'"], "where="),
         (["resume=''"], "resume=''"),
     ],
