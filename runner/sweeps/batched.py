@@ -246,9 +246,9 @@ def _done(sweep: _Sweep, skipped: Mapping[int, Finished]) -> list[JobDone]:
 
 
 def row_of(done: JobDone) -> dict[str, Any]:
-    """Return a job as a row of a table: what varied, how it went, and the final results."""
+    """Return a job as a row of a table: what varied, how it went and why, and the final results."""
     values = {key: _value(done.job.config, key, text) for key, text in done.job.varied.items()}
-    return {**values, "status": done.status, "run_id": done.run_id, **done.metrics}
+    return {**values, "status": done.status, "reason": done.reason, "run_id": done.run_id, **done.metrics}
 
 
 def _value(config: Config, key: str, text: str) -> Any:

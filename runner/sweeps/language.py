@@ -156,6 +156,8 @@ def _of_one(override: Override, key: str, value: Any) -> Override:
     written = (
         QuotedString(value, Quote.single).with_quotes() if is_awkward else Override._get_value_element_as_str(value)
     )
+    if isinstance(value, str) and "${" not in value:
+        written = written.replace(r"\:", ":")  # Hydra escapes more than its parser needs
     text = f"{key}={written}"
     return replace(override, value_type=ValueType.ELEMENT, _value=value, input_line=text)
 
