@@ -103,6 +103,17 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
     return tree
 
 
+def plain_at(cfg: DictConfig, path: str, written: Any) -> Any:
+    """Return what `plain` has at a path where `written` stands unresolved.
+
+    Raises:
+        OmegaConfBaseException: it cannot be resolved.
+    """
+    node = OmegaConf.select(cfg, path, throw_on_missing=True)
+    resolved = OmegaConf.to_container(node, resolve=True, throw_on_missing=True) if OmegaConf.is_config(node) else node
+    return resolved if path.split(".")[0] in ("name", "tracking") else from_environment(resolved, written)
+
+
 def _explain_interpolation(error: OmegaConfBaseException, key: str, raw: Any) -> str:
     path = error.full_key or key
     value = raw

@@ -101,6 +101,38 @@ def test_an_interpolation_follows_what_it_names() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [
+            "seed=5",
+            "steps=10,20",
+            "schedule=step",
+            "schedule.step_size=${seed}",
+            "name='${lr} ${seed}'",
+            "lr=1,2",
+            "repeats=2",
+        ],
+        ["initial_weight=['${lr}',2]", "objective=rosenbrock", "lr=0.1,0.2", "tags.a=${initial_weight.0}"],
+        ["name=a,b", "tags.a=1", "tags.b=2", "tags.chosen='${tags.${name}}'"],
+        ["name=b,a", "tags.b=2", "tags.c='${oc.select:tags.${name},none}'"],
+        ["optimizer=adam,rmsprop", "optimizer.eps=${objective.curvature}", "objective.curvature=1,2"],
+        ["tags.x=${objective.start}", "objective.start=3,4", "initial_weight=${tags.x}"],
+        ["log_every=${stop.loss_change.window}", "stop.loss_change.window=3,4", "stop.loss_change.below=1,null"],
+    ],
+)
+def test_values_made_of_swept_ones_are_those_of_hydra(arguments: list[str]) -> None:
+    jobs = jobs_of(arguments)
+    assert [job.config for job in jobs] == [composed_by_hydra(job) for job in jobs]
+
+
+def test_a_value_that_only_some_jobs_can_resolve_is_told_for_the_others() -> None:
+    with pytest.raises(UserError, match=r"cannot be resolved.*\(job name=nowhere\)"):
+        jobs_of(["name=nowhere,a", "tags.a=1", "tags.chosen='${tags.${name}}'"])
+    with pytest.raises(UserError, match=r"cannot be resolved.*\(job name=nowhere\)"):
+        jobs_of(["name=a,nowhere", "tags.a=1", "tags.chosen='${tags.${name}}'"])
+
+
 def test_the_same_job_runs_with_several_seeds() -> None:
     jobs = jobs_of(["lr=0.1,0.2", "repeats=3", "seed=5"])
     assert [(job.config.lr, job.config.seed) for job in jobs] == [(lr, seed) for lr in (0.1, 0.2) for seed in (5, 6, 7)]
