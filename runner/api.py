@@ -89,8 +89,9 @@ def sweep(overrides: Sequence[str] = ()) -> "pd.DataFrame":
     """Run the sweep that the overrides say, as `python -m runner -m` does with the same ones.
 
     Returns a frame with a row a job: what varied, under its keys; `status`, which is COMPLETED, STOPPED, DIVERGED,
-    FAILED, or SKIPPED where `resume` found the job done; `run_id`; and the final results under their names in
-    MLflow. Hydra's and torch's global state are afterwards as they were before.
+    FAILED, or SKIPPED where `resume` found the job done; `reason`, why it failed or which rule stopped it; `run_id`;
+    and the final results under their names in MLflow. Hydra's and torch's global state are afterwards as they were
+    before.
 
     Raises:
         UserError: with a line for each mistake; nothing was recorded.

@@ -12,6 +12,7 @@ import yaml
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import IConfigRepository
 from hydra._internal.utils import create_config_search_path
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -122,6 +123,17 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
     return tree
 
 
+def plain_at(cfg: DictConfig, path: str, written: Any) -> Any:
+    """Return what `plain` has at a path where `written` stands unresolved.
+
+    Raises:
+        OmegaConfBaseException: it cannot be resolved.
+    """
+    node = OmegaConf.select(cfg, path, throw_on_missing=True)
+    resolved = OmegaConf.to_container(node, resolve=True, throw_on_missing=True) if OmegaConf.is_config(node) else node
+    return resolved if path.split(".")[0] in ("name", "tracking") else from_environment(resolved, written)
+
+
 def _explain_interpolation(error: OmegaConfBaseException, key: str, raw: Any) -> str:
     path = error.full_key or key
     value = raw
@@ -159,7 +171,7 @@ class CheckedConfigLoader(ConfigLoaderImpl):
         is_trial = not validate_sweep_overrides  # Hydra's own look at hydra.mode, whose errors it swallows
         overrides = _as_hydra_takes_them(overrides)
         is_grid = run_mode == RunMode.MULTIRUN  # swept values are checked job by job
-        of_the_sweep = [text for text in overrides if text.startswith(SWEEP_KEYS)] if is_grid else []
+        of_the_sweep = self._only_for_jobs(overrides) if is_grid else []
         overrides = [text for text in overrides if text not in of_the_sweep]
         if config_name is not None and not _allows_code(overrides):
             check_search_path(_keys_in(self.repository, config_name), overrides)
@@ -177,6 +189,17 @@ class CheckedConfigLoader(ConfigLoaderImpl):
         if of_the_sweep:
             cfg.hydra.overrides.task.extend(of_the_sweep)  # the sweeper reads them there
         return cfg
+
+    def _only_for_jobs(self, overrides: list[str]) -> list[str]:
+        """Return what a sweep's own config cannot take: its own keys, and those of groups whose option may vary."""
+        try:
+            parsed = OverridesParser.create(self).parse_overrides(overrides)
+        except HydraException:  # told when all is composed
+            return [text for text in overrides if text.startswith(SWEEP_KEYS)]
+        varies = any(one.is_sweep_override() and self.is_group(one.key_or_group) for one in parsed)
+        within = tuple(f"{group}." for group in GROUPS) if varies else ()
+        pairs = zip(overrides, parsed, strict=True)
+        return [text for text, one in pairs if text.startswith(SWEEP_KEYS) or one.key_or_group.startswith(within)]
 
     def load_job(self, master: DictConfig, overrides: list[str]) -> tuple[DictConfig, dict[str, Any]]:
         """Compose a job of a sweep whose values are yet to be set and checked; return what its groups declare, too.

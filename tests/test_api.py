@@ -1,6 +1,8 @@
 """Runs from Python: results and the way there, with nobody's global state touched."""
 
 import gc
+import math
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -46,6 +48,33 @@ def test_a_vector_a_schedule_and_measures_have_their_columns() -> None:
     ]  # fmt: skip
     assert done.trajectory.lr[1] == pytest.approx(0.001)
     assert float(done.trajectory.lr[-1]) < 1e-4
+
+
+def test_a_sweep_returns_a_row_a_job() -> None:
+    frame = runner.sweep([*QUIET, "clip_norm=null,0.5", "optimizer=gd,adam", "lr=0.1,50", "steps=300"])
+    assert list(frame.columns[:6]) == ["clip_norm", "optimizer", "lr", "status", "reason", "run_id"]
+    assert list(frame["optimizer"]) == ["gd", "gd", "adam", "adam"] * 2
+    assert list(frame["clip_norm"].isna()) == [True] * 4 + [False] * 4
+    assert [str(frame[key].dtype) for key in ("clip_norm", "lr", "final/loss")] == ["float64"] * 3
+    assert frame["status"][1] == "DIVERGED"
+    assert frame["final/loss"][1] == math.inf
+    assert set(frame["run_id"].isna()) == {True}
+
+
+@pytest.mark.usefixtures("in_empty_folder")
+def test_a_sweep_tells_why_a_job_failed_or_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("fussy.py").write_text("def fussy(w):\n    assert float(w.detach()) < 5, 'too high'\n    return w.sum()**2\n")
+    monkeypatch.syspath_prepend(os.getcwd())
+    fussy = ["quiet=true", "objective=callable", "objective.target=fussy:fussy", "allow_code=true", "steps=3"]
+    sweep = [*fussy, "initial_weight=1,7", "stop.target_loss=2"]
+    frame = runner.sweep(sweep)
+    assert list(frame["status"]) == ["STOPPED", "FAILED"]
+    assert frame["reason"][0].startswith("loss")
+    assert frame["reason"][1] == "AssertionError: too high"
+    again = runner.sweep([*sweep, "resume=true"])
+    assert list(again["status"]) == ["SKIPPED", "FAILED"]
+    assert again["run_id"][0] == frame["run_id"][0]
+    assert again["final/loss"][0] == frame["final/loss"][0]
 
 
 def test_a_mistake_is_an_exception_with_its_lines(in_empty_folder: Callable[[], list[str]]) -> None:

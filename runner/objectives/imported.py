@@ -30,8 +30,7 @@ def import_function(target: str) -> Function:
     module_name, _, name = target.partition(":")
     if not module_name or not name:
         raise UserError(f"objective.target={shown(target)}: expected package.module:function")
-    if str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))
+    look_in_working_directory()
     try:
         module = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:  # whatever a stranger's module raises
@@ -42,6 +41,12 @@ def import_function(target: str) -> Function:
         raise UserError(f"objective.target={target}: no function '{name}' in {module_name}{nearest(name, functions)}")
     function: Function = found
     return function
+
+
+def look_in_working_directory() -> None:
+    """Let modules of the working directory be imported, as `python -m` does and an installed command does not."""
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))
 
 
 def check_keywords(function: Function, arguments: Mapping[str, Any]) -> None:

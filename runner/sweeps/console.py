@@ -40,6 +40,11 @@ class SweepConsole:
         self._bar: Progress | None = None
         self._task: TaskID | None = None
 
+    def starts_anew(self) -> None:
+        """Say that there is no sweep to continue."""
+        if not self._config.quiet:
+            say("resume     no sweep written like this is recorded: it begins")
+
     def kinds(self, groups: "Sequence[Sequence[Member]]") -> None:
         """Say what cannot share a batch, and why, and how many jobs are left to run."""
         left = sum(map(len, groups))
@@ -139,7 +144,8 @@ def _totals(done: "Sequence[JobDone]") -> str:
     ran = len(done) - skipped
     how = ", ".join(f"{number[key]:,} {key}" for key in ("stopped", "diverged") if number[key])
     finished = f"{ran - failed:,} finished" + (f" ({how})" if how else "")
-    return f"ended      {len(done):,} jobs asked for, {skipped:,} skipped, {ran:,} run: {finished}, {failed:,} failed"
+    jobs = f"{len(done):,} job{'s' if len(done) != 1 else ''}"
+    return f"ended      {jobs} asked for, {skipped:,} skipped, {ran:,} run: {finished}, {failed:,} failed"
 
 
 def _best_lines(done: "Sequence[JobDone]") -> Iterator[str]:

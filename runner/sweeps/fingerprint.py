@@ -38,6 +38,9 @@ def _key_of(text: str) -> str:
 @functools.cache
 def source_of(target: str) -> str | None:
     """Return a digest of the module's source that `package.module:function` names; None where there is none."""
+    from runner.objectives.imported import look_in_working_directory  # which knows torch
+
+    look_in_working_directory()
     try:
         spec = importlib.util.find_spec(target.partition(":")[0])
     except (ImportError, ValueError):

@@ -19,9 +19,8 @@ from mlflow.tracking import MlflowClient
 from runner.tracking.database import DIALECTS, ROWS_A_TRANSACTION, Database, Row, Unit, unknown_tables
 from runner.tracking.journal import Artifact, Begin, End, Metrics, now_ms
 from runner.tracking.processes import HEARTBEAT
-from runner.tracking.store import ID_TAG, Store
+from runner.tracking.store import ID_TAG, LARGEST, Store
 
-LARGEST = 1.7976931348623157e308
 # step, timestamp, value, is_nan: in this order MLflow finds which of two values of a metric is the latest.
 Value = tuple[int, int, float, bool]
 

@@ -16,6 +16,7 @@ from typing import IO, Any, Protocol
 from runner.config import Tracking
 from runner.errors import RecordingError, UserError
 from runner.hiding import shown_text
+from runner.ranges import shown
 from runner.tracking.journal import JOURNALS, Close, Entry, JournalWriter, Open
 from runner.tracking.ledger import Ledger
 from runner.tracking.processes import process_tags
@@ -129,13 +130,15 @@ class JournalTracker:
             resume: true for the last such sweep, or the id of the parent run in MLflow.
 
         Raises:
-            UserError: there is no such parent run, or its sweep is still running.
+            UserError: there is no such parent run, its sweep is still running, or the recorder does not answer.
         """
         self._ledger = None
         self._is_answered = False
         self._tell({"ledger": {"sweep": sweep, "resume": resume, "experiment": self._tracking.experiment}})
         while not self._is_answered and self._hear():
             pass
+        if not self._is_answered:
+            raise UserError(f"resume={shown(resume)}: expected a store that tells what is recorded, it does not answer")
         return self._ledger
 
     def recorded(self, run: str) -> Recorded | None:
