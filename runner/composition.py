@@ -23,7 +23,7 @@ from omegaconf.errors import (
 )
 
 from runner.config import GROUPS, Config, key_help, keys_of, not_given, problems, unlike_declared
-from runner.doors import bound_yaml, check_search_path, shut_doors
+from runner.doors import bound_yaml, check_search_path, shut_doors, shut_places
 from runner.errors import UserError, nearest
 from runner.hiding import from_environment
 from runner.ranges import shown, unknown_key
@@ -182,8 +182,7 @@ class CheckedConfigLoader(ConfigLoaderImpl):
             mistakes += self._mistakes_in(cfg, blamed=mistakes)
         if cfg is not None and not _allows_code(overrides):
             mistakes += shut_doors(_raw(cfg.hydra), overrides)
-            if cfg.get("allow_code") is True:
-                mistakes.append("allow_code=true: a config file cannot say so, expected it on the command line")
+            mistakes += self._strangers(cfg, overrides)
         if mistakes or cfg is None:
             raise UserError(*mistakes)
         if of_the_sweep:
@@ -220,6 +219,8 @@ class CheckedConfigLoader(ConfigLoaderImpl):
         missing = [group for group in GROUPS if OmegaConf.select(cfg, group) is None]
         if missing:
             raise UserError(*map(self._missing_group, missing))
+        if not _allows_code(overrides) and (found := list(self._strangers(cfg, overrides))):
+            raise UserError(*found)
         OmegaConf.copy_cache(from_config=master, to_config=cfg)
         return cfg, self._declared(cfg)
 
@@ -262,6 +263,20 @@ class CheckedConfigLoader(ConfigLoaderImpl):
         except UserError as error:
             return list(error.lines)
         return mistakes_in(tree, self._declared(cfg))
+
+    def _strangers(self, cfg: DictConfig, overrides: list[str]) -> Iterator[str]:
+        """Yield a line for each of our own settings that no config file may make."""
+        if cfg.get("allow_code") is True:
+            yield "allow_code=true: a config file cannot say so, expected it on the command line"
+        tracking, ours = _raw(cfg.get("tracking")), self._our_own("tracking", cfg)
+        theirs = [key for key in tracking if tracking[key] != ours.get(key)]
+        values = {key: OmegaConf.select(cfg, f"tracking.{key}", throw_on_resolution_failure=False) for key in theirs}
+        yield from shut_places(values, overrides)
+
+    def _our_own(self, group: str, cfg: DictConfig) -> dict[str, Any]:
+        """Return what the file of the chosen option says where it is one of ours."""
+        loaded = self.repository.load_config(f"{group}/{cfg.hydra.runtime.choices.get(group)}")
+        return _raw(loaded.config) if loaded is not None and loaded.path == f"file://{config_folder()}" else {}
 
     def _missing_group(self, group: str, given: str = "null") -> str:
         options = self.get_group_options(group)
@@ -323,7 +338,7 @@ def _key_of(line: str) -> str:
 
 
 def _raw(cfg: Any) -> dict[str, Any]:
-    tree = OmegaConf.to_container(cfg, resolve=False)
+    tree = OmegaConf.to_container(cfg, resolve=False) if OmegaConf.is_config(cfg) else None
     return {str(key): value for key, value in tree.items()} if isinstance(tree, dict) else {}
 
 

@@ -5,10 +5,11 @@ What the command line itself says is the user's own doing, and `allow_code=true`
 
 import contextlib
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import PurePath
-from typing import Any
+from pathlib import Path, PurePath
+from typing import Any, TypeAlias
 
 import omegaconf._utils as omegaconf_utils
 import omegaconf.omegaconf as omegaconf_main
@@ -16,12 +17,28 @@ import yaml
 
 from runner.errors import UserError
 from runner.ranges import shown
+from runner.tracking.uris import sqlite_path
 
-# Far more than any config has; an alias that is repeated counts each time.
+# Of a setting, those on the way to it.
+Keys: TypeAlias = tuple[str, ...]
+# Far more than any config has; an alias that is repeated counts each time, a text once for each so many characters.
 MOST_NODES = 20_000
-LOGGING_CLASSES = ("logging.StreamHandler", "logging.FileHandler", "logging.NullHandler", "logging.Formatter")
+CHARACTERS_A_NODE = 1_000
+LOGGING_CLASSES = (
+    "logging.StreamHandler",
+    "logging.FileHandler",
+    "logging.NullHandler",
+    "logging.Formatter",
+    "colorlog.ColoredFormatter",
+)
 STREAMS = ("ext://sys.stdout", "ext://sys.stderr")
+WITHIN = "a place within the working directory, or the setting on the command line"
 COMMANDS = ("setup", "python", "srun_args", "additional_parameters")
+# What Hydra's own configs interpolate in folders and names of files; anything else could become anything.
+HARMLESS = re.compile(
+    r"\$\{(?:now:[\w%-]+|hydra[.:]job\.(?:name|num|id|override_dirname)"
+    r"|hydra[.:](?:run|sweep)\.dir|hydra[.:]sweep\.subdir|hydra[.:]runtime\.(?:output_dir|cwd))\}"
+)
 
 
 def shut_doors(hydra: Mapping[str, Any], overrides: Sequence[str]) -> Iterator[str]:
@@ -31,82 +48,124 @@ def shut_doors(hydra: Mapping[str, Any], overrides: Sequence[str]) -> Iterator[s
         hydra: the composed part of the config, unresolved.
         overrides: of the command line, whose settings are let through.
     """
-    given = [override.lstrip("+~").partition("=")[0].replace("/", ".") for override in overrides]
-    for key, check in DOORS.items():
-        value: Any = hydra
-        for part in key.split("."):
-            value = value.get(part) if isinstance(value, Mapping) else None
-        path = f"hydra.{key}"
-        is_own = any(name == path or name.startswith(f"{path}.") or path.startswith(f"{name}.") for name in given)
-        if not is_own and (allowed := check(value)) is not None:
+    keys = [override.lstrip("+~").partition("=")[0] for override in overrides]
+    given = [key for key in keys if "/" not in key]  # a choice of a group gives none of its settings
+    for parts, value in _leaves(hydra):
+        path = ".".join(("hydra", *parts))
+        is_own = any(path == name or path.startswith((f"{name}.", f"{name}[")) for name in given)
+        if not is_own and (allowed := _unlike_allowed(parts, value)) is not None:
             yield f"{path}={shown(value)}: a config file cannot say so, expected {allowed}, or allow_code=true"
+    said = hydra.get("overrides") or {}
+    for kind in ("hydra", "task"):
+        for text in said.get(kind) or ():
+            if text not in overrides:
+                yield f"hydra.overrides.{kind}={shown(text)}: a config file cannot say so, expected it as an argument"
 
 
-def _empty(value: Any) -> str | None:
-    return None if not value else "nothing"
+def shut_places(tracking: Mapping[str, Any], overrides: Sequence[str]) -> Iterator[str]:
+    """Yield a line for each place outside the working directory where a config file would have a record written.
+
+    Args:
+        tracking: what a config file sets of these settings, resolved.
+        overrides: of the command line, whose settings are let through.
+    """
+    given = [override.lstrip("+~").partition("=")[0] for override in overrides]
+    places = {"uri": sqlite_path(str(tracking.get("uri"))), "artifacts": tracking.get("artifacts")}
+    for key, place in places.items():
+        if f"tracking.{key}" in given or "tracking" in given or place is None:
+            continue
+        if not Path(os.path.abspath(place)).is_relative_to(Path.cwd()):  # noqa: PTH100  # resolve() follows links
+            yield f"tracking.{key}={shown(tracking[key])}: a config file cannot say so, expected {WITHIN}"
 
 
-def _inside(value: Any) -> str | None:
-    if value is None:
-        return None
+def _unlike_allowed(parts: Keys, value: Any) -> str | None:
+    """Return what is allowed where a config file's setting is none of that."""
+    path = ".".join(parts)
+    for door, check in DOORS.items():
+        if (path == door or path.startswith(f"{door}.")) and value not in (None, "", [], {}):
+            plain = HARMLESS.sub("x", value) if isinstance(value, str) else value
+            if "${" in str(plain):
+                return "no interpolation but of Hydra's own job, folders and time"
+            return check(parts, plain)
+    return None
+
+
+def _nothing(_parts: Keys, _value: Any) -> str | None:
+    return "nothing"
+
+
+def _inside(_parts: Keys, value: Any) -> str | None:
     path = PurePath(str(value))
     leaves = path.is_absolute() or ".." in path.parts or str(value).startswith("~")
     return "a folder within the working directory" if leaves else None
 
 
-def _files_only(value: Any) -> str | None:
-    is_list_of_files = all(isinstance(item, str) and item.startswith("file://") for item in value or ())
-    return None if is_list_of_files else "file:// folders"
+def _file_name(_parts: Keys, value: Any) -> str | None:
+    return "a name without slashes" if "/" in str(value) or "\n" in str(value) else None
 
 
-def _plain_logging(value: Any) -> str | None:
-    for key, inner in _leaves(value):
-        text = str(inner)
-        if key == "()" or (key == "class" and text not in LOGGING_CLASSES):
-            return "logging's own handlers"
-        if "://" in text and text not in STREAMS:
-            return " or ".join(STREAMS)
-        if key == "filename" and _inside(inner) is not None:
-            return "a file within the working directory"
+def _file_folder(_parts: Keys, value: Any) -> str | None:
+    return None if str(value).startswith("file://") else "file:// folders"
+
+
+def _plain_logging(parts: Keys, value: Any) -> str | None:
+    key, text = parts[-1], str(value)
+    if "." in parts or "_target_" in parts or (key in ("()", "class") and text not in LOGGING_CLASSES):
+        return "logging's own handlers"
+    if "://" in text and text not in STREAMS:
+        return " or ".join(STREAMS)
+    if key == "filename" and _inside(parts, value) is not None:
+        return "a file within the working directory"
     return None
 
 
-def _without_commands(value: Any) -> str | None:
-    settings = value if isinstance(value, Mapping) else {}
-    if any(settings.get(key) for key in COMMANDS):
-        return f"none of {', '.join(COMMANDS)}"
-    return _without_targets(value)
+def _without_commands(parts: Keys, value: Any) -> str | None:
+    if parts[1] in COMMANDS or "\n" in str(value):
+        return f"none of {', '.join(COMMANDS)}, and no line breaks"
+    if parts[-1].endswith(("folder", "dir")):
+        return _inside(parts, value)
+    return _without_targets(parts, value)
 
 
-def _without_targets(value: Any) -> str | None:
-    inner = [item for key, item in value.items() if key != "_target_"] if isinstance(value, Mapping) else []
-    nested = any(key == "_target_" for item in inner for key, _ in _leaves(item))
-    return "no _target_ within it" if nested else None
+def _without_targets(parts: Keys, _value: Any) -> str | None:
+    return "no _target_ within it" if "_target_" in parts[2:] else None
 
 
-def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping):
+def _values_only(parts: Keys, value: Any) -> str | None:
+    swept = parts[2].lstrip("+~ ") if len(parts) > 2 else ""
+    if swept.startswith(("allow_code", "hydra")):
+        return "no allow_code and nothing of Hydra's own among what varies"
+    return _without_targets(parts, value)
+
+
+def _leaves(value: Any, parts: Keys = ()) -> Iterator[tuple[Keys, Any]]:
+    """Yield the settings in a tree, each with the keys on the way to it; those in a list have that of the list."""
+    if isinstance(value, Mapping) and value:
         for name, inner in value.items():
-            yield from _leaves(inner, str(name))
-    elif isinstance(value, list):
+            yield from _leaves(inner, (*parts, str(name)))
+    elif isinstance(value, list) and value:
         for inner in value:
-            yield from _leaves(inner, key)
+            yield from _leaves(inner, parts)
     else:
-        yield key, value
+        yield parts, value
 
 
-DOORS: dict[str, Callable[[Any], str | None]] = {
-    "callbacks": _empty,
-    "searchpath": _files_only,
+DOORS: dict[str, Callable[[Keys, Any], str | None]] = {
+    "callbacks": _nothing,
+    "searchpath": _file_folder,
     "hydra_logging": _plain_logging,
     "job_logging": _plain_logging,
-    "job.env_set": _empty,
+    "job.env_set": _nothing,
+    "job.name": _file_name,
+    "job.id": _file_name,
+    "job.config.override_dirname": _file_name,
+    "runtime.output_dir": _inside,
     "output_subdir": _inside,
     "run.dir": _inside,
     "sweep.dir": _inside,
     "sweep.subdir": _inside,
     "launcher": _without_commands,
-    "sweeper": _without_targets,
+    "sweeper": _values_only,
 }
 
 
@@ -117,7 +176,8 @@ def check_search_path(primary: Mapping[str, Any], overrides: Sequence[str]) -> N
         UserError: it names others than folders.
     """
     hydra = primary.get("hydra")
-    found = list(shut_doors({"searchpath": (hydra or {}).get("searchpath")}, overrides))
+    named = hydra.get("searchpath") if isinstance(hydra, Mapping) else None
+    found = list(shut_doors({"searchpath": named}, overrides))
     if found:
         raise UserError(*found)
 
@@ -140,10 +200,19 @@ def without_working_directory() -> Iterator[None]:
 
 
 class _BoundedLoader:
-    """Refuses a YAML document whose aliases would make it huge, before anything is made of it."""
+    """Refuses a YAML document that is none, or whose aliases would make it huge, before anything is made of it."""
+
+    def get_single_data(self) -> Any:
+        name = getattr(self, "name", "a config file")
+        try:
+            return super().get_single_data()  # type: ignore[misc]  # of the loader that this is mixed into
+        except yaml.YAMLError as error:
+            raise UserError(f"{name}: not a YAML file ({' '.join(str(error).split())})") from None
+        except RecursionError:
+            raise UserError(f"{name}: nested too deeply") from None
 
     def get_single_node(self) -> Any:
-        node = super().get_single_node()  # type: ignore[misc]  # of the loader that this is mixed into
+        node = super().get_single_node()  # type: ignore[misc]
         if node is not None and _size_of(node, {}) > MOST_NODES:
             name = getattr(self, "name", "a config file")
             raise UserError(f"{name}: expected at most {MOST_NODES:,} values, aliases counted each time")
@@ -158,7 +227,8 @@ def _size_of(node: yaml.Node, known: dict[int, int]) -> int:
             parts = [part for pair in node.value for part in pair]
         elif isinstance(node, yaml.SequenceNode):
             parts = node.value
-        known[id(node)] = min(1 + sum(_size_of(part, known) for part in parts), 10 * MOST_NODES)
+        own = 1 + (len(node.value) // CHARACTERS_A_NODE if isinstance(node, yaml.ScalarNode) else 0)
+        known[id(node)] = min(own + sum(_size_of(part, known) for part in parts), 10 * MOST_NODES)
     return known[id(node)]
 
 

@@ -38,6 +38,29 @@ DOORS = {
     "sweep.subdir": "hydra:\n  sweep:\n    subdir: ../elsewhere\n",
     "target": "hydra:\n  sweeper:\n    params:\n      lr:\n        _target_: evil.touch\n",
     "submitit": "hydra:\n  launcher:\n    setup: ['touch ran']\n",
+    "a folder by another name": "hydra:\n  run:\n    dir: ${tags.x}\ntags:\n  x: /tmp/elsewhere\n",
+    "a folder in a time": "hydra:\n  run:\n    dir: ${now:/tmp/elsewhere}\n",
+    "a folder of the environment": "hydra:\n  output_subdir: ${oc.env:HOME}/elsewhere\n",
+    "job.name": "hydra:\n  job:\n    name: ../elsewhere\n",
+    "a target by another name": (
+        "hydra:\n  launcher:\n    memory_mib: ${hydra.job_logging.x}\n"
+        "  job_logging:\n    x:\n      _target_: evil.touch\n"
+    ),
+    "attributes of a handler": (
+        "hydra:\n  job_logging:\n    version: 1\n    handlers:\n      evil:\n        class: logging.FileHandler\n"
+        "        delay: true\n        filename: here\n        '.':\n          baseFilename: ../ran\n"
+    ),
+    "arguments": (
+        "hydra:\n  overrides:\n    task: [allow_code=true, objective=callable, 'objective.target=\"evil:touch\"']\n"
+    ),
+    "Hydra's arguments": "hydra:\n  overrides:\n    hydra: [hydra.sweep.dir=/tmp/elsewhere]\n",
+    "params": "hydra:\n  sweeper:\n    params:\n      allow_code: true\n      objective: callable\n",
+    "Hydra's params": "hydra:\n  sweeper:\n    params:\n      hydra.sweep.dir: /tmp/elsewhere\n",
+    "lines of a job script": 'hydra:\n  launcher:\n    partition: "a\\ntouch ran"\n',
+    "tracking.uri": "tracking:\n  uri: sqlite:///../elsewhere/mlflow.db\n",
+    "tracking.artifacts": "tracking:\n  artifacts: /tmp/elsewhere\n",
+    "no YAML": "tags:\n  a: !!python/object/apply:os.system [touch ran]\n",
+    "nested deeply": f"tags:\n  a: {'[' * 5000}{']' * 5000}\n",
     "allow_code": "allow_code: true\nobjective:\n  target: evil:touch\n",
 }
 
@@ -65,13 +88,57 @@ def test_a_config_file_opens_no_door(stranger: Command, door: str, way: str) -> 
         done = stranger("--config-dir", "given", "experiment=evil", "steps=2", "tracking=off")
     else:
         ours = (Path(__file__).parents[1] / "conf" / "config.yaml").read_text().partition("\nhydra:\n")[0]
-        body = "\n".join(line for line in ours.splitlines() if not line.startswith("allow_code"))
+        body = "\n".join(line for line in ours.splitlines() if not line.startswith(("allow_code", "tags")))
         (folder / "evil.yaml").write_text(f"{body}\n{DOORS[door]}")
         done = stranger("--config-dir", "given", "--config-name", "evil", "steps=2", "tracking=off")
     assert not ran(stranger, done)
     # Hydra takes a search path from the primary config alone; in another it refuses the key itself.
     assert done.code == 2, done.out + done.err
     assert all(line.startswith("error: ") for line in done.err.splitlines())
+
+
+SWEPT = {
+    "allow_code": "allow_code: true\nobjective:\n  target: evil:touch\n",
+    "uri": "tracking:\n  uri: sqlite:////tmp/elsewhere.db\n",
+}
+
+
+@pytest.mark.parametrize("door", SWEPT)
+@pytest.mark.parametrize("launcher", ["batched", "basic"])
+def test_an_experiment_that_is_swept_over_opens_none_either(stranger: Command, door: str, launcher: str) -> None:
+    folder = stranger.folder / "given" / "experiment"
+    folder.mkdir(parents=True)
+    choice = "defaults:\n  - override /objective: callable\n" if door == "allow_code" else ""
+    (folder / "evil.yaml").write_text(f"# @package _global_\n{choice}{SWEPT[door]}")
+    done = stranger("--config-dir", "given", "-m", "experiment=evil,seed", "steps=2", f"hydra/launcher={launcher}")
+    assert not ran(stranger, done)
+    assert done.code == 2, done.out + done.err
+    assert "a config file cannot say so" in done.err
+
+
+@pytest.mark.parametrize("settings", ["setup: [touch ran]", "submitit_folder: /tmp/elsewhere"])
+def test_choosing_a_launcher_lets_no_file_set_it_up(stranger: Command, settings: str) -> None:
+    folder = stranger.folder / "given" / "experiment"
+    folder.mkdir(parents=True)
+    (folder / "evil.yaml").write_text(f"# @package _global_\nhydra:\n  launcher:\n    {settings}\n")
+    arguments = ["experiment=evil", "lr=0.1,0.2", "steps=2", "tracking=off", "hydra/launcher=submitit_slurm"]
+    done = stranger("--config-dir", "given", "-m", *arguments)
+    assert done.code == 2
+    assert "a config file cannot say so" in done.err
+
+
+def test_a_config_file_may_say_what_harms_nobody(stranger: Command) -> None:
+    folder = stranger.folder / "given" / "experiment"
+    folder.mkdir(parents=True)
+    (folder / "good.yaml").write_text(
+        "# @package _global_\nhydra:\n  output_subdir: hydra_files\n"
+        "  run:\n    dir: kept/${now:%Y-%m-%d}/${hydra.job.name}\n"
+        "tracking:\n  uri: sqlite:///kept/mlflow.db\n  artifacts: kept/artifacts\n"
+    )
+    done = stranger("--config-dir", "given", "experiment=good", "steps=2", "hydra/job_logging=default")
+    assert done.code == 0, done.err
+    kept = [path.name for path in (stranger.folder / "kept").rglob("*")]
+    assert {"hydra_files", "mlflow.db", "runner.log"} <= set(kept)
 
 
 def test_the_command_line_opens_them(stranger: Command) -> None:
