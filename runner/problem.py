@@ -14,7 +14,7 @@ from runner.device import choose_device
 from runner.draws import MiniBatches, Noise
 from runner.errors import UserError
 from runner.objectives import Objective, parameters_of
-from runner.objectives.imported import check_loss
+from runner.objectives.imported import check_curvature, check_loss
 from runner.optimizers import State, hyper_parameters, rule_of
 from runner.optimizers.clipping import clip_by_norm, clip_by_value
 from runner.optimizers.torch_optim import Loss as Evaluate
@@ -152,10 +152,16 @@ def check_batch(batch: Batch) -> None:
     """Take the first step's forward and backward pass, to find what would fail at it.
 
     Raises:
-        UserError: the loss or its gradient cannot be computed.
+        UserError: the loss, its gradient or a curvature that is asked for cannot be computed.
     """
-    problem = batch.problem
-    check_loss(lambda weight: problem.loss(weight, None), problem.weight, batch.objective.name)
+    problem, name = batch.problem, batch.objective.name
+
+    def loss(weight: Tensor) -> Tensor:
+        return problem.loss(weight, None)
+
+    check_loss(loss, problem.weight, name)
+    if batch.members[0].config.diagnostics["curvature"]:
+        check_curvature(loss, problem.weight, name)
 
 
 def starts_with_nan(batch: Batch) -> dict[int, str]:

@@ -18,6 +18,7 @@ from runner.errors import UserError
 from runner.rows import column
 from runner.schedule_ranges import ARGUMENTS, resolved, schedule_problems
 from runner.schedules import SCHEDULES, ClosedForm, LossDriven, schedule_of, schedule_parameters
+from tests.test_descent import done
 
 CONF = Path(__file__).parents[1] / "conf" / "schedule"
 CPU = torch.device("cpu")
@@ -286,6 +287,14 @@ def test_polynomial_may_end_at_zero() -> None:
     assert rates_of(chosen, LR, 100)[-1].item() == 0.0
 
 
+def test_the_longest_patience_ends_at_the_last_step() -> None:
+    chosen = declared("plateau") | {"patience": 97}
+    assert list(schedule_problems(chosen, LR, 100)) == []
+    asked = ["objective=expression", "objective.formula='3 + 0*x'", "schedule=plateau", "schedule.patience=97"]
+    _, tracker = done(*asked, "steps=100", "lr=0.01")
+    assert [tracker.history("lr")[step] for step in (1, 99, 100)] == pytest.approx([0.01, 0.01, 0.001])
+
+
 MISFITS = [
     ("cosine", {"T_max": 50}, "schedule.T_max=50: expected at least the run's 100 steps, beyond T_max the rate rises"),
     ("cosine", {"T_max": 89, "warmup_steps": 10}, "schedule.T_max=89: expected at least the 90 steps after warm-up"),
@@ -314,6 +323,11 @@ MISFITS = [
     ),
     ("one_cycle", {"three_phase": 1}, "schedule.three_phase=1: expected true or false"),
     ("plateau", {"factor": 1.0}, "schedule.factor=1.0: expected a number above 0 and below 1"),
+    (
+        "plateau",
+        {"patience": 98},
+        "schedule.patience=98: expected fewer than the run's 100 steps less 2, or the rate never changes",
+    ),
     ("plateau", {"patience": -1}, "schedule.patience=-1: expected a whole number of at least 0"),
     ("plateau", {"threshold": 1.0}, "schedule.threshold=1.0: expected a number below 1 with threshold_mode=rel"),
     ("plateau", {"min_lr": 0.01}, "schedule.min_lr=0.01: expected a number below lr=0.01"),

@@ -123,6 +123,24 @@ def check_loss(loss: Callable[[Tensor], Tensor], points: Tensor, name: str) -> N
         raise UserError(f"objective={name}: the loss does not depend on the weight")
 
 
+def check_curvature(loss: Callable[[Tensor], Tensor], points: Tensor, name: str) -> None:
+    """Differentiate the loss twice, as diagnostics will.
+
+    Raises:
+        UserError: that fails.
+    """
+    weight = points.detach().requires_grad_()
+    value = loss(weight)
+    try:
+        (gradient,) = torch.autograd.grad(value, weight, torch.ones_like(value), create_graph=True)
+        if gradient.requires_grad:
+            torch.autograd.grad(gradient, weight, torch.ones_like(gradient), allow_unused=True)
+    except Exception as error:  # whatever a second backward pass of a stranger's raises
+        raise UserError(
+            f"diagnostics.curvature=true: objective {name} has none to compute: {one_line(error)}"
+        ) from None
+
+
 def one_line(error: BaseException) -> str:
     """Return an error's type and message in one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"

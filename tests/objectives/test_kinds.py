@@ -1,5 +1,6 @@
 """Objectives from a formula, from a user's own code and from data, as runs see them."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -84,6 +85,21 @@ def turned(w):
 def counted(w):
     return (w**2).sum().long()
 
+class Once(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, w):
+        ctx.save_for_backward(w)
+        return (w**2).sum()
+
+    @staticmethod
+    def backward(ctx, g):
+        if torch.is_grad_enabled():
+            raise RuntimeError("once only")
+        return 2 * g * ctx.saved_tensors[0]
+
+def once(w):
+    return Once.apply(w)
+
 def leaves(w):
     raise SystemExit(3)
 """
@@ -132,6 +148,14 @@ def test_a_function_that_cannot_be_descended_is_told_in_one_line(
         mine(function)
     assert len(told.value.lines) == 1
     assert "\n" not in told.value.lines[0]
+
+
+def test_a_function_that_has_no_second_derivative_is_told_where_its_curvature_is_wanted(
+    mine: Callable[..., Result],
+) -> None:
+    assert mine("once").weight.tolist() == pytest.approx([0.0], abs=1e-6)
+    with pytest.raises(UserError, match=r"diagnostics.curvature=true: objective callable has none to compute: .*once"):
+        mine("once", "diagnostics.curvature=true")
 
 
 def test_a_module_that_leaves_when_imported_is_told(runner: Command) -> None:
@@ -263,3 +287,16 @@ def test_why_it_diverged_is_said() -> None:
     assert at.remark is not None
     assert "at the bound" in at.remark
     assert abs(float(at.weight)) == 10.0
+
+
+def test_a_run_that_leaves_the_numbers_at_once_is_explained_by_its_start() -> None:
+    result, _ = done("lr=1e30", "log_every=1000", "diagnostics.curvature=true")
+    assert result.remark == "lr 1e+30 was above the bound 2/lambda_max = 1: every step overshoots by more than it gains"
+
+
+def test_where_nothing_curves_upward_no_rate_is_too_large() -> None:
+    asked = ["objective=expression", "lr=0.1", "steps=3", "diagnostics.curvature=true"]
+    result, tracker = done(*asked, 'objective.formula="-x**2"')
+    assert tracker.history("curvature")[3] == -2.0
+    assert tracker.history("lr_bound")[3] == math.inf
+    assert result.remark is None
