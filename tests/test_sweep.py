@@ -205,7 +205,8 @@ def test_a_sweep_is_continued_under_the_same_parent(runner: Command) -> None:
     assert parent.data.metrics["jobs_skipped"] == 40
     more = runner("-m", "lr=logspace(-4,-1,20)", "steps=5,6", "optimizer=gd,adam", f"resume={parent.info.run_id}")
     assert "ended      80 jobs asked for, 40 skipped, 40 run: 40 finished, 0 failed" in more.out
-    _, children = parent_and_children(runs_in(runner))
+    parent, children = parent_and_children(runs_in(runner))
+    assert (parent.data.params["steps"], parent.data.tags["resumed.steps"]) == ("5", "5,6")
     assert len({child.info.run_name for child in children} - {None}) >= 80
 
 

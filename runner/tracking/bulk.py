@@ -89,9 +89,9 @@ class BulkStore(Store):
         self.flush()
         super()._artifact(artifact)
 
-    def _begin_again(self, run_id: str, begin: Begin) -> None:
+    def _begin_again(self, run_id: str, begin: Begin) -> dict[str, str]:
         self.flush()
-        super()._begin_again(run_id, begin)
+        return super()._begin_again(run_id, begin)
 
     def _existing(self, experiment: str, run: str) -> str | None:
         if self._begun is None:

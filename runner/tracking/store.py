@@ -250,23 +250,29 @@ class Store:
         may_exist = self._may_have_begun or not begin.is_new
         found = self._existing(experiment, begin.run) if may_exist else None
         run_id = found or self._create(experiment, begin)
-        if not begin.is_new:
-            self._begin_again(run_id, begin)
+        params = begin.params if begin.is_new else self._begin_again(run_id, begin)
         self._runs[begin.run] = run_id
         self._unfinished[begin.run] = begin.time_ms
         if begin.parent is None:
             self._beating.add(begin.run)
-        self._log_params(run_id, begin.params)
+        self._log_params(run_id, params)
         return Created(begin.run, run_id, experiment)
 
-    def _begin_again(self, run_id: str, begin: Begin) -> None:
-        """Mark a sweep as running here, and put its children that did not finish into MLflow's trash."""
-        for key, value in begin.tags.items():
+    def _begin_again(self, run_id: str, begin: Begin) -> dict[str, str]:
+        """Mark a sweep as running here, and put its children that did not finish into MLflow's trash.
+
+        Returns the params that are new. What MLflow lets no one change is written beside, as tags `resumed.KEY`.
+        """
+        parent = self._client.get_run(run_id)
+        known = parent.data.params
+        changed = {key: value for key, value in begin.params.items() if known.get(key, value) != value}
+        for key, value in (begin.tags | {f"resumed.{key}": value for key, value in changed.items()}).items():
             self._client.set_tag(run_id, key, value)
         self._client.update_run(run_id, status="RUNNING")
-        for child in list(self._children(self._client.get_run(run_id))):
+        for child in list(self._children(parent)):
             if child.info.status != "FINISHED":
                 self._client.delete_run(child.info.run_id)
+        return {key: value for key, value in begin.params.items() if key not in known}
 
     def _create(self, experiment: str, begin: Begin) -> str:
         tags = self._tags_of(begin)
