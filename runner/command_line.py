@@ -2,6 +2,7 @@
 
 import argparse
 import gc
+import io
 import os
 import signal
 import sys
@@ -16,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from runner import __version__, composition, interruption, sweeps
 from runner.config import Config, keys_of
 from runner.errors import RunnerError, Terminated, UserError, nearest
+from runner.explanation import explain
 from runner.hiding import shown_text
 from runner.job import run
 
@@ -41,7 +43,7 @@ def main() -> int:
     except (HydraException, OmegaConfBaseException) as error:
         if wants_traceback:
             raise
-        return _tell([composition.explain(error)], UserError.exit_code)
+        return _tell([explain(error)], UserError.exit_code)
     except Terminated:
         return _tell(["terminated"], 128 + signal.SIGTERM)
     except KeyboardInterrupt:
@@ -71,6 +73,7 @@ def _check_flags() -> None:
         raise UserError("--experimental-rerun: not supported, it would unpickle a file; expected key=value")
     if flags.shell_completion:
         _check_completion(flags.overrides)
+        composition.install(is_completing=True)
     if others:  # argparse takes overrides from one side of a flag only
         overrides = [*flags.overrides, *others]
         sys.argv[1:] = [text for text in sys.argv[1:] if text not in overrides] + overrides
@@ -129,8 +132,18 @@ def _tell(lines: list[str] | tuple[str, ...], exit_code: int) -> int:
     return exit_code
 
 
+def _open_streams() -> None:
+    """Open what the caller has closed, and print what its encoding has no letter for in another way."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115  # for as long as the process lives
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
 def leave() -> NoReturn:
     """Run what the arguments say and leave with the exit code: the installed command."""
+    _open_streams()
     code = main()
     sys.stdout.flush()
     sys.stderr.flush()

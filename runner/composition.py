@@ -8,30 +8,22 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import hydra._internal.hydra as hydra_internal
-import yaml
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import IConfigRepository
 from hydra._internal.utils import create_config_search_path
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import (
-    ConfigAttributeError,
-    ConfigKeyError,
-    OmegaConfBaseException,
-)
+from omegaconf.errors import OmegaConfBaseException
 
-from runner.config import GROUPS, Config, key_help, keys_of, not_given, problems, unlike_declared
+from runner.config import GROUPS, Config, key_help, not_given, problems, unlike_declared
 from runner.doors import bound_yaml, check_search_path, shut_doors, shut_places
 from runner.errors import UserError, nearest
+from runner.explanation import FILE_ERRORS, OPEN, SWEEP_KEYS, explain
 from runner.hiding import from_environment
-from runner.ranges import shown, unknown_key
+from runner.ranges import shown
 
-OPEN_MAPPINGS = ("tags", "objective.constants", "objective.arguments", "optimizer.arguments")
-OPEN = tuple(f"{mapping}{follows}" for mapping in OPEN_MAPPINGS for follows in (".", "={"))
-FILE_ERRORS = (yaml.YAMLError, OSError, UnicodeDecodeError)
-SWEEP_KEYS = ("zip=", "repeats=", "where=", "resume=")
 Compose: TypeAlias = Callable[[list[str]], DictConfig]
 
 
@@ -42,9 +34,10 @@ def config_folder() -> Path:
     return installed if installed.is_dir() else package.parent / "conf"
 
 
-def install() -> None:
-    """Make Hydra compose through our checks, and know our help."""
-    hydra_internal.ConfigLoaderImpl = CheckedConfigLoader  # type: ignore[attr-defined]  # imported there, not exported
+def install(is_completing: bool = False) -> None:
+    """Make Hydra compose through our checks, or for a shell that completes, and know our help."""
+    loader = CompletingConfigLoader if is_completing else CheckedConfigLoader
+    hydra_internal.ConfigLoaderImpl = loader  # type: ignore[attr-defined]  # imported there, not exported
     install_resolvers()
 
 
@@ -305,6 +298,34 @@ def _keys_in(repository: IConfigRepository, path: str) -> dict[str, Any]:
     return {} if loaded is None else _raw(loaded.config)
 
 
+class CompletingConfigLoader(CheckedConfigLoader):
+    """Composes what it can of a command line that is still being written, for the shell to complete."""
+
+    def load_configuration(
+        self,
+        config_name: str | None,
+        overrides: list[str],
+        run_mode: RunMode,
+        from_shell: bool = True,
+        validate_sweep_overrides: bool = True,
+    ) -> DictConfig:
+        """Compose without the overrides in which something is wrong.
+
+        Raises:
+            UserError: something is wrong without any of them.
+        """
+
+        def compose(chosen: list[str]) -> DictConfig:
+            return ConfigLoaderImpl.load_configuration(
+                self, config_name, chosen, run_mode, from_shell, validate_sweep_overrides
+            )
+
+        cfg, mistakes = self._compose_all_but_mistakes(compose, _as_hydra_takes_them(overrides))
+        if cfg is None:
+            raise UserError(*mistakes)
+        return cfg
+
+
 @functools.cache
 def _names(group: str) -> tuple[str, ...]:
     """Return the names that can stand in a file of a group: those of our own files."""
@@ -348,10 +369,6 @@ def _as_hydra_takes_them(overrides: list[str]) -> list[str]:
     return [f"++{override}" if override.startswith(OPEN) else override for override in taken]
 
 
-def _as_typed(override: str) -> str:
-    return override[2:] if override.startswith(tuple(f"++{key}" for key in OPEN)) else override
-
-
 def _allows_code(overrides: list[str]) -> bool:
     return any(override.lstrip("+") in ("allow_code=true", "allow_code=True") for override in overrides)
 
@@ -380,72 +397,3 @@ def _error_of(compose: Compose, overrides: list[str]) -> Exception | DictConfig:
 def _is_no_choice(error: Exception) -> bool:
     """Tell whether an error is of a group without an option, as in objective=null, objective=5 or objective=???."""
     return (isinstance(error, ValueError) and not isinstance(error, FILE_ERRORS)) or "You must specify" in str(error)
-
-
-def explain(error: Exception, override: str | None = None) -> str:
-    """Return the one line that says what is wrong in an error of Hydra, OmegaConf or a file."""
-    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
-    if override is not None and (told := _misplaced(str(error), override)):
-        return told
-    if isinstance(error, FILE_ERRORS) and not isinstance(error, HydraException):
-        return _explain_file(error, override)
-    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
-        group, _, name = error.missing_cfg_file.rpartition("/")
-        options = sorted(error.options)
-        return f"{group}={name}: expected one of {', '.join(options)}{nearest(name, options)}"
-    if isinstance(error, OverrideParseException) and isinstance(error.__cause__, UserError):  # in a function of ours
-        return f"{error.override.partition('=')[0]}={error.__cause__.lines[0]}"
-    if isinstance(error, OverrideParseException):
-        return _explain_override(error)
-    if isinstance(error.__cause__, UserError):  # in what Hydra makes of ours
-        return "; ".join(error.__cause__.lines)
-    if override is not None and override.startswith(SWEEP_KEYS):
-        return f"{override}: is for sweeps: add -m"
-    if isinstance(cause, ConfigAttributeError | ConfigKeyError) and cause.parent_node is not None:
-        return unknown_key(str(cause.full_key), _value_in(override), _known_keys(cause))
-    if override is not None and ("requires --multirun" in str(error) or "Ambiguous value" in str(error)):
-        return f"{override}: several values make a sweep: add -m; a list is written [1,2]"
-    if isinstance(cause, OmegaConfBaseException):
-        return f"{override or 'the config'}: not a value that this key takes ({str(cause).splitlines()[0]})"
-    return " ".join(str(cause).split("\nConfig search path")[0].split())
-
-
-def _explain_file(error: Exception, override: str | None) -> str:
-    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
-        mark = error.problem_mark
-        return f"{mark.name}, line {mark.line + 1}: not valid YAML ({error.problem})"
-    what = "a config file" if override is None else override
-    return f"{what}: its file cannot be read ({' '.join(str(error).split())})"
-
-
-def _explain_override(error: OverrideParseException) -> str:
-    reason = _first_line(error, skip="Error parsing override")
-    if reason.startswith("Lexer"):
-        reason = "no space around the =, and quotes around special characters, as in 'name=\"a b\"'"
-    return f"'{_as_typed(error.override)}': not a valid override, expected key=value ({reason})"
-
-
-def _misplaced(reason: str, override: str) -> str | None:
-    """Return the line for an override whose sign or key does not fit what there is."""
-    key = override.lstrip("+~").partition("=")[0]
-    if not key:
-        return f"'{override}': not a valid override, expected key=value"
-    if reason.startswith(("Could not append", "Multiple values for")):
-        return f"{override}: there is a key {key} already, expected {override.lstrip('+')}"
-    if reason.startswith("Could not delete"):
-        return f"{override}: no key of that name holds a value that could be deleted{nearest(key, keys_of(Config))}"
-    return None
-
-
-def _known_keys(cause: ConfigAttributeError | ConfigKeyError) -> list[str]:
-    parent = str(cause.full_key).rpartition(".")[0]
-    prefix = f"{parent}." if parent else ""
-    return [f"{prefix}{key}" for key in cause.parent_node or () if key != "hydra"]
-
-
-def _value_in(override: str | None) -> Any:
-    return None if override is None else override.partition("=")[2]
-
-
-def _first_line(error: Exception, skip: str) -> str:
-    return next(line for line in str(error).splitlines() if line.strip() and not line.startswith(skip))

@@ -1,13 +1,12 @@
 """What a person sees of a sweep: what starts, how far it is, the best at the end."""
 
 import statistics
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from runner.config import Config
-from runner.console import say, say_recorded
+from runner.console import is_terminal, say, say_recorded
 from runner.sweeps.parent import counts, ranked
 from runner.sweeps.planning import Job
 
@@ -69,7 +68,7 @@ class SweepConsole:
             return
         self._has_started = True
         say(f"device     {hardware}")
-        if sys.stdout.isatty():
+        if is_terminal():
             self._bar = _bar()
             self._bar.start()
             self._task = self._bar.add_task("", total=self._steps, completed=self._done_steps, jobs="", best="")
@@ -95,7 +94,7 @@ class SweepConsole:
 
     def recording(self, recorded: int, total: int) -> None:
         """Show how far the recorder has caught up, of so many bytes."""
-        if self._config.quiet or not sys.stdout.isatty():
+        if self._config.quiet or not is_terminal():
             return
         if self._bar is None:
             self._bar = _catching_up()
