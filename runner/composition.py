@@ -16,10 +16,12 @@ from omegaconf.errors import (
     OmegaConfBaseException,
 )
 
+from runner import environment
 from runner.config import GROUPS, Config, key_help, problems, unlike_declared
 from runner.doors import bound_yaml, check_search_path, shut_doors, shut_places
 from runner.errors import UserError, nearest
-from runner.hiding import from_environment
+from runner.hiding import shown_override
+from runner.hydra_files import hide_from_files
 from runner.ranges import shown, unknown_key
 
 OPEN = ("tags.", "objective.constants.", "objective.arguments.", "optimizer.arguments.")
@@ -37,12 +39,14 @@ def config_folder() -> Path:
 def install() -> None:
     """Make Hydra compose through our checks, and know our help."""
     hydra_internal.ConfigLoaderImpl = CheckedConfigLoader  # type: ignore[attr-defined]  # imported there, not exported
+    hide_from_files()
     install_resolvers()
 
 
 def install_resolvers() -> None:
     """Make OmegaConf know what our configs interpolate."""
     OmegaConf.register_new_resolver("key_help", key_help, replace=True)
+    environment.watch()
     bound_yaml()
 
 
@@ -91,14 +95,9 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
         if key == "hydra":
             continue
         try:
-            # A copy of one leaf loses its parent, against which interpolations are resolved.
-            node = cfg[key]
-            resolved = (
-                OmegaConf.to_container(node, resolve=True, throw_on_missing=True) if OmegaConf.is_config(node) else node
-            )
+            tree[str(key)] = environment.member(cfg, key, raw[key], is_text=key == "tags")
         except OmegaConfBaseException as error:
             raise UserError(_explain_interpolation(error, str(key), raw)) from None
-        tree[str(key)] = resolved if key in ("name", "tracking") else from_environment(resolved, raw[key])
     return tree
 
 
@@ -294,6 +293,7 @@ def _error_of(compose: Compose, overrides: list[str]) -> Exception | DictConfig:
 def explain(error: Exception, override: str | None = None) -> str:
     """Return the one line that says what is wrong in an error of Hydra or OmegaConf."""
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
+    override = None if override is None else shown_override(override)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, name = error.missing_cfg_file.rpartition("/")
         options = sorted(error.options)
@@ -302,7 +302,9 @@ def explain(error: Exception, override: str | None = None) -> str:
         return f"{error.override.partition('=')[0]}={error.__cause__.lines[0]}"
     if isinstance(error, OverrideParseException):
         reason = _first_line(error, skip="Error parsing override")
-        return f"'{error.override}': not a valid override, expected key=value ({reason})"
+        if shown_override(error.override) != error.override:
+            reason = "it holds something secret"  # which the parser's reason may quote
+        return f"'{shown_override(error.override)}': not a valid override, expected key=value ({reason})"
     if override is not None and override.startswith(SWEEP_KEYS):
         return f"{override}: is for sweeps: add -m"
     if isinstance(cause, ConfigAttributeError | ConfigKeyError) and cause.parent_node is not None:
