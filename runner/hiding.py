@@ -13,8 +13,8 @@ ENDS = ("password", "passwd", "passphrase", "secret", "token", "credential", "ap
 KEYS_OF = {"api", "access", "account", "private", "secret", "signing", "ssh", "encryption", "master", "auth", "session"}
 WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 KEY = r"[+~]*(?P<key>[\w./\-]*\w)"
-# As in `tags.token=abc` and `?password=abc&`, and in `{token: abc}`.
-SETTING = re.compile(rf"{KEY}=(?P<value>'[^']*'|\"[^\"]*\"|[^\s&;]+)")
+# As in `tags.token=abc`, `a=1,tags.token=abc` and `?password=abc&`, and in `{token: abc}`.
+SETTING = re.compile(rf"{KEY}=(?P<value>'[^']*'|\"[^\"]*\"|(?:(?!,[+~]*[\w./\-]+=)[^\s&;])+)")
 ENTRY = re.compile(
     rf"(?<=[{{,])\s*[\"']?{KEY}[\"']?\s*:\s*(?P<value>'[^']*'|\"[^\"]*\"|\{{[^}}]*\}}|\[[^\]]*\]|[^,}}\]]+)"
 )
