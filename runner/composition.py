@@ -261,7 +261,14 @@ def _raw(cfg: Any) -> dict[str, Any]:
 
 
 def _as_hydra_takes_them(overrides: list[str]) -> list[str]:
-    """Spare people a plus before a new key of an open mapping, and let them write what is so anyway."""
+    """Spare people a plus before a new key of an open mapping, and let them write what is so anyway.
+
+    Raises:
+        UserError: with a line for each that is no text.
+    """
+    broken = [text for text in overrides if any("\ud800" <= letter <= "\udfff" for letter in text)]
+    if broken:
+        raise UserError(*(f"{shown_override(ascii(text)[1:-1])}: expected text in UTF-8" for text in broken))
     taken = [override for override in overrides if override != "experiment=null"]
     return [f"++{override}" if override.startswith(OPEN) else override for override in taken]
 

@@ -144,15 +144,19 @@ class Recorder:
                 self._created.append((created.run, created.run_id, created.experiment_id))
             if time.monotonic() >= self._next_news:
                 self._tell_news(reader)
+            self._beat_if_due()
         self._insist(self._store.end_unfinished)
         self._insist(self._store.flush)
         self._tell_news(reader)
 
     def _idle(self) -> None:
+        self._beat_if_due()
+        self._insist(self._store.flush)
+
+    def _beat_if_due(self) -> None:
         if time.monotonic() >= self._next_beat:
             self._next_beat = time.monotonic() + BEAT_SECONDS
             self._insist(self._store.beat)
-        self._insist(self._store.flush)
 
     def _tell_news(self, reader: JournalReader) -> None:
         self._next_news = time.monotonic() + NEWS_SECONDS
