@@ -17,11 +17,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from runner import environment
 from runner.config import GROUPS, Config, key_help, not_given, problems, unlike_declared
 from runner.doors import bound_yaml, check_search_path, shut_doors, shut_places
 from runner.errors import UserError, nearest
 from runner.explanation import FILE_ERRORS, OPEN, SWEEP_KEYS, explain
-from runner.hiding import from_environment
+from runner.hiding import shown_override
+from runner.hydra_files import hide_from_files
 from runner.ranges import shown
 
 Compose: TypeAlias = Callable[[list[str]], DictConfig]
@@ -38,12 +40,14 @@ def install(is_completing: bool = False) -> None:
     """Make Hydra compose through our checks, or for a shell that completes, and know our help."""
     loader = CompletingConfigLoader if is_completing else CheckedConfigLoader
     hydra_internal.ConfigLoaderImpl = loader  # type: ignore[attr-defined]  # imported there, not exported
+    hide_from_files()
     install_resolvers()
 
 
 def install_resolvers() -> None:
     """Make OmegaConf know what our configs interpolate."""
     OmegaConf.register_new_resolver("key_help", key_help, replace=True)
+    environment.watch()
     bound_yaml()
 
 
@@ -105,14 +109,9 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
         if key == "hydra":
             continue
         try:
-            # A copy of one leaf loses its parent, against which interpolations are resolved.
-            node = cfg[key]
-            resolved = (
-                OmegaConf.to_container(node, resolve=True, throw_on_missing=True) if OmegaConf.is_config(node) else node
-            )
+            tree[str(key)] = environment.member(cfg, key, raw[key], is_text=key == "tags")
         except OmegaConfBaseException as error:
             raise UserError(_explain_interpolation(error, str(key), raw)) from None
-        tree[str(key)] = resolved if key in ("name", "tracking") else from_environment(resolved, raw[key])
     return tree
 
 
@@ -122,9 +121,9 @@ def plain_at(cfg: DictConfig, path: str, written: Any) -> Any:
     Raises:
         OmegaConfBaseException: it cannot be resolved.
     """
-    node = OmegaConf.select(cfg, path, throw_on_missing=True)
-    resolved = OmegaConf.to_container(node, resolve=True, throw_on_missing=True) if OmegaConf.is_config(node) else node
-    return resolved if path.split(".")[0] in ("name", "tracking") else from_environment(resolved, written)
+    above, _, key = path.rpartition(".")
+    parent = OmegaConf.select(cfg, above) if above else cfg
+    return environment.member(parent, key, written, is_text=path.split(".")[0] == "tags")
 
 
 def _explain_interpolation(error: OmegaConfBaseException, key: str, raw: Any) -> str:
@@ -364,7 +363,14 @@ def _raw(cfg: Any) -> dict[str, Any]:
 
 
 def _as_hydra_takes_them(overrides: list[str]) -> list[str]:
-    """Spare people a plus before a new key of an open mapping, and let them write what is so anyway."""
+    """Spare people a plus before a new key of an open mapping, and let them write what is so anyway.
+
+    Raises:
+        UserError: with a line for each that is no text.
+    """
+    broken = [text for text in overrides if any("\ud800" <= letter <= "\udfff" for letter in text)]
+    if broken:
+        raise UserError(*(f"{shown_override(ascii(text)[1:-1])}: expected text in UTF-8" for text in broken))
     taken = [override for override in overrides if override != "experiment=null"]
     return [f"++{override}" if override.startswith(OPEN) else override for override in taken]
 

@@ -145,7 +145,7 @@ class Config:
     def of(cls, tree: Tree) -> Self:
         """Return the config of a tree in which nothing is wrong."""
         values: dict[str, Any] = dict(tree, tracking=Tracking.from_tree(tree["tracking"]))
-        if values["name"] is not None:
+        if not isinstance(values["name"], str | None):
             values["name"] = str(values["name"])
         return cls(**values)
 

@@ -133,8 +133,8 @@ def _without_targets(parts: Keys, _value: Any) -> str | None:
 
 def _values_only(parts: Keys, value: Any) -> str | None:
     swept = parts[2].lstrip("+~ ") if len(parts) > 2 else ""
-    if swept.startswith(("allow_code", "hydra")):
-        return "no allow_code and nothing of Hydra's own among what varies"
+    if swept.startswith(("allow_code", "hydra", "tracking.")):
+        return "no allow_code, no place of the record and nothing of Hydra's own among what varies"
     return _without_targets(parts, value)
 
 

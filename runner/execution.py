@@ -14,6 +14,7 @@ from runner.descent import Block
 from runner.device import Hardware, choose_device, set_threads
 from runner.diagnostics import Diagnostics
 from runner.errors import RunnerError
+from runner.hiding import shown_tree
 from runner.metrics import point_metrics, points_of, start_metrics
 from runner.objectives.imported import one_line
 from runner.problem import Batch, check_batch, nan_start, prepare, starts_with_nan
@@ -246,5 +247,6 @@ def _end_of(run: str, result: Result, now: int, reason: str | None) -> End:
 def name_of(config: Config) -> str:
     """Return the run's name: the one given, or one made of what is run."""
     if config.name is not None:
-        return config.name
+        name: str = shown_tree(config.name)
+        return name
     return f"{config.objective['name']} {config.optimizer['name']} lr={config.lr:g} steps={config.steps}"

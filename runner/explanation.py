@@ -8,6 +8,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from runner.config import Config, keys_of
 from runner.errors import UserError, nearest
+from runner.hiding import shown_override
 from runner.ranges import unknown_key
 
 OPEN_MAPPINGS = ("tags", "objective.constants", "objective.arguments", "optimizer.arguments")
@@ -19,6 +20,7 @@ FILE_ERRORS = (yaml.YAMLError, OSError, UnicodeDecodeError)
 def explain(error: Exception, override: str | None = None) -> str:
     """Return the one line that says what is wrong in an error of Hydra, OmegaConf or a file."""
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
+    override = None if override is None else shown_override(override)
     if override is not None and (told := _misplaced(str(error), override)):
         return told
     if isinstance(error, FILE_ERRORS) and not isinstance(error, HydraException):
@@ -56,7 +58,10 @@ def _explain_override(error: OverrideParseException) -> str:
     reason = _first_line(error, skip="Error parsing override")
     if reason.startswith("Lexer"):
         reason = "no space around the =, and quotes around special characters, as in 'name=\"a b\"'"
-    return f"'{_as_typed(error.override)}': not a valid override, expected key=value ({reason})"
+    given = shown_override(error.override)
+    if given != error.override:
+        reason = "it holds something secret"  # which the parser's reason may quote
+    return f"'{_as_typed(given)}': not a valid override, expected key=value ({reason})"
 
 
 def _misplaced(reason: str, override: str) -> str | None:

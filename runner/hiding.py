@@ -1,17 +1,25 @@
 """Passwords and tokens: kept out of everything that is recorded or printed."""
 
 import functools
+import itertools
 import re
 from typing import Any
 
 HIDDEN = "***"
-WORDS = r"pass(?:word|wd|phrase)?|pwd|secret|token|api_?key|access_?key|private_?key|credential"
-SECRET_KEY = re.compile(rf"(?:^|[._/\-])(?:{WORDS})s?(?:$|[._/\-])", re.IGNORECASE)
-# As in `tags.token=abc` and `?password=abc&`.
-SETTING = re.compile(
-    rf"(?P<key>(?:[\w./\-]*[._/\-])?(?:{WORDS})s?(?:[._/\-][\w./\-]*)?)=('[^']*'|\"[^\"]*\"|[^\s&;]+)", re.IGNORECASE
+# Whole words of a key, as in `api_token`, `dbPassword` or `x-auth`, or the ends of words, as in `mypassword`.
+WORDS = {"pass", "pwd", "auth", "authorization", "authentication", "bearer", "cookie", "cred", "jwt"}
+ENDS = ("password", "passwd", "passphrase", "secret", "token", "credential", "apikey", "accesskey", "privatekey")
+# A key of one of these is secret.
+KEYS_OF = {"api", "access", "account", "private", "secret", "signing", "ssh", "encryption", "master", "auth", "session"}
+WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+KEY = r"[+~]*(?P<key>[\w./\-]*\w)"
+# As in `tags.token=abc`, `a=1,tags.token=abc` and `?password=abc&`, and in `{token: abc}`.
+SETTING = re.compile(rf"{KEY}=(?P<value>'[^']*'|\"[^\"]*\"|(?:(?!,[+~]*[\w./\-]+=)[^\s&;])+)")
+ENTRY = re.compile(
+    rf"(?<=[{{,])\s*[\"']?{KEY}[\"']?\s*:\s*(?P<value>'[^']*'|\"[^\"]*\"|\{{[^}}]*\}}|\[[^\]]*\]|[^,}}\]]+)"
 )
-USER_INFO = re.compile(r"://[^/?#\s]*@")
+# A password may hold anything, written as it must be or not: what comes before the last @ is hidden.
+USER_INFO = re.compile(r"(?:(?<=^)(?P<scheme>[\w+.\-]+)://.*|://\S*)@", re.DOTALL)
 
 
 class Hidden(str):
@@ -23,12 +31,34 @@ class Hidden(str):
 @functools.cache
 def hides(key: str) -> bool:
     """Return whether a key, or a part of a dotted one, is the name of something secret."""
-    return SECRET_KEY.search(key) is not None
+    return any(_is_secret(part) for part in re.split(r"[./]", key))
+
+
+def _is_secret(name: str) -> bool:
+    words = [word.lower() for word in WORD.findall(name)]
+    if any(word in WORDS or word.removesuffix("s") in WORDS or word.removesuffix("s").endswith(ENDS) for word in words):
+        return True
+    return any(of in KEYS_OF and key in ("key", "keys") for of, key in itertools.pairwise(words))
 
 
 def shown_text(text: str) -> str:
     """Return a text without the passwords of URIs and the values of settings whose names say that they are secret."""
-    return SETTING.sub(rf"\g<key>={HIDDEN}", USER_INFO.sub(f"://{HIDDEN}@", text))
+    text = USER_INFO.sub(lambda match: f"{match['scheme'] or ''}://{HIDDEN}@", text)
+    return ENTRY.sub(_shown_setting, SETTING.sub(_shown_setting, text)) if "=" in text or "{" in text else text
+
+
+def _shown_setting(match: re.Match[str]) -> str:
+    if not hides(match["key"]):
+        return match[0]
+    return match[0][: match.start("value") - match.start()] + HIDDEN
+
+
+def shown_override(text: str) -> str:
+    """Return an override, `key=value`, without what is secret in it, whatever stands in the value."""
+    key, equals, value = text.partition("=")
+    if not equals:
+        return shown_text(text)
+    return f"{key}={HIDDEN if hides(key.lstrip('+~')) else shown_text(value)}"
 
 
 def shown_tree(value: Any, key: str = "") -> Any:
@@ -42,11 +72,10 @@ def shown_tree(value: Any, key: str = "") -> Any:
     return shown_text(value) if isinstance(value, str) else value
 
 
-def from_environment(resolved: Any, raw: Any) -> Any:
-    """Return a resolved tree in which texts that the raw one takes from the environment are hidden ones."""
-    if isinstance(resolved, dict) and isinstance(raw, dict):
-        return {key: from_environment(value, raw.get(key)) for key, value in resolved.items()}
-    if isinstance(resolved, list) and isinstance(raw, list) and len(resolved) == len(raw):
-        return [from_environment(*pair) for pair in zip(resolved, raw, strict=True)]
-    is_from_there = isinstance(raw, str) and "${oc.env:" in raw
-    return Hidden(resolved) if is_from_there and isinstance(resolved, str) else resolved
+def hidden(value: Any) -> Any:
+    """Return a tree whose texts are hidden ones."""
+    if isinstance(value, dict):
+        return {key: hidden(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [hidden(item) for item in value]
+    return Hidden(value) if isinstance(value, str) else value

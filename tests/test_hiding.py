@@ -4,18 +4,34 @@ from pathlib import Path
 
 import pytest
 
-from runner.hiding import hides, shown_text
+from runner.hiding import hides, shown_override, shown_text
 from tests.conftest import Command
 
 SECRETS = ["hunter2hunter2", "tok-abcdef", "env-abcdef", "uri-abcdef"]
 
 
-@pytest.mark.parametrize("key", ["password", "tags.api_token", "DB_PASSWORD", "a.secret.b", "apiKey".lower(), "tokens"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("password", "tags.api_token", "DB_PASSWORD", "a.secret.b", "apikey", "tokens", "apiKey", "dbPassword"),
+        *(
+            "AWS_SECRET_ACCESS_KEY",
+            "auth",
+            "Authorization",
+            "credentials",
+            "clientSecret",
+            "access_keys",
+            "mypassword2",
+        ),
+    ],
+)
 def test_names_of_secrets_are_known(key: str) -> None:
     assert hides(key)
 
 
-@pytest.mark.parametrize("key", ["lr", "objective.passes", "tokenizer", "compass", "secretary"])
+@pytest.mark.parametrize(
+    "key", ["lr", "objective.passes", "tokenizer", "compass", "secretary", "key", "author", "monkey"]
+)
 def test_other_names_are_not(key: str) -> None:
     assert not hides(key)
 
@@ -26,10 +42,19 @@ def test_other_names_are_not(key: str) -> None:
         ("postgresql://me:pa@host/db?sslpassword=x&password=abc&a=1", "postgresql://***@host/db?sslpassword=***&password=***&a=1"),
         ("tags.token='a b': expected", "tags.token=*** expected"),
         ("lr=0.1 steps=10", "lr=0.1 steps=10"),
+        ("postgresql://me:p@ss/w#rd?@host/db", "postgresql://***@host/db"),
+        ("postgresql://me:with space@host/db", "postgresql://***@host/db"),
+        ("at http://me:p%40@host/ now", "at http://***@host/ now"),
+        ("tags={password:abc,x:{a:1}}: expected", "tags={password:***,x:{a:1}}: expected"),
     ],
 )  # fmt: skip
 def test_a_text_is_shown_without_them(text: str, shown: str) -> None:
     assert shown_text(text).replace(":", "") == shown.replace(":", "")
+
+
+@pytest.mark.parametrize("text", ["tags.password=a b", "+tags.api-key='a;b'", "~a.token=[1, 2]"])
+def test_an_override_is_shown_without_any_of_its_value(text: str) -> None:
+    assert shown_override(text) == f"{text.partition('=')[0]}=***"
 
 
 def grep(folder: Path) -> list[tuple[str, str]]:
@@ -55,3 +80,55 @@ def test_secrets_reach_neither_the_record_nor_the_terminal(runner: Command) -> N
     assert grep(runner.folder) == []
     for done in (one, sweep, wrong, away, spooled):
         assert not [secret for secret in SECRETS if secret in done.out + done.err]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["tags.a=${oc.env:SOMETHING}", "tags.b=${tags.a}", "tags.c=${oc.select:tags.b}"],
+        ["tags.a=${ oc.env:SOMETHING}", 'tags.b="x ${oc.decode:${oc.env:SOMETHING}}"'],
+        ["name=${oc.env:SOMETHING}", 'tags.pin="${oc.decode:${oc.env:PIN}}"'],
+        ["-m", "lr=0.1,0.2", "tags.a=${oc.env:SOMETHING}", "tags.b=${tags.a}"],
+    ],
+)
+def test_what_comes_from_the_environment_is_hidden_on_whatever_way(runner: Command, arguments: list[str]) -> None:
+    done = runner(*arguments, "steps=2", SOMETHING="env-abcdef", PIN="71300571")
+    assert done.code == 0, done.err
+    assert grep(runner.folder) == []
+    assert not [path for path in runner.folder.rglob("*.db") if b"71300571" in path.read_bytes()]
+    assert "env-abcdef" not in done.out + done.err
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "tags.password=hunter2hunter2}",
+        "tags.password=a, hunter2hunter2",
+        "tags={password: hunter2hunter2, b: [1]}",
+        "tracking.uri='postgresql://me:uri-abcdef/@127.0.0.1:9/x'",
+        "tracking.uri='http://me:uri-abcdef/x@127.0.0.1:9'",
+        "tracking.uri='postgresql://me:x uri-abcdef@127.0.0.1:9/x'",
+        "tracking.uri='postgresql://m:uri-abcdef@[::9/x'",
+    ],
+)
+def test_an_error_tells_no_secret(runner: Command, wrong: str) -> None:
+    done = runner(wrong, "steps=2")
+    assert done.code == 2, done.err
+    assert all(line.startswith("error: ") for line in done.err.splitlines())
+    assert not [secret for secret in SECRETS if secret in done.out + done.err]
+
+
+def test_the_files_that_hydra_writes_hold_none(runner: Command) -> None:
+    secret = ["tags.password=hunter2hunter2", "tags.from_env=${oc.env:SOMETHING}", "steps=2", "tracking=off"]
+    for arguments in (["hydra.output_subdir=kept"], ["-m", "lr=0.1,0.2", "hydra/sweeper=basic"]):
+        assert runner(*arguments, *secret, SOMETHING="env-abcdef").code == 0
+    assert {"config.yaml", "hydra.yaml", "overrides.yaml", "multirun.yaml"} <= {
+        path.name for path in runner.folder.rglob("*.yaml")
+    }
+    assert grep(runner.folder) == []
+
+
+def test_the_part_of_hydra_that_writes_them_is_there() -> None:
+    import hydra.core.utils
+
+    assert callable(hydra.core.utils._save_config)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from runner.config import Config
-from runner.hiding import shown_text
+from runner.hiding import shown_override, shown_tree
 from runner.tracking import provenance
 from runner.tracking.journal import Artifact, Begin, End, now_ms
 from runner.tracking.provenance import config_yaml
@@ -38,9 +38,9 @@ class ParentRun:
         """Append that the sweep begins, or that one of before goes on."""
         if self.experiment is None:
             return
-        texts = [shown_text(text) for text in self.texts]
+        texts = [shown_override(text) for text in self.texts]
         params = dict(text.lstrip("+~").partition("=")[::2] for text in texts)
-        name = self.config.name or " ".join(texts)
+        name = shown_tree(self.config.name) or " ".join(texts)
         tags = provenance.tags_of(self.config) | {"runner.kind": "sweep", "runner.fingerprint": self.fingerprint}
         tracker.append(Begin(run, name, self.experiment, now_ms(), params=params, tags=tags, is_new=is_new))
         if is_new:

@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from runner.composition import mistakes_in, plain, plain_at
 from runner.config import Config
 from runner.errors import UserError
-from runner.hiding import shown_text
+from runner.hiding import shown_override
 from runner.ranges import is_whole, shown
 from runner.sweeps.language import SweepRequest
 
@@ -37,12 +37,12 @@ class Job:
     @property
     def name(self) -> str:
         """What tells the job from the others of its sweep."""
-        return shown_text(" ".join(self.varying))
+        return " ".join(map(shown_override, self.varying))
 
     @property
     def varied(self) -> dict[str, str]:
         """The keys that vary within the sweep, and their values as written."""
-        return dict(shown_text(text).lstrip("+~").partition("=")[::2] for text in self.varying)
+        return dict(shown_override(text).lstrip("+~").partition("=")[::2] for text in self.varying)
 
 
 class JobLoader(Protocol):
@@ -71,7 +71,9 @@ def plan(request: SweepRequest, loader: JobLoader, master: DictConfig) -> list[J
             try:
                 job = planner.job(combination, repeat)
             except UserError as error:
-                name = " ".join((override.input_line or "").lstrip("+") for override in planner.varying(combination))
+                name = " ".join(
+                    shown_override((override.input_line or "").lstrip("+")) for override in planner.varying(combination)
+                )
                 mistakes.append((name, "; ".join(error.lines)))
             else:
                 jobs += [] if job is None else [job]

@@ -216,7 +216,11 @@ class JournalReader:
             if is_entry and len(self._pending) >= end and zlib.crc32(content) == checksum:
                 del self._pending[:end]
                 self.position += end
-                return _decode(content[:head_size], content[head_size:])
+                try:
+                    return _decode(content[:head_size], content[head_size:])
+                except (ValueError, TypeError, KeyError, AttributeError):  # of another version, or no journal's at all
+                    self.corrupt += 1
+                    continue
             self._skip_to_next_magic()
         return None
 

@@ -17,6 +17,7 @@ from mlflow.utils.validation import (
 from runner.tracking.journal import Artifact, Begin, End, Entry, Metrics
 
 LONGEST_NAME = 250
+NAME_TAG = "mlflow.runName"
 CUT = "... (cut)"
 REFUSED = re.compile(r"[^/\w.\- :]")
 Value = TypeVar("Value")
@@ -28,9 +29,11 @@ def accepted(entry: Entry) -> Entry:
         case Begin():
             return replace(
                 entry,
-                name=cut(entry.name or entry.run, LONGEST_NAME),
+                name=cut(storable(entry.name) or entry.run, LONGEST_NAME),
+                experiment=storable(entry.experiment),
                 params=_accepted_texts(entry.params, MAX_PARAM_VAL_LENGTH),
-                tags=_accepted_texts(entry.tags, MAX_TAG_VAL_LENGTH),
+                # MLflow keeps the name in a tag, which may not differ.
+                tags=_accepted_texts({k: v for k, v in entry.tags.items() if k != NAME_TAG}, MAX_TAG_VAL_LENGTH),
             )
         case Artifact():
             return replace(entry, path=_without_refused(entry.path) if path_not_unique(entry.path) else entry.path)
@@ -46,6 +49,11 @@ def accepted(entry: Entry) -> Entry:
 def cut(text: str, longest: int) -> str:
     """Return a text of at most so many characters, which shows that it was longer."""
     return text if len(text) <= longest else text[: longest - len(CUT)] + CUT
+
+
+def storable(text: str) -> str:
+    """Return a text with a mark for each character that not every database holds: NUL, and halves of characters."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()
 
 
 @lru_cache(maxsize=256)
@@ -68,7 +76,7 @@ def _accepted_keys(values: Mapping[str, Value]) -> dict[str, Value]:
 
 
 def _accepted_texts(values: Mapping[str, str], longest: int) -> dict[str, str]:
-    return {key: cut(value, longest) for key, value in _accepted_keys(values).items()}
+    return {key: cut(storable(value), longest) for key, value in _accepted_keys(values).items()}
 
 
 def _is_accepted(key: str) -> bool:

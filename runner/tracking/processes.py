@@ -17,7 +17,7 @@ HEARTBEAT = "runner.heartbeat"
 @functools.cache
 def process_tags() -> dict[str, str]:
     """Return the tags that say which process a run belongs to."""
-    return {HOST: socket.gethostname(), PID: str(os.getpid()), STARTED: _started(os.getpid())}
+    return {HOST: socket.gethostname(), PID: str(os.getpid()), STARTED: _started(os.getpid()) or ""}
 
 
 def lives(tags: Mapping[str, str]) -> bool:
@@ -31,14 +31,16 @@ def lives(tags: Mapping[str, str]) -> bool:
         return False
     except PermissionError:  # another user's
         pass
-    return _started(process) == tags.get(STARTED, "")
+    started = _started(process)
+    # Where the system does not tell, any process of that id may be the one.
+    return started is None or tags.get(STARTED, "") in ("", started)
 
 
-def _started(process: int) -> str:
-    """Return when a process began, in the system's own count; nothing where the system does not tell."""
+def _started(process: int) -> str | None:
+    """Return when a process began, in the system's own count; None where it does not tell, `gone` of a zombie."""
     try:
         stat = Path(f"/proc/{process}/stat").read_text()
     except OSError:
-        return ""
+        return None
     fields = stat.rpartition(")")[2].split()
-    return "" if fields[0] == "Z" else fields[19]
+    return "gone" if fields[0] in "ZX" else fields[19]

@@ -2,6 +2,7 @@
 
 import functools
 import getpass
+import os
 import platform
 import subprocess
 from collections.abc import Iterator
@@ -52,7 +53,7 @@ def tags_of(config: Config) -> dict[str, str]:
     """Return the tags of a run: the config's own, then the versions and the commit."""
     own = {key: str(value) for key, value in shown_tree(config.tags).items()}
     return own | {
-        "mlflow.user": getpass.getuser(),
+        "mlflow.user": _user(),
         "mlflow.source.name": "runner",
         "mlflow.source.type": "LOCAL",
         "version.python": platform.python_version(),
@@ -60,6 +61,13 @@ def tags_of(config: Config) -> dict[str, str]:
         **process_tags(),
         **git_tags(),
     }
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's, that has no name
+        return str(os.getuid())
 
 
 def params_of(config: Config) -> dict[str, str]:

@@ -15,7 +15,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from runner.hiding import shown_text
 from runner.tracking.journal import Close, Entry, JournalReader
+from runner.tracking.reach import unreachable
 from runner.tracking.silence import quiet_mlflow
 
 if TYPE_CHECKING:
@@ -37,9 +39,13 @@ def main() -> None:
     quiet_mlflow()
     # Imported while the runner imports torch; looking for garbage in it would take half as long again.
     gc.disable()
-    import mlflow.tracking  # noqa: F401
+    # Asked before MLflow is imported, so that a server that is away is told within seconds.
+    if (reason := unreachable(settings["uri"])) is not None:
+        code = _refuse(f"tracking.uri={shown_text(settings['uri'])}: {reason}", settings, runner)
+    else:
+        import mlflow.tracking  # noqa: F401
 
-    code = record(settings, runner)
+        code = record(settings | {"is_reached": True}, runner)
     # MLflow's worlds of modules would take longer to take down than a run takes to record.
     os._exit(code)
 
@@ -95,8 +101,7 @@ def record(settings: dict[str, Any], runner: Runner) -> int:
             return 0
         store = store or open_store(settings)
     except AwayError as error:
-        runner.tell(**{"away" if settings["offline"] == "spool" else "refused": str(error)})
-        return 2
+        return _refuse(str(error), settings, runner)
     except StoreError as error:
         runner.tell(refused=str(error))
         return 2
@@ -112,6 +117,11 @@ def record(settings: dict[str, Any], runner: Runner) -> int:
     journal.unlink()
     store.close()
     return 0
+
+
+def _refuse(reason: str, settings: dict[str, Any], runner: Runner) -> int:
+    runner.tell(**{"away" if settings["offline"] == "spool" else "refused": reason})
+    return 2
 
 
 class Recorder:
@@ -134,15 +144,19 @@ class Recorder:
                 self._created.append((created.run, created.run_id, created.experiment_id))
             if time.monotonic() >= self._next_news:
                 self._tell_news(reader)
+            self._beat_if_due()
         self._insist(self._store.end_unfinished)
         self._insist(self._store.flush)
         self._tell_news(reader)
 
     def _idle(self) -> None:
+        self._beat_if_due()
+        self._insist(self._store.flush)
+
+    def _beat_if_due(self) -> None:
         if time.monotonic() >= self._next_beat:
             self._next_beat = time.monotonic() + BEAT_SECONDS
             self._insist(self._store.beat)
-        self._insist(self._store.flush)
 
     def _tell_news(self, reader: JournalReader) -> None:
         self._next_news = time.monotonic() + NEWS_SECONDS

@@ -63,7 +63,7 @@ def open_store(settings: dict[str, Any]) -> "Store":
         AwayError: nothing answers there.
         StoreError: the store is of an older schema, or cannot be created.
     """
-    if (reason := unreachable(settings["uri"])) is not None:
+    if not settings.get("is_reached") and (reason := unreachable(settings["uri"])) is not None:
         raise AwayError(f"tracking.uri={shown_text(settings['uri'])}: {reason}")
     uri = absolute_uri(settings["uri"])
     artifacts = None if settings["artifacts"] is None else Path(settings["artifacts"]).absolute().as_uri()

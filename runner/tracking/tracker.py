@@ -2,10 +2,12 @@
 
 import contextlib
 import json
+import math
 import os
 import select
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
@@ -14,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from runner.config import Tracking
-from runner.errors import RecordingError, UserError
+from runner.errors import RecordingError, RunnerError, UserError
 from runner.hiding import shown_text
 from runner.ranges import shown
 from runner.tracking.journal import JOURNALS, Close, Entry, JournalWriter, Open
@@ -22,6 +24,11 @@ from runner.tracking.ledger import Ledger
 from runner.tracking.processes import process_tags
 from runner.tracking.uris import absolute_uri
 
+# How long a run that is stopped waits for its record, and any run for a recorder that says nothing at all.
+HURRIED_SECONDS = 4
+SILENT_SECONDS = 120
+# A recorder that ended sooner than this is not followed by another while the run goes on.
+RESTART_SECONDS = 5
 REPLAY = "record it later: python -m runner.replay"
 OnRecorded = Callable[[int, int], None]
 RECORDER = "from runner.tracking.recorder import main; main()"
@@ -50,8 +57,8 @@ class Tracker(Protocol):
     def ledger(self, sweep: str, resume: str | bool) -> Ledger | None:
         """Return what is recorded of the sweep to continue; None where there is no such sweep."""
 
-    def finish(self) -> None:
-        """Return when everything is recorded."""
+    def finish(self, is_hurried: bool = False) -> None:
+        """Return when everything is recorded, or some seconds later where someone waits for us to leave."""
 
 
 class Untracked:
@@ -71,7 +78,7 @@ class Untracked:
         """Return None: no sweep is recorded."""
         return None
 
-    def finish(self) -> None:
+    def finish(self, is_hurried: bool = False) -> None:
         """Return at once."""
 
 
@@ -91,7 +98,6 @@ class JournalTracker:
         self._ledger: Ledger | None = None
         self._is_answered = False
         self._away: str | None = None
-        self._heard = b""
         self._recorder = self._start_recorder(again=False)
 
     def append(self, entry: Entry) -> None:
@@ -113,14 +119,18 @@ class JournalTracker:
         return Open(shown_text(absolute_uri(self._tracking.uri or "")), artifacts, process_tags())
 
     def check(self) -> None:
-        """Hear what the recorder has said so far.
+        """Hear what the recorder has said so far; where it was killed, start another, which reads the journal anew.
 
         Raises:
             UserError: the recorder refuses the store; nothing has been recorded.
             RecordingError: the recorder failed; the journal is kept.
         """
-        while (b"\n" in self._heard or select.select([self._stdout], [], [], 0)[0]) and self._hear():
-            pass
+        while b"\n" in self._heard or select.select([self._stdout], [], [], 0)[0]:
+            if not self._hear():
+                if self._away is None and time.monotonic() - self._started >= RESTART_SECONDS:
+                    self._recorder.wait()
+                    self._recorder = self._start_recorder(again=True)
+                return
 
     def ledger(self, sweep: str, resume: str | bool) -> Ledger | None:
         """Ask the recorder what is recorded of a sweep; it first records what is left in journals.
@@ -145,8 +155,13 @@ class JournalTracker:
         """Return where the run is recorded, once the recorder has said so."""
         return self._recorded.get(run)
 
-    def finish(self) -> None:
+    def finish(self, is_hurried: bool = False) -> None:
         """Close the journal and wait until the recorder has committed all of it.
+
+        Where that takes too long the recorder goes on alone, if it can; else its journal waits for the replay.
+
+        Args:
+            is_hurried: someone waits for us to leave.
 
         Raises:
             UserError: the recorder refuses the store; nothing has been recorded.
@@ -157,17 +172,27 @@ class JournalTracker:
             return
         self.append(Close())
         self._journal.close()
-        self._hear_all()
+        deadline = time.monotonic() + HURRIED_SECONDS if is_hurried else math.inf
+        self._hear_all(deadline)
         if self._path.exists() and self._away is None:  # the recorder was killed: another reads the journal anew
             self._recorder = self._start_recorder(again=True)
-            self._hear_all()
+            self._hear_all(deadline)
         if self._path.exists() and self._away is None:
             raise RecordingError(f"not everything could be recorded; the journal is kept: {self._path}, {REPLAY}")
 
-    def _hear_all(self) -> None:
+    def _hear_all(self, deadline: float) -> None:
+        """Hear the recorder to its end.
+
+        Raises:
+            RecordingError: it is late, or says nothing any more.
+        """
         self._tell({"closed": True})
-        while self._hear():
-            pass
+        is_open = True
+        while is_open:
+            patience = min(deadline - time.monotonic(), SILENT_SECONDS)
+            if b"\n" not in self._heard and not select.select([self._stdout], [], [], max(patience, 0))[0]:
+                raise RecordingError(f"the record is not complete yet; if it stays so, {self._path} holds it: {REPLAY}")
+            is_open = self._hear()
         self._recorder.communicate()
 
     def abandon(self) -> None:
@@ -187,6 +212,8 @@ class JournalTracker:
             env=os.environ | {"PYTHONPATH": _import_path()},
         )
         self._recorder = recorder
+        self._heard = b""  # of one that was killed while it spoke
+        self._started = time.monotonic()
         # The URI may hold a password: it goes through the pipe, where no one else can read it.
         self._tell({"journal": str(self._path), "again": again, **vars(self._tracking)})
         return recorder
@@ -278,6 +305,16 @@ def tracking_to(tracking: Tracking, on_recorded: OnRecorded | None = None) -> It
     token = _shared.set((tracking, tracker))
     try:
         yield tracker
+    except KeyboardInterrupt:
+        try:
+            tracker.finish(is_hurried=True)
+        except RunnerError as error:
+            print(f"error: {error}", file=sys.stderr)
+        raise
+    except BaseException:
+        tracker.finish()
+        raise
+    else:
+        tracker.finish()
     finally:
         _shared.reset(token)
-        tracker.finish()

@@ -18,5 +18,5 @@ def absolute_uri(uri: str) -> str:
     return (
         uri
         if path is None
-        else SQLITE.sub(lambda match: match[0].replace(match["path"], path.as_posix()), uri, count=1)
+        else SQLITE.sub(lambda match: match[0].removesuffix(match["path"]) + path.as_posix(), uri, count=1)
     )

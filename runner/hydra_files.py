@@ -1,0 +1,39 @@
+"""The files that Hydra writes beside a run when it is asked to: without what is secret in them."""
+
+from pathlib import Path
+from typing import Any
+
+import hydra.core.utils as hydra_utils
+from omegaconf import OmegaConf
+
+from runner.hiding import shown_override, shown_tree
+
+_omegaconfs_save = OmegaConf.save
+
+
+def hide_from_files() -> None:
+    """Make Hydra write its configs as they may be shown: those of `hydra.output_subdir`, and `multirun.yaml`."""
+    hydra_utils._save_config = _save_config
+    OmegaConf.save = staticmethod(_save)  # type: ignore[method-assign]
+
+
+def _save_config(cfg: Any, filename: str, output_dir: Path) -> None:
+    output_dir.mkdir(parents=True, exist_ok=True)
+    (output_dir / filename).write_text(OmegaConf.to_yaml(shown_config(cfg)), encoding="utf-8")
+
+
+def _save(config: Any, f: Any, resolve: bool = False) -> None:
+    _omegaconfs_save(shown_config(config), f, resolve)
+
+
+def shown_config(cfg: Any) -> Any:
+    """Return a config, unresolved, without what is secret in it; overrides stand in lists."""
+    return OmegaConf.create(_shown(shown_tree(OmegaConf.to_container(cfg, resolve=False))))
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _shown(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [shown_override(item) if isinstance(item, str) else _shown(item) for item in value]
+    return value
