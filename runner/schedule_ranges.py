@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from runner.errors import nearest
 from runner.ranges import COUNT, FLAG, POSITIVE, Rule, Tree, is_finite, is_whole, shown, unknown_key, wrong_value
 
 
@@ -68,6 +67,16 @@ ARGUMENTS: dict[str, dict[str, Rule]] = {
 }
 
 
+ANY = Rule("any value", lambda _value: True)
+BY_ARGUMENT = {key: rule for rules in ARGUMENTS.values() for key, rule in rules.items()}
+
+
+def _ranges(settings: Tree) -> dict[str, Rule]:
+    """Return the ranges of a schedule's arguments: its own or, where it has none, those of that name elsewhere."""
+    arguments = [key for key in settings if key != "name"]
+    return ARGUMENTS.get(str(settings.get("name")), {key: BY_ARGUMENT.get(key, ANY) for key in arguments})
+
+
 @dataclass(frozen=True)
 class _Fit:
     """A schedule's arguments, nulls filled in, beside the run they are for."""
@@ -105,11 +114,7 @@ def schedule_problems(settings: Tree, lr: float, steps: int) -> Iterator[str]:
         lr: the run's learning rate, known to be above 0.
         steps: the run's length, known to be at least 1.
     """
-    name = settings.get("name")
-    if not isinstance(name, str) or name not in ARGUMENTS:
-        yield f"schedule.name={shown(name)}: expected one of {', '.join(ARGUMENTS)}{nearest(str(name), ARGUMENTS)}"
-        return
-    mistakes = list(_out_of_range(settings, ARGUMENTS[name] | WARMUP))
+    mistakes = list(_out_of_range(settings, _ranges(settings) | WARMUP))
     yield from mistakes
     if not mistakes:
         yield from _misfits(settings, lr, steps)

@@ -4,15 +4,15 @@ Each equals its twin in `torch.optim.lr_scheduler`, whose names and defaults its
 float64 tensors `(rows, 1)`; a step is counted from 1, and the rate at step i is the one that torch's scheduler
 has set at epoch i - 1.
 
-To add one, write its form here, enter it in SCHEDULES, its ranges in schedule_ranges.py, and give it a file in
-conf/schedule/.
+To add one, write its form here and give it a file in conf/schedule/; ranges that no other schedule has go into
+schedule_ranges.py.
 """
 
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
@@ -112,6 +112,28 @@ class LossDriven:
 
 
 Schedule: TypeAlias = ClosedForm | LossDriven
+Form = TypeVar("Form", bound=Callable[..., Any])
+SCHEDULES: dict[str, Schedule] = {}
+
+
+def closed_form(summit: Callable[..., Tensor] = _base) -> Callable[[Form], Form]:
+    """Enter a form that needs to know the step and nothing else under its name; `summit` as in `ClosedForm`."""
+
+    def enter(form: Form) -> Form:
+        SCHEDULES[form.__name__] = ClosedForm(form, summit)
+        return form
+
+    return enter
+
+
+def loss_driven(begin: Callable[..., State]) -> Callable[[Form], Form]:
+    """Enter a form that follows the losses under its name; `begin` as in `LossDriven`."""
+
+    def enter(form: Form) -> Form:
+        SCHEDULES[form.__name__] = LossDriven(begin, form)
+        return form
+
+    return enter
 
 
 def _epoch(step: int | Tensor, lr: Tensor) -> Tensor:
@@ -127,16 +149,19 @@ def warmup_factor(epoch: Tensor, warmup_steps: Tensor, warmup_start_factor: Tens
     return torch.where(epoch < warmup_steps, risen, 1.0)
 
 
+@closed_form()
 def constant(epoch: Tensor, lr: Tensor) -> Tensor:
     """Return `lr`."""
     return lr.expand(epoch.shape)
 
 
-def step_decay(epoch: Tensor, lr: Tensor, *, step_size: Tensor, gamma: Tensor) -> Tensor:
+@closed_form()
+def step(epoch: Tensor, lr: Tensor, *, step_size: Tensor, gamma: Tensor) -> Tensor:
     """Return `lr * gamma**floor(epoch / step_size)`: torch's StepLR."""
     return lr * gamma ** (epoch / step_size).floor()
 
 
+@closed_form()
 def multistep(epoch: Tensor, lr: Tensor, *, milestones: tuple[Tensor, ...], gamma: Tensor) -> Tensor:
     """Return `lr * gamma**(number of milestones reached)`: torch's MultiStepLR.
 
@@ -146,16 +171,19 @@ def multistep(epoch: Tensor, lr: Tensor, *, milestones: tuple[Tensor, ...], gamm
     return lr * gamma**reached
 
 
+@closed_form()
 def exponential(epoch: Tensor, lr: Tensor, *, gamma: Tensor) -> Tensor:
     """Return `lr * gamma**epoch`: torch's ExponentialLR."""
     return lr * gamma**epoch
 
 
+@closed_form()
 def polynomial(epoch: Tensor, lr: Tensor, *, total_iters: Tensor, power: Tensor) -> Tensor:
     """Return `lr * (1 - epoch / total_iters)**power`: torch's PolynomialLR; 0 at epoch `total_iters`."""
     return lr * (1 - epoch / total_iters).clamp(min=0) ** power
 
 
+@closed_form()
 def cosine(epoch: Tensor, lr: Tensor, *, T_max: Tensor, eta_min: Tensor) -> Tensor:  # noqa: N803  # torch's name
     """Return `eta_min + (lr - eta_min) * (1 + cos(pi * epoch / T_max)) / 2`: torch's CosineAnnealingLR.
 
@@ -164,6 +192,7 @@ def cosine(epoch: Tensor, lr: Tensor, *, T_max: Tensor, eta_min: Tensor) -> Tens
     return eta_min + (lr - eta_min) * (1 + torch.cos(math.pi * epoch / T_max)) / 2
 
 
+@closed_form()
 def warm_restarts(
     epoch: Tensor,
     lr: Tensor,
@@ -189,6 +218,12 @@ def warm_restarts(
     return cosine(epoch - start(cycle), lr, T_max=T_0 * (T_mult**cycle).round(), eta_min=eta_min)
 
 
+def one_cycle_start(_lr: Tensor, *, max_lr: Tensor, div_factor: Tensor, **_hyper: Any) -> Tensor:
+    """Return where the rise begins, which stands for the base rate, in warm-up too."""
+    return max_lr / div_factor
+
+
+@closed_form(one_cycle_start)
 def one_cycle(
     epoch: Tensor,
     _lr: Tensor,
@@ -224,11 +259,6 @@ def one_cycle(
     return rate
 
 
-def one_cycle_start(_lr: Tensor, *, max_lr: Tensor, div_factor: Tensor, **_hyper: Any) -> Tensor:
-    """Return where the rise begins, which stands for the base rate, in warm-up too."""
-    return max_lr / div_factor
-
-
 def _between(start: Tensor, end: Tensor, part: Tensor, strategy: str) -> Tensor:
     if strategy == "linear":
         return start + (end - start) * part
@@ -241,6 +271,7 @@ def plateau_begin(lr: Tensor, *, mode: str, **_hyper: Any) -> State:
     return lr, torch.full_like(lr, worst), torch.zeros_like(lr), torch.zeros_like(lr)
 
 
+@loss_driven(plateau_begin)
 def plateau(
     loss: Tensor,
     state: State,
@@ -280,19 +311,6 @@ def _is_better(loss: Tensor, best: Tensor, mode: str, threshold: Tensor, thresho
     sign = -1 if mode == "min" else 1
     bound = best * (1 + sign * threshold) if threshold_mode == "rel" else best + sign * threshold
     return loss < bound if mode == "min" else loss > bound
-
-
-SCHEDULES: dict[str, Schedule] = {
-    "constant": ClosedForm(constant),
-    "step": ClosedForm(step_decay),
-    "multistep": ClosedForm(multistep),
-    "exponential": ClosedForm(exponential),
-    "polynomial": ClosedForm(polynomial),
-    "cosine": ClosedForm(cosine),
-    "warm_restarts": ClosedForm(warm_restarts),
-    "one_cycle": ClosedForm(one_cycle, one_cycle_start),
-    "plateau": LossDriven(plateau_begin, plateau),
-}
 
 
 BLOCK_STEPS = 128
