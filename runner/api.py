@@ -1,8 +1,10 @@
 """Runs and sweeps from Python: `from runner import run, sweep`, in a script or a notebook."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,6 +13,7 @@ from torch import Tensor
 from runner import composition
 from runner.batches import MEMORY_MIB
 from runner.config import Config
+from runner.errors import UserError
 from runner.job import run as run_config
 from runner.result import Outcome, Result
 from runner.sweeps import spacing
@@ -72,9 +75,10 @@ def run(overrides: Sequence[str] = ()) -> RunResult:
         UserError: with a line for each mistake; nothing was recorded.
         RecordingError: the run went well, its record did not.
     """
-    composition.install_resolvers()
-    config = composition.to_config(composition.compose(overrides))
-    with _same_threads():
+    texts = _texts(overrides)
+    with composition.borrowed():
+        config = composition.to_config(composition.compose(texts))
+    with _own_state():
         done = run_config(config, Trajectory())
     run_id = None if done.recorded is None else done.recorded.run_id
     assert done.trajectory is not None
@@ -85,8 +89,9 @@ def sweep(overrides: Sequence[str] = ()) -> "pd.DataFrame":
     """Run the sweep that the overrides say, as `python -m runner -m` does with the same ones.
 
     Returns a frame with a row a job: what varied, under its keys; `status`, which is COMPLETED, STOPPED, DIVERGED,
-    FAILED, or SKIPPED where `resume` found the job done; `run_id`; and the final results under their names in
-    MLflow. Hydra's and torch's global state are afterwards as they were before.
+    FAILED, or SKIPPED where `resume` found the job done; `reason`, why it failed or which rule stopped it; `run_id`;
+    and the final results under their names in MLflow. Hydra's and torch's global state are afterwards as they were
+    before.
 
     Raises:
         UserError: with a line for each mistake; nothing was recorded.
@@ -97,21 +102,39 @@ def sweep(overrides: Sequence[str] = ()) -> "pd.DataFrame":
     from runner.sweeps.batched import row_of, run_sweep
     from runner.sweeps.grid import planned
 
-    composition.install_resolvers()
-    with spacing.known():
-        loader, master = composition.compose_sweep(overrides)
+    texts = _texts(overrides)
+    with composition.borrowed(), spacing.known():
+        loader, master = composition.compose_sweep(texts)
         params = {str(key): value for key, value in (master.hydra.sweeper.get("params") or {}).items()}
         request, jobs = planned(list(master.hydra.overrides.task), params, loader, master)
     memory_mib = master.hydra.launcher.get("memory_mib", MEMORY_MIB)
-    with _same_threads():
+    with _own_state():
         done = run_sweep(jobs, request.texts, memory_mib, request.resume)
     return pd.DataFrame([row_of(one) for one in done])
 
 
+def _texts(overrides: Iterable[str]) -> list[str]:
+    is_list = not isinstance(overrides, str) and isinstance(overrides, Iterable)
+    texts = list(overrides) if is_list else []
+    if not is_list or not all(isinstance(text, str) for text in texts):
+        raise UserError(f"overrides={overrides!r}: expected a list of texts, such as ['lr=0.05', 'steps=200']")
+    return texts
+
+
 @contextlib.contextmanager
-def _same_threads() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
+def _own_state() -> Iterator[None]:
+    """Let a run have torch's state as the command line has it, whatever the caller's is, and give that back."""
+    threads, folder = torch.get_num_threads(), str(Path.cwd())
+    knows_folder = folder in sys.path
+    with contextlib.ExitStack() as state:
+        state.enter_context(torch.inference_mode(False))
+        state.enter_context(torch.enable_grad())
+        state.enter_context(torch.autocast("cpu", enabled=False))
+        if torch.get_default_device().type != "cpu":
+            state.enter_context(torch.device("cpu"))
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
+            if not knows_folder and folder in sys.path:  # where a function of the user's was looked for
+                sys.path.remove(folder)

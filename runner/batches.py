@@ -10,6 +10,7 @@ from torch import Tensor
 
 from runner.config import DECLARED, Config
 from runner.device import choose_device
+from runner.draws import noise_numbers
 from runner.objectives import Objective, Request, objective_of, start_point
 from runner.optimizers import structure
 from runner.rows import ROWS
@@ -52,9 +53,9 @@ class Member:
     @property
     def bytes_a_row(self) -> int:
         """About how much memory one row takes in a step."""
-        return DTYPES[self.config.dtype].itemsize * (
-            VECTORS_A_ROW * self.objective.dimension + self.objective.numbers_a_row
-        )
+        dimension = self.objective.dimension
+        noise = noise_numbers(dimension) if self.config.gradient_noise else 0
+        return DTYPES[self.config.dtype].itemsize * (VECTORS_A_ROW * dimension + self.objective.numbers_a_row + noise)
 
 
 def member_of(config: Config) -> Member:

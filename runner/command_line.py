@@ -1,6 +1,8 @@
 """The command line's edge: Hydra's entry point, signals, and errors as one line and an exit code."""
 
+import argparse
 import gc
+import io
 import os
 import signal
 import sys
@@ -13,9 +15,14 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from runner import __version__, composition, interruption, sweeps
-from runner.errors import RunnerError, Terminated, UserError
+from runner.config import Config, keys_of
+from runner.errors import RunnerError, Terminated, UserError, nearest
+from runner.explanation import explain
 from runner.hiding import shown_text
 from runner.job import run
+
+FLAG_COMMANDS = ("run", "cfg", "multirun", "shell_completion", "info")
+SHELLS = ("bash", "fish", "zsh")
 
 
 def main() -> int:
@@ -36,7 +43,7 @@ def main() -> int:
     except (HydraException, OmegaConfBaseException) as error:
         if wants_traceback:
             raise
-        return _tell([composition.explain(error)], UserError.exit_code)
+        return _tell([explain(error)], UserError.exit_code)
     except Terminated:
         return _tell(["terminated"], 128 + signal.SIGTERM)
     except KeyboardInterrupt:
@@ -47,18 +54,58 @@ def main() -> int:
 
 
 def _check_flags() -> None:
-    """Check what Hydra would tell with a traceback.
+    """Check what Hydra would tell with a traceback or a page of usage, and put flags before the overrides.
 
     Raises:
-        UserError: flags that do not go together.
+        UserError: flags that there are not, that do not go together, or whose values are wrong.
     """
-    flags = get_args_parser().parse_args()
-    commands = ("run", "cfg", "multirun", "shell_completion", "info")
-    given = [name for name in commands if getattr(flags, name) not in (None, False)]
+    flags, others = _parser().parse_known_args()
+    unknown = [text for text in others if text.startswith("-")]
+    if unknown:
+        raise UserError(*map(_unknown_flag, unknown))
+    given = [name for name in FLAG_COMMANDS if getattr(flags, name) not in (None, False)]
     if len(given) > 1:
-        raise UserError(f"--{' --'.join(given)}: expected only one of --{', --'.join(commands)}".replace("_", "-"))
+        allowed = ", --".join(FLAG_COMMANDS)
+        raise UserError(f"--{' --'.join(given)}: expected only one of --{allowed}".replace("_", "-"))
     if flags.resolve and flags.cfg is None and not flags.help:
         raise UserError("--resolve: expected together with --cfg or --help")
+    if flags.experimental_rerun is not None:
+        raise UserError("--experimental-rerun: not supported, it would unpickle a file; expected key=value")
+    if flags.shell_completion:
+        _check_completion(flags.overrides)
+        composition.install(is_completing=True)
+    if others:  # argparse takes overrides from one side of a flag only
+        overrides = [*flags.overrides, *others]
+        sys.argv[1:] = [text for text in sys.argv[1:] if text not in overrides] + overrides
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = get_args_parser()
+
+    def fail(message: str) -> NoReturn:
+        raise UserError(f"{message.removeprefix('argument ')}; see --help")
+
+    parser.error = fail  # type: ignore[method-assign]  # instead of a page of usage
+    return parser
+
+
+def _unknown_flag(text: str) -> str:
+    flag, _, value = text.partition("=")
+    known = [name for action in _parser()._actions for name in action.option_strings]
+    key = flag.lstrip("-")
+    wanted = f"; did you mean '{key}={value}'?" if key in keys_of(Config) else nearest(flag, known)
+    return f"{shown_text(text)}: unknown flag, expected key=value or one of {', '.join(known)}{wanted}"
+
+
+def _check_completion(overrides: list[str]) -> None:
+    command, _, shell = (overrides[0] if len(overrides) == 1 else "").partition("=")
+    if command not in ("install", "uninstall", "query") or shell not in SHELLS:
+        given = " ".join(overrides)
+        raise UserError(f"--shell-completion {given}: expected install=, uninstall= or query= with {', '.join(SHELLS)}")
+    if command == "query" and "COMP_LINE" not in os.environ:
+        raise UserError(
+            f"--shell-completion {command}={shell}: expected of a shell that completes, which sets COMP_LINE"
+        )
 
 
 def _run_hydra() -> None:
@@ -85,9 +132,27 @@ def _tell(lines: list[str] | tuple[str, ...], exit_code: int) -> int:
     return exit_code
 
 
+def _open_streams() -> None:
+    """Open what the caller has closed, and print what its encoding has no letter for in another way."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115  # for as long as the process lives
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
 def leave() -> NoReturn:
     """Run what the arguments say and leave with the exit code: the installed command."""
+    _open_streams()
     code = main()
     sys.stdout.flush()
     sys.stderr.flush()
+    if _has_workers():
+        sys.exit(code)  # which ends them, too; they would hold our output open for minutes
     os._exit(code)  # taking torch down module by module would take a tenth of a short run's time
+
+
+def _has_workers() -> bool:
+    """Return whether one of Hydra's launchers has left processes of its own that wait for more work."""
+    multiprocessing = sys.modules.get("multiprocessing")
+    return multiprocessing is not None and bool(multiprocessing.active_children())

@@ -1,31 +1,31 @@
 """Hydra's composition, checked: every mistake in names, types and ranges told at once, in a line each."""
 
+import contextlib
+import functools
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import hydra._internal.hydra as hydra_internal
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import IConfigRepository
 from hydra._internal.utils import create_config_search_path
-from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import (
-    ConfigAttributeError,
-    ConfigKeyError,
-    OmegaConfBaseException,
-)
+from omegaconf.errors import OmegaConfBaseException
 
 from runner import environment
-from runner.config import GROUPS, Config, key_help, problems, unlike_declared
+from runner.config import GROUPS, Config, key_help, not_given, problems, unlike_declared
 from runner.doors import bound_yaml, check_search_path, shut_doors, shut_places
 from runner.errors import UserError, nearest
+from runner.explanation import FILE_ERRORS, OPEN, SWEEP_KEYS, explain
 from runner.hiding import shown_override
 from runner.hydra_files import hide_from_files
-from runner.ranges import shown, unknown_key
+from runner.ranges import shown
 
-OPEN = ("tags.", "objective.constants.", "objective.arguments.", "optimizer.arguments.")
-SWEEP_KEYS = ("zip=", "repeats=", "where=", "resume=")
 Compose: TypeAlias = Callable[[list[str]], DictConfig]
 
 
@@ -36,9 +36,10 @@ def config_folder() -> Path:
     return installed if installed.is_dir() else package.parent / "conf"
 
 
-def install() -> None:
-    """Make Hydra compose through our checks, and know our help."""
-    hydra_internal.ConfigLoaderImpl = CheckedConfigLoader  # type: ignore[attr-defined]  # imported there, not exported
+def install(is_completing: bool = False) -> None:
+    """Make Hydra compose through our checks, or for a shell that completes, and know our help."""
+    loader = CompletingConfigLoader if is_completing else CheckedConfigLoader
+    hydra_internal.ConfigLoaderImpl = loader  # type: ignore[attr-defined]  # imported there, not exported
     hide_from_files()
     install_resolvers()
 
@@ -48,6 +49,19 @@ def install_resolvers() -> None:
     OmegaConf.register_new_resolver("key_help", key_help, replace=True)
     environment.watch()
     bound_yaml()
+
+
+@contextlib.contextmanager
+def borrowed() -> Iterator[None]:
+    """Have OmegaConf read our configs, and then be as it was."""
+    had_resolver, was_bounded = OmegaConf.has_resolver("key_help"), bound_yaml()
+    install_resolvers()
+    try:
+        yield
+    finally:
+        bound_yaml(was_bounded)
+        if not had_resolver:
+            OmegaConf.clear_resolver("key_help")
 
 
 def compose(overrides: Sequence[str]) -> DictConfig:
@@ -101,6 +115,17 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
     return tree
 
 
+def plain_at(cfg: DictConfig, path: str, written: Any) -> Any:
+    """Return what `plain` has at a path where `written` stands unresolved.
+
+    Raises:
+        OmegaConfBaseException: it cannot be resolved.
+    """
+    above, _, key = path.rpartition(".")
+    parent = OmegaConf.select(cfg, above) if above else cfg
+    return environment.member(parent, key, written, is_text=path.split(".")[0] == "tags")
+
+
 def _explain_interpolation(error: OmegaConfBaseException, key: str, raw: Any) -> str:
     path = error.full_key or key
     value = raw
@@ -138,11 +163,10 @@ class CheckedConfigLoader(ConfigLoaderImpl):
         is_trial = not validate_sweep_overrides  # Hydra's own look at hydra.mode, whose errors it swallows
         overrides = _as_hydra_takes_them(overrides)
         is_grid = run_mode == RunMode.MULTIRUN  # swept values are checked job by job
-        of_the_sweep = [text for text in overrides if text.startswith(SWEEP_KEYS)] if is_grid else []
+        of_the_sweep = self._only_for_jobs(overrides) if is_grid else []
         overrides = [text for text in overrides if text not in of_the_sweep]
         if config_name is not None and not _allows_code(overrides):
-            primary = self.repository.load_config(config_name)
-            check_search_path({} if primary is None else _raw(primary.config), overrides)
+            check_search_path(_keys_in(self.repository, config_name), overrides)
         if config_name is None or is_trial:
             return compose(overrides)
         cfg, mistakes = self._compose_all_but_mistakes(compose, overrides)
@@ -157,17 +181,29 @@ class CheckedConfigLoader(ConfigLoaderImpl):
             cfg.hydra.overrides.task.extend(of_the_sweep)  # the sweeper reads them there
         return cfg
 
+    def _only_for_jobs(self, overrides: list[str]) -> list[str]:
+        """Return what a sweep's own config cannot take: its own keys, and those of groups whose option may vary."""
+        try:
+            parsed = OverridesParser.create(self).parse_overrides(overrides)
+        except HydraException:  # told when all is composed
+            return [text for text in overrides if text.startswith(SWEEP_KEYS)]
+        varies = any(one.is_sweep_override() and self.is_group(one.key_or_group) for one in parsed)
+        within = tuple(f"{group}." for group in GROUPS) if varies else ()
+        pairs = zip(overrides, parsed, strict=True)
+        return [text for text, one in pairs if text.startswith(SWEEP_KEYS) or one.key_or_group.startswith(within)]
+
     def load_job(self, master: DictConfig, overrides: list[str]) -> tuple[DictConfig, dict[str, Any]]:
         """Compose a job of a sweep whose values are yet to be set and checked; return what its groups declare, too.
 
         Raises:
             UserError: with a line for each mistake in the composition.
         """
+        name = master.hydra.job.config_name
         flags = OmegaConf.to_container(master.hydra.overrides.hydra)
         assert isinstance(flags, list)
 
         def compose(chosen: list[str]) -> DictConfig:
-            return super(CheckedConfigLoader, self).load_configuration("config", chosen, RunMode.RUN)
+            return super(CheckedConfigLoader, self).load_configuration(name, chosen, RunMode.RUN)
 
         cfg, mistakes = self._compose_all_but_mistakes(compose, [*map(str, flags), *_as_hydra_takes_them(overrides)])
         if cfg is None or mistakes:
@@ -195,13 +231,13 @@ class CheckedConfigLoader(ConfigLoaderImpl):
             culprit = next(
                 (
                     o
-                    for o in sorted(remaining, key=_is_choice)
+                    for o in sorted(remaining, key=_suspected_last)
                     if str(_error_of(compose, _without(remaining, o))) != str(error)
                 ),
                 None,
             )
-            if isinstance(error, ValueError) and culprit is not None:
-                mistakes.append(self._missing_group(*culprit.partition("=")[::2]))
+            if culprit is not None and _is_no_choice(error):
+                mistakes.append(self._missing_group(*culprit.lstrip("+").partition("=")[::2]))
             else:
                 mistakes.append(explain(error, culprit))
             if culprit is None:
@@ -240,19 +276,85 @@ class CheckedConfigLoader(ConfigLoaderImpl):
 
     def _declared(self, cfg: DictConfig) -> dict[str, Any]:
         """Return what the YAML files of the chosen options declare, by group."""
+        folders = [text for text in cfg.hydra.overrides.hydra if text.startswith("hydra.searchpath=")]
+        _, repository = self._parse_overrides_and_create_caching_repo(cfg.hydra.job.config_name, folders)
         declared = {}
         for group in GROUPS:
-            loaded = self.repository.load_config(f"{group}/{cfg.hydra.runtime.choices.get(group)}")
-            if loaded is not None:
-                declared[group] = OmegaConf.to_container(loaded.config, resolve=False)
+            option = str(cfg.hydra.runtime.choices.get(group))
+            keys = _keys_in(repository, f"{group}/{option}")
+            name = keys.get("name")
+            if isinstance(name, str) and name != option and name in _names(group):
+                keys = _keys_in(repository, f"{group}/{name}")  # a file of one's own has the keys of what it names
+            declared[group] = keys
         return declared
+
+
+def _keys_in(repository: IConfigRepository, path: str) -> dict[str, Any]:
+    try:
+        loaded = repository.load_config(path)
+    except FILE_ERRORS as error:
+        raise UserError(explain(error)) from None
+    return {} if loaded is None else _raw(loaded.config)
+
+
+class CompletingConfigLoader(CheckedConfigLoader):
+    """Composes what it can of a command line that is still being written, for the shell to complete."""
+
+    def load_configuration(
+        self,
+        config_name: str | None,
+        overrides: list[str],
+        run_mode: RunMode,
+        from_shell: bool = True,
+        validate_sweep_overrides: bool = True,
+    ) -> DictConfig:
+        """Compose without the overrides in which something is wrong.
+
+        Raises:
+            UserError: something is wrong without any of them.
+        """
+
+        def compose(chosen: list[str]) -> DictConfig:
+            return ConfigLoaderImpl.load_configuration(
+                self, config_name, chosen, run_mode, from_shell, validate_sweep_overrides
+            )
+
+        cfg, mistakes = self._compose_all_but_mistakes(compose, _as_hydra_takes_them(overrides))
+        if cfg is None:
+            raise UserError(*mistakes)
+        return cfg
+
+
+@functools.cache
+def _names(group: str) -> tuple[str, ...]:
+    """Return the names that can stand in a file of a group: those of our own files."""
+    return tuple(sorted(file.stem for file in (config_folder() / group).glob("*.yaml")))
 
 
 def mistakes_in(tree: dict[str, Any], declared: dict[str, Any]) -> list[str]:
     """Return a line for each mistake in a resolved tree whose groups' files declare these keys and kinds."""
-    kinds = [line for group, keys in declared.items() for line in unlike_declared(tree[group], keys, group)]
-    told = {line.split("=")[0] for line in kinds}
-    return kinds + [line for line in problems(tree) if line.split("=")[0] not in told]
+    found = [line for group in declared for line in _unknown_name(group, tree[group])]
+    if "experiment" in tree:
+        given = shown(tree["experiment"])
+        found.append(f"experiment={given}: expected '# @package _global_' as the first line of the experiment's file")
+    for lines in (
+        problems(tree),
+        (line for group, keys in declared.items() for line in unlike_declared(tree[group], keys, group)),
+        (line for group, keys in declared.items() for line in not_given(tree[group], keys, group)),
+    ):
+        told = set(map(_key_of, found))
+        found += [line for line in lines if _key_of(line) not in told]
+    return found
+
+
+def _unknown_name(group: str, settings: Any) -> Iterator[str]:
+    name = settings.get("name") if isinstance(settings, dict) else None
+    if isinstance(name, str) and name not in _names(group):
+        yield f"{group}.name={shown(name)}: expected one of {', '.join(_names(group))}{nearest(name, _names(group))}"
+
+
+def _key_of(line: str) -> str:
+    return re.split("[=:]", line, maxsplit=1)[0]
 
 
 def _raw(cfg: Any) -> dict[str, Any]:
@@ -277,9 +379,10 @@ def _allows_code(overrides: list[str]) -> bool:
     return any(override.lstrip("+") in ("allow_code=true", "allow_code=True") for override in overrides)
 
 
-def _is_choice(override: str) -> bool:
+def _suspected_last(override: str) -> int:
+    """Return a place in the order in which overrides are tried: what others depend on comes last."""
     key = override.lstrip("+~").partition("=")[0]
-    return key in (*GROUPS, "experiment") or "/" in key
+    return 2 if key.startswith("hydra.") else int(key in (*GROUPS, "experiment") or "/" in key)
 
 
 def _without(overrides: list[str], left_out: str) -> list[str]:
@@ -289,7 +392,7 @@ def _without(overrides: list[str], left_out: str) -> list[str]:
 def _error_of(compose: Compose, overrides: list[str]) -> Exception | DictConfig:
     try:
         return compose(overrides)
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, *FILE_ERRORS) as error:
         return error
     except ValueError as error:
         if "Config group override" not in str(error):  # as in objective=null or objective=5
@@ -297,41 +400,6 @@ def _error_of(compose: Compose, overrides: list[str]) -> Exception | DictConfig:
         return error
 
 
-def explain(error: Exception, override: str | None = None) -> str:
-    """Return the one line that says what is wrong in an error of Hydra or OmegaConf."""
-    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
-    override = None if override is None else shown_override(override)
-    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
-        group, _, name = error.missing_cfg_file.rpartition("/")
-        options = sorted(error.options)
-        return f"{group}={name}: expected one of {', '.join(options)}{nearest(name, options)}"
-    if isinstance(error, OverrideParseException) and isinstance(error.__cause__, UserError):  # in a function of ours
-        return f"{error.override.partition('=')[0]}={error.__cause__.lines[0]}"
-    if isinstance(error, OverrideParseException):
-        reason = _first_line(error, skip="Error parsing override")
-        if shown_override(error.override) != error.override:
-            reason = "it holds something secret"  # which the parser's reason may quote
-        return f"'{shown_override(error.override)}': not a valid override, expected key=value ({reason})"
-    if override is not None and override.startswith(SWEEP_KEYS):
-        return f"{override}: is for sweeps: add -m"
-    if isinstance(cause, ConfigAttributeError | ConfigKeyError) and cause.parent_node is not None:
-        return unknown_key(str(cause.full_key), _value_in(override), _known_keys(cause))
-    if override is not None and ("requires --multirun" in str(error) or "Ambiguous value" in str(error)):
-        return f"{override}: several values make a sweep: add -m; a list is written [1,2]"
-    if isinstance(cause, OmegaConfBaseException):
-        return f"{override or 'the config'}: not a value that this key takes ({str(cause).splitlines()[0]})"
-    return " ".join(str(cause).split("\nConfig search path")[0].split())
-
-
-def _known_keys(cause: ConfigAttributeError | ConfigKeyError) -> list[str]:
-    parent = str(cause.full_key).rpartition(".")[0]
-    prefix = f"{parent}." if parent else ""
-    return [f"{prefix}{key}" for key in cause.parent_node or () if key != "hydra"]
-
-
-def _value_in(override: str | None) -> Any:
-    return None if override is None else override.partition("=")[2]
-
-
-def _first_line(error: Exception, skip: str) -> str:
-    return next(line for line in str(error).splitlines() if line.strip() and not line.startswith(skip))
+def _is_no_choice(error: Exception) -> bool:
+    """Tell whether an error is of a group without an option, as in objective=null, objective=5 or objective=???."""
+    return (isinstance(error, ValueError) and not isinstance(error, FILE_ERRORS)) or "You must specify" in str(error)

@@ -6,7 +6,7 @@ Knows neither torch nor MLflow, so that a mistake is told before anything heavy 
 import dataclasses
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Self, get_args
 
@@ -55,7 +55,10 @@ TAGS = Rule(
     "names with text or numbers, as in tags.team=blue",
     lambda value: isinstance(value, dict) and all(map(is_text, value)) and all(map(_is_scalar, value.values())),
 )
-GROUP = Rule("a config group", lambda value: isinstance(value, dict) and is_text(value.get("name")))
+# Beyond these torch cannot start the threads, nor Python list the coordinates within a minute.
+THREADS = at_least(1, "a whole number", at_most=4096)
+DIMENSION = at_least(1, "a whole number", at_most=10_000_000)
+GROUP = Rule("a config group, which has a name", lambda value: isinstance(value, dict) and is_text(value.get("name")))
 URI = Rule(
     "a database or server, such as sqlite:///outputs/mlflow.db or http://127.0.0.1:5000",
     lambda value: (
@@ -86,8 +89,9 @@ class Tracking:
     @classmethod
     def from_tree(cls, tree: Tree) -> Self:
         """Return the settings of a checked tree; what `tracking=off` leaves out is None."""
-        values: dict[str, Any] = {name: tree.get(name) for name in keys_of(cls)}
-        return cls(**values)
+        name = tree["name"]
+        values: dict[str, Any] = {key: tree.get(key) if name != "off" else None for key in keys_of(cls)}
+        return cls(**values | {"name": name})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,8 +99,8 @@ class Config:
     """One run, completely: what to minimise, how, on what, and where to record it."""
 
     device: Annotated[str, Key(DEVICE, "where to compute; auto takes the GPU when there is one")]
-    threads: Annotated[int | None, Key(COUNT.or_null("all logical CPUs"), "threads inside one operation")]
-    interop_threads: Annotated[int | None, Key(COUNT.or_null("all logical CPUs"), "threads between operations")]
+    threads: Annotated[int | None, Key(THREADS.or_null("all logical CPUs"), "threads inside one operation")]
+    interop_threads: Annotated[int | None, Key(THREADS.or_null("all logical CPUs"), "threads between operations")]
     dtype: Annotated[str, Key(one_of("float32", "float64"), "precision of weights and arithmetic")]
     seed: Annotated[int, Key(at_least(0, "a whole number"), "seed of everything random")]
     initial_weight: Annotated[
@@ -193,17 +197,57 @@ def _step_problems(tree: Tree) -> Iterator[str]:
         yield from stop_problems(tree["stop"], steps if COUNT.accepts(steps) else None)
 
 
+def _is_written(value: object) -> bool:
+    return is_text(value) or is_whole(value) or isinstance(value, float)
+
+
+def _is_nested(value: object, depth: int) -> bool:
+    """Tell whether `value` is a number or formula, or a list of such or of lists, down to a depth."""
+    if isinstance(value, list) and depth > 0:
+        return len(value) > 0 and all(_is_nested(item, depth - 1) for item in value)
+    return _is_written(value)
+
+
+WRITTEN = Rule("a number or a formula", _is_written)
+
+
+def _are_names(value: object) -> bool:
+    return isinstance(value, list) and all(map(is_name, value)) and len(set(value)) == len(value)
+
+
+MAPPING = Rule("names with values, as in {a:1}", lambda value: isinstance(value, dict))
+# What is read of these whatever their file declares; functions and update rules tell their own.
+LEARNING = ("dataset", "held_out", "batch_size", "l2")
+OBJECTIVE_KEYS = {
+    "expression": ("formula", "variables", "constants"),
+    "callable": ("target", "of_one_point", "arguments"),
+    "linear_regression": LEARNING,
+    "logistic_regression": LEARNING,
+    "mlp": (*LEARNING, "hidden"),
+}
+OPTIMIZER_KEYS = {"torch": ("algorithm", "arguments")}
 OBJECTIVE_RULES = {
-    "dimension": COUNT.or_null("that of the start"),
+    "dimension": DIMENSION.or_null("that of the start"),
+    "start": Rule(f"{WRITTEN.allowed}, or a list of them", lambda value: _is_nested(value, depth=1)),
+    "bounds": Rule(
+        "[low, high], or such a pair for each coordinate",
+        lambda value: isinstance(value, list) and _is_nested(value, depth=2),
+    ).or_null("none"),
+    "minimum_at": Rule(
+        f"{WRITTEN.allowed}, or a list of them, or of such lists", lambda value: _is_nested(value, depth=2)
+    ).or_null("not known"),
+    "minimum": WRITTEN.or_null("not known"),
     "batch_size": COUNT.or_null("all samples"),
     "hidden": COUNT,
+    "dataset": Rule("the name of a data set", is_text),
+    "formula": Rule("a formula, such as (x - 1)**2", is_text),
+    "of_one_point": FLAG,
+    "arguments": MAPPING,
+    "target": Rule("package.module:function", lambda value: value is None or is_text(value)),
     "held_out": Rule("a share above 0 and below 1", lambda value: is_finite(value) and 0 < value < 1),  # type: ignore[operator]
     "l2": NOT_NEGATIVE,
     "condition": Rule("a finite number of at least 1", lambda value: is_finite(value) and value >= 1),  # type: ignore[operator]
-    "variables": Rule(
-        "a list of names, or null for those found",
-        lambda value: value is None or (isinstance(value, list) and all(map(is_name, value))),
-    ),
+    "variables": Rule("a list of different names", _are_names).or_null("those found"),
     "constants": Rule(
         "names with finite numbers",
         lambda value: isinstance(value, dict) and all(map(is_name, value)) and all(map(is_finite, value.values())),
@@ -212,11 +256,13 @@ OBJECTIVE_RULES = {
 
 
 def _objective_problems(settings: Tree, is_code_allowed: bool) -> Iterator[str]:
-    wrong = [key for key, rule in OBJECTIVE_RULES.items() if key in settings and not rule.accepts(settings[key])]
-    yield from (wrong_value(f"objective.{key}", settings[key], OBJECTIVE_RULES[key]) for key in wrong)
+    wrong = list(_out_of_range(settings, "objective", OBJECTIVE_RULES, OBJECTIVE_KEYS))
+    yield from wrong
     if settings.get("name") == "callable" and not is_code_allowed:
         yield "objective=callable: runs code that the config names, expected allow_code=true on the command line"
     if settings.get("name") == "expression" and not wrong:
+        for name in set(settings["constants"]).intersection(settings["variables"] or ()):
+            yield f"objective.constants.{name}: {name} is a variable, expected another name"
         try:
             parse(
                 str(settings["formula"]),
@@ -231,6 +277,8 @@ def _objective_problems(settings: Tree, is_code_allowed: bool) -> Iterator[str]:
 OPTIMIZER_RULES = {
     **dict.fromkeys(("weight_decay", "eps", "momentum", "lr_decay", "momentum_decay"), NOT_NEGATIVE),
     "initial_accumulator_value": NOT_NEGATIVE,
+    "algorithm": Rule("the name of a class of torch.optim", is_text),
+    "arguments": MAPPING,
     "dampening": Rule("a finite number", is_finite),
     "alpha": NOT_NEGATIVE,
     "rho": Rule("a number from 0 to 1", lambda value: is_finite(value) and 0 <= value <= 1),  # type: ignore[operator]
@@ -243,9 +291,18 @@ OPTIMIZER_RULES = {
 
 
 def _optimizer_problems(settings: Tree) -> Iterator[str]:
-    for key, rule in OPTIMIZER_RULES.items():
+    yield from _out_of_range(settings, "optimizer", OPTIMIZER_RULES, OPTIMIZER_KEYS)
+
+
+def _out_of_range(
+    settings: Tree, group: str, rules: Mapping[str, Rule], needed: Mapping[str, Sequence[str]]
+) -> Iterator[str]:
+    for key in needed.get(str(settings.get("name")), ()):
+        if key not in settings:
+            yield f"{group}.{key}: missing, expected {rules[key].allowed}"
+    for key, rule in rules.items():
         if key in settings and not rule.accepts(settings[key]):
-            yield wrong_value(f"optimizer.{key}", settings[key], rule)
+            yield wrong_value(f"{group}.{key}", settings[key], rule)
 
 
 def _problems_of(schema: type, tree: Tree, prefix: str) -> Iterator[str]:
@@ -281,8 +338,10 @@ def unlike_declared(given: object, declared: object, path: str) -> Iterator[str]
             return
         for key, value in given.items():
             if path == "objective" and key in DECLARED[1:]:
-                continue  # numbers or formulas in many shapes, looked at when the objective is made
-            if key in declared:
+                continue  # numbers or formulas in many shapes, which have rules of their own
+            if key == "name" and path in GROUPS and value != declared.get(key):
+                yield from _other_name(path, value, declared.get(key))
+            elif key in declared:
                 yield from unlike_declared(value, declared[key], f"{path}.{key}")
             else:
                 yield unknown_key(f"{path}.{key}", value, [f"{path}.{name}" for name in declared])
@@ -290,13 +349,32 @@ def unlike_declared(given: object, declared: object, path: str) -> Iterator[str]
         yield f"{path}={shown(given)}: expected {_kind_of(declared)}"
 
 
+def _other_name(group: str, given: object, declared: object) -> Iterator[str]:
+    if is_text(given):
+        yield f"{group}.name={shown(given)}: expected {shown(declared)}; {group}={shown(given)} chooses another"
+
+
+def not_given(given: object, declared: object, path: str) -> Iterator[str]:
+    """Yield a line for each key that the YAML file of a group declares and that is missing."""
+    if not isinstance(declared, dict) or not isinstance(given, dict):
+        return
+    for key, inner in declared.items():
+        if path == "objective" and key in DECLARED:
+            continue
+        if key in given:
+            yield from not_given(given[key], inner, f"{path}.{key}")
+        elif key != "name":
+            yield f"{path}.{key}: missing, expected {_kind_of(inner)}"
+
+
 def _same_kind(given: object, declared: object) -> bool:
     if declared is None or (isinstance(declared, str) and "${" in declared):
         return True
-    if isinstance(declared, list) or is_point(declared):
-        wants_numbers = is_point(declared)
-        return _is_numeric(given) if wants_numbers else isinstance(given, list)
-    return isinstance(given, type(declared)) or (is_finite(given) and is_finite(declared))
+    if isinstance(declared, list):
+        return _is_numeric(given) if is_point(declared) else isinstance(given, list)
+    if is_finite(declared):
+        return not isinstance(given, list) and _is_numeric(given)
+    return isinstance(given, type(declared))
 
 
 def _is_numeric(value: object) -> bool:
@@ -310,5 +388,5 @@ def _kind_of(declared: object) -> str:
     if isinstance(declared, bool):
         return FLAG.allowed
     if isinstance(declared, dict):
-        return f"keys {', '.join(map(str, declared))}"
+        return f"keys {', '.join(map(str, declared))}" if declared else MAPPING.allowed
     return "a finite number" if is_finite(declared) else TEXT.allowed

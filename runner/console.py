@@ -24,11 +24,18 @@ LARGE = 1e9
 
 
 def say(text: str) -> None:
-    """Print a text; that nobody reads any more is no reason to end a run."""
+    """Print a text; that nobody reads it any more, or that a disk is full, is no reason to end a run."""
     try:
         print(text, flush=True)
-    except BrokenPipeError:
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):
+            print(f"warning: nothing more can be printed ({error.strerror})", file=sys.stderr)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def is_terminal() -> bool:
+    """Tell whether standard output is a terminal; a notebook or a service may have none at all."""
+    return hasattr(sys.stdout, "isatty") and sys.stdout.isatty()
 
 
 class Console:
@@ -49,7 +56,7 @@ class Console:
         say(f"objective  {_group(shown_tree(config.objective), DECLARED)}")
         say(f"optimizer  {_group(shown_tree(config.optimizer))}, lr {config.lr:g}, {config.steps:,} steps")
         say(f"start      weight {_numbers(weight)} ({config.dtype})")
-        if sys.stdout.isatty():
+        if is_terminal():
             self._bar = _start_bar(config.steps)
 
     def progress(self, descent: "Descent") -> None:

@@ -122,9 +122,8 @@ def descend(problem: Problem, steps: int, longest: int) -> Iterator[Block]:
         while step < min(steps, first - 1 + longest) and time.perf_counter() < deadline:
             step += 1
             lr = problem.rate(step, loss)
-            loss, gradient = loss_and_gradient(problem.loss, weight, problem.sample(step))
-            if (noise := problem.noise(step)) is not None:
-                gradient = gradient + noise
+            sample, noise = problem.sample(step), problem.noise(step)
+            loss, gradient = noisy_loss_and_gradient(problem.loss, weight, sample, noise)
             weight, state = problem.update(weight, gradient, state, lr)
             trace.append(loss, gradient, weight, lr)
         yield trace.block(first, problem.runs)
@@ -136,6 +135,14 @@ def loss_and_gradient(loss_of: Loss, weight: Tensor, sample: Sample = None) -> t
     loss = loss_of(point, sample)
     (gradient,) = torch.autograd.grad(loss, point, torch.ones_like(loss))
     return loss.detach(), gradient
+
+
+def noisy_loss_and_gradient(
+    loss_of: Loss, weight: Tensor, sample: Sample, noise: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Return losses `(rows,)` and gradients `(rows, dim)` with what a step adds to these."""
+    loss, gradient = loss_and_gradient(loss_of, weight, sample)
+    return loss, gradient if noise is None else gradient + noise
 
 
 def block_length(weight: Tensor) -> int:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from runner.batches import Member
 from runner.curvature import StabilityBound, largest_eigenvalue
+from runner.device import choose_device
 from runner.rows import padded
 
 POINTS_AT_ONCE = 256
@@ -73,6 +74,7 @@ class Curvature:
         self._has_bound = member.config.optimizer["name"] == "gd"
         self._lr_varies = lr_varies
         self._lr = member.config.lr
+        self._start = member.start.to(choose_device(member.config.device))
         self._largest = -math.inf
         self._counts = {"below": 0, "at": 0, "above": 0}
 
@@ -82,7 +84,10 @@ class Curvature:
         for curvature in curvatures:
             self._count(curvature)
         found = torch.tensor(curvatures, dtype=torch.float64)
-        return {"curvature": found, "lr_bound": 2 / found} if self._has_bound else {"curvature": found}
+        if not self._has_bound:
+            return {"curvature": found}
+        # Where no curvature is upward, no rate overshoots.
+        return {"curvature": found, "lr_bound": torch.where(found <= 0, torch.inf, 2 / found)}
 
     def _loss(self, points: Tensor) -> Tensor:
         return self._objective.function(points, None, **self._objective.parameters_for(points))
@@ -97,6 +102,10 @@ class Curvature:
 
     def remark(self) -> str | None:
         """Return the sentence about the learning rate and its bound, for plain gradient descent at one rate."""
-        if not self._has_bound or self._lr_varies or not self._largest > 0:
+        if not self._has_bound or self._lr_varies:
+            return None
+        if not any(self._counts.values()):  # no recorded weight is finite
+            self._count(largest_eigenvalue(self._loss, self._start))
+        if not self._largest > 0:
             return None
         return str(StabilityBound(self._lr, self._largest, **self._counts))

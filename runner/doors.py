@@ -69,7 +69,8 @@ def shut_places(tracking: Mapping[str, Any], overrides: Sequence[str]) -> Iterat
         tracking: what a config file sets of these settings, resolved.
         overrides: of the command line, whose settings are let through.
     """
-    given = [override.lstrip("+~").partition("=")[0] for override in overrides]
+    keys = [override.lstrip("+~").partition("=")[::2] for override in overrides]
+    given = [key for key, value in keys if key != "tracking" or value.startswith("{")]  # not the choice of a group
     places = {"uri": sqlite_path(str(tracking.get("uri"))), "artifacts": tracking.get("artifacts")}
     for key, place in places.items():
         if f"tracking.{key}" in given or "tracking" in given or place is None:
@@ -200,14 +201,12 @@ def without_working_directory() -> Iterator[None]:
 
 
 class _BoundedLoader:
-    """Refuses a YAML document that is none, or whose aliases would make it huge, before anything is made of it."""
+    """Refuses a YAML document nested too deeply, or whose aliases would make it huge, before anything is made of it."""
 
     def get_single_data(self) -> Any:
         name = getattr(self, "name", "a config file")
         try:
             return super().get_single_data()  # type: ignore[misc]  # of the loader that this is mixed into
-        except yaml.YAMLError as error:
-            raise UserError(f"{name}: not a YAML file ({' '.join(str(error).split())})") from None
         except RecursionError:
             raise UserError(f"{name}: nested too deeply") from None
 
@@ -239,7 +238,9 @@ def _bounded_yaml_loader() -> Any:
     return type("BoundedLoader", (_BoundedLoader, _omegaconfs_own()), {})
 
 
-def bound_yaml() -> None:
-    """Make OmegaConf refuse YAML that grows without bounds."""
+def bound_yaml(is_bounded: bool = True) -> bool:
+    """Make OmegaConf refuse YAML that grows without bounds, or not; return whether it did so before."""
+    was_bounded = omegaconf_utils.get_yaml_loader is _bounded_yaml_loader
     for module in (omegaconf_utils, omegaconf_main):
-        module.get_yaml_loader = _bounded_yaml_loader  # type: ignore[attr-defined]
+        module.get_yaml_loader = _bounded_yaml_loader if is_bounded else _omegaconfs_own  # type: ignore[attr-defined]
+    return was_bounded

@@ -25,6 +25,15 @@ def uniform_start(seed: int, bounds: Sequence[tuple[float, float]]) -> Tensor:
     return start
 
 
+def _chunk_steps(dimension: int) -> int:
+    return max(1, min(CHUNK_STEPS, CHUNK_NUMBERS // dimension))
+
+
+def noise_numbers(dimension: int) -> int:
+    """Return how many numbers the noise of a run keeps at once: a chunk as drawn, and beside its neighbours'."""
+    return 2 * _chunk_steps(dimension) * dimension
+
+
 @dataclass
 class Noise:
     """Standard normal noise for every step of some runs.
@@ -40,7 +49,7 @@ class Noise:
 
     def __post_init__(self) -> None:
         self._generators = [generator(seed, "noise") for seed in self.seeds]
-        self._length = max(1, min(CHUNK_STEPS, CHUNK_NUMBERS // self.dimension))
+        self._length = _chunk_steps(self.dimension)
 
     def at(self, step: int) -> Tensor:
         """Return the noise `(runs, dim)` of a step, 1-based; steps are asked for in order."""

@@ -34,5 +34,6 @@ class Terminated(KeyboardInterrupt):
 
 def nearest(name: str, allowed: Iterable[str]) -> str:
     """Return `; did you mean 'x'?` for the allowed name most like `name`, or nothing."""
-    close = difflib.get_close_matches(name, list(allowed), n=1)
-    return f"; did you mean '{close[0]}'?" if close else ""
+    names = {text.lower(): text for text in allowed}
+    close = difflib.get_close_matches(name.lower(), names, n=1)
+    return f"; did you mean '{names[close[0]]}'?" if close else ""

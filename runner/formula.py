@@ -7,11 +7,13 @@ until a formula meets a tensor.
 import ast
 import math
 import operator
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from runner.errors import UserError, nearest
+from runner.ranges import is_finite, shown
 
 VECTOR = "w"
 NAMED = {"pi": math.pi, "e": math.e}
@@ -78,12 +80,14 @@ class Formula:
         text: as written.
         variables: the names it varies with, in the order of their first appearance, or as declared.
         is_vector: it is a formula of the vector `w`, in sums and by index, and not of a number `w`.
+        texts: of the variables, those that a condition compares with a text.
     """
 
     text: str
     variables: tuple[str, ...]
     is_vector: bool
     _compute: Callable[[Values], Any]
+    texts: frozenset[str] = frozenset()
 
     def evaluate(self, values: Values) -> Any:
         """Return the formula's value, numbers `(...)`, for tensors or plain numbers.
@@ -109,7 +113,7 @@ def parse(
         path: the config key that holds it, which errors name.
         variables: the names it may vary with; None takes those found.
         constants: the names of what is given besides.
-        conditions: comparisons, `and`, `or` and `not` are allowed.
+        conditions: comparisons, `and`, `or` and `not` are allowed, dotted names, and texts, as in `a.b == 'c'`.
 
     Raises:
         UserError: with the position, for all that the language has not.
@@ -120,17 +124,19 @@ def parse(
     if term.is_vector:
         reader.refuse(tree, "is a vector, expected a number, as sum(...) makes one")
     found = tuple(variables) if variables is not None else reader.found(tree)
-    return Formula(text, found, reader.is_vector, term.compute)
+    return Formula(text, found, reader.is_vector, term.compute, frozenset(reader.texts))
 
 
 def number(value: object, path: str, names: Mapping[str, float]) -> float:
     """Return a number that a config gives as such or as a formula of `names`.
 
     Raises:
-        UserError: it is no formula, or it has no finite value.
+        UserError: it is neither a finite number nor a formula, or it has no finite value.
     """
     if not isinstance(value, str):
-        return float(value)  # type: ignore[arg-type]  # the config's schema has let numbers and text through
+        if not is_finite(value):
+            raise UserError(f"{path}={shown(value)}: expected a finite number or a formula")
+        return float(value)  # type: ignore[arg-type]  # is_finite has shown it to be a number
     formula = parse(value, path=path, variables=tuple(names))
     try:
         found = float(formula.evaluate(names))
@@ -152,6 +158,7 @@ class _Reader:
         self._conditions = conditions
         self._indent = len(text) - len(text.lstrip())
         self.is_vector = False
+        self.texts: set[str] = set()
 
     def tree(self) -> ast.expr:
         """Return the syntax tree, once the text is short, plain and well formed."""
@@ -163,8 +170,12 @@ class _Reader:
             if not (character.isascii() and (character.isprintable() or character.isspace())):
                 self._fail(column, f"character {character!r}, expected plain ASCII")
         try:
-            # A line break is a space here, as YAML's folded blocks would have it.
-            body = ast.parse(" ".join(self._text.strip().splitlines()), mode="eval").body
+            with warnings.catch_warnings():
+                warnings.simplefilter(
+                    "error", SyntaxWarning
+                )  # a number that runs into a word, as in 1if, is no formula
+                # A line break is a space here, as YAML's folded blocks would have it.
+                body = ast.parse(" ".join(self._text.strip().splitlines()), mode="eval").body
         except SyntaxError as error:
             self._fail((error.offset or 1) + self._indent, error.msg)
         except (ValueError, MemoryError, RecursionError):
@@ -177,15 +188,19 @@ class _Reader:
         self._fail(getattr(node, "col_offset", 0) + 1 + self._indent, reason)
 
     def _fail(self, column: int, reason: str) -> NoReturn:
-        shown = self._text if len(self._text) <= 80 else f"{self._text[:77]}..."
-        raise UserError(f"{self._path}={' '.join(shown.split())}: at column {column}: {reason}")
+        raise UserError(f"{self._path}={shown(self._text, 80)}: at column {column}: {reason}")
 
     def found(self, tree: ast.expr) -> tuple[str, ...]:
         """Return the variables in the order in which they stand in the text."""
-        names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
-        names.sort(key=lambda node: node.col_offset)
         taken = {*FUNCTIONS, *NAMED, *self._constants}
-        return tuple(dict.fromkeys(node.id for node in names if node.id not in taken))
+        return tuple(dict.fromkeys(name for _, name in sorted(self._names(tree)) if name not in taken))
+
+    def _names(self, node: ast.AST) -> Iterator[tuple[int, str]]:
+        if isinstance(node, ast.expr) and (name := _name_of(node)) is not None:
+            yield node.col_offset, name
+            return
+        for inner in ast.iter_child_nodes(node):
+            yield from self._names(inner)
 
     def _is_of_vector(self, node: ast.AST) -> bool:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in REDUCTIONS:
@@ -209,6 +224,8 @@ class _Reader:
                 return self._call(node, depth - 1)
             case ast.Subscript():
                 return self._subscript(node)
+            case ast.Attribute() if self._conditions and (key := _name_of(node)) is not None:
+                return _Term(lambda values: values[key])
             case ast.Compare() | ast.BoolOp() | ast.UnaryOp() if self._conditions:
                 return self._condition(node, depth - 1)
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitXor):
@@ -312,6 +329,11 @@ class _Reader:
                 terms = [self.term(value, depth) for value in node.values]
                 decide = all if isinstance(node.op, ast.And) else any
                 return _Term(lambda values: decide(term.compute(values) for term in terms))
+            case ast.Compare(ops=[ast.Eq() | ast.NotEq() as op], comparators=[ast.Constant(value=str(text))]) if (
+                name := _name_of(node.left)
+            ):
+                self.texts.add(name)
+                return _Term(lambda values: COMPARISONS[type(op)](values[name], text))
             case ast.Compare() if all(type(op) in COMPARISONS for op in node.ops):
                 sides = [self.term(side, depth) for side in (node.left, *node.comparators)]
                 holds = [COMPARISONS[type(op)] for op in node.ops]
@@ -328,6 +350,16 @@ class _Reader:
         except (ArithmeticError, ValueError, TypeError) as error:  # TypeError: a negative number to a broken power
             self.refuse(node, f"has no value ({error})")
         return _Term(lambda _values: value, constant=value)
+
+
+def _name_of(node: ast.expr) -> str | None:
+    """Return the name, perhaps a dotted one, that a part of the tree is; None where it is no name."""
+    match node:
+        case ast.Name(id=name):
+            return name
+        case ast.Attribute(value=owner, attr=name) if (before := _name_of(owner)) is not None:
+            return f"{before}.{name}"
+    return None
 
 
 def _as_column(term: _Term) -> Callable[[Values], Any]:

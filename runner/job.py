@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import sys
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -50,7 +51,10 @@ def run(config: Config, trajectory: "Trajectory | None" = None) -> Done:
 
 @contextlib.contextmanager
 def no_garbage_collection() -> Iterator[None]:
-    """Import something large without looking for garbage in it, then or ever."""
+    """Import what needs torch without looking for garbage in it, then or ever; nothing where torch is already here."""
+    if "torch" in sys.modules:
+        yield
+        return
     was_enabled = gc.isenabled()
     gc.disable()
     try:

@@ -9,14 +9,15 @@ from torch import Tensor
 
 from runner.batches import Member
 from runner.config import Config
-from runner.descent import Loss, Problem, Sample, Update, loss_and_gradient, no_draw
+from runner.descent import Problem, Sample, Update, loss_and_gradient, no_draw, noisy_loss_and_gradient
 from runner.device import choose_device
 from runner.draws import MiniBatches, Noise
 from runner.errors import UserError
 from runner.objectives import Objective, parameters_of
-from runner.objectives.imported import check_loss
+from runner.objectives.imported import check_curvature, check_loss
 from runner.optimizers import State, hyper_parameters, rule_of
 from runner.optimizers.clipping import clip_by_norm, clip_by_value
+from runner.optimizers.torch_optim import Loss as Evaluate
 from runner.optimizers.torch_optim import TorchOptimizer
 from runner.ranges import shown
 from runner.rows import ROWS, column, padded
@@ -74,8 +75,12 @@ def prepare(members: Sequence[Member]) -> Batch:
     def loss(point: Tensor, sample: Sample) -> Tensor:
         return objective.function(point, sample, **parameters)
 
-    update, state = _update(configs, weight, loss)
     sample, noise = _samples(configs, objective, weight), _noise(configs, weight)
+
+    def evaluate(point: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        return noisy_loss_and_gradient(loss, point, sample(step), noise(step))
+
+    update, state = _update(configs, weight, evaluate)
     problem = Problem(loss, update, rates.at, weight, state, runs=len(members), sample=sample, noise=noise)
     return Batch(members, problem, rates.vary)
 
@@ -87,30 +92,37 @@ def _rates(configs: Sequence[Config], weight: Tensor) -> Rates:
     return Rates(schedule_of(groups[0]), column(lr, len(weight), weight.device), arguments)
 
 
-def _update(configs: Sequence[Config], weight: Tensor, loss: Loss) -> tuple[Update, State]:
+def _update(configs: Sequence[Config], weight: Tensor, evaluate: Evaluate) -> tuple[Update, State]:
     """Return the update of the runs' optimizer, on clipped gradients, and its first state."""
-    update, state = _rule(configs, weight, loss)
     values, norms = [config.clip_value for config in configs], [config.clip_norm for config in configs]
     clips = [
         functools.partial(clip, limit=column([limit for limit in limits if limit], len(weight), weight.device))
         for clip, limits in ((clip_by_value, values), (clip_by_norm, norms))
         if limits[0] is not None
     ]
+
+    def clipped(gradient: Tensor) -> Tensor:
+        for clip in clips:
+            gradient = clip(gradient)
+        return gradient
+
+    def evaluate_clipped(point: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        loss, gradient = evaluate(point, step)
+        return loss, clipped(gradient)
+
+    update, state = _rule(configs, weight, evaluate_clipped)
     if not clips:
         return update, state
 
     def on_clipped(weight: Tensor, gradient: Tensor, state: State, lr: Tensor) -> tuple[Tensor, State]:
-        for clip in clips:
-            gradient = clip(gradient)
-        return update(weight, gradient, state, lr)
+        return update(weight, clipped(gradient), state, lr)
 
     return on_clipped, state
 
 
-def _rule(configs: Sequence[Config], weight: Tensor, loss: Loss) -> tuple[Update, State]:
+def _rule(configs: Sequence[Config], weight: Tensor, evaluate: Evaluate) -> tuple[Update, State]:
     config = configs[0]
     if config.optimizer["name"] == "torch":
-        evaluate = functools.partial(loss_and_gradient, loss)
         return TorchOptimizer(config.optimizer, weight, config.lr, evaluate).update, ()
     rule = rule_of(config.optimizer)
     hyper = hyper_parameters([config.optimizer for config in configs], len(weight), weight.device)
@@ -140,10 +152,16 @@ def check_batch(batch: Batch) -> None:
     """Take the first step's forward and backward pass, to find what would fail at it.
 
     Raises:
-        UserError: the loss or its gradient cannot be computed.
+        UserError: the loss, its gradient or a curvature that is asked for cannot be computed.
     """
-    problem = batch.problem
-    check_loss(lambda weight: problem.loss(weight, None), problem.weight, batch.objective.name)
+    problem, name = batch.problem, batch.objective.name
+
+    def loss(weight: Tensor) -> Tensor:
+        return problem.loss(weight, None)
+
+    check_loss(loss, problem.weight, name)
+    if batch.members[0].config.diagnostics["curvature"]:
+        check_curvature(loss, problem.weight, name)
 
 
 def starts_with_nan(batch: Batch) -> dict[int, str]:

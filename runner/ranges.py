@@ -14,11 +14,17 @@ Tree: TypeAlias = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Rule:
-    """Which values a key takes, in words and as a test."""
+    """Which values a key takes, in words and as a test.
+
+    Attributes:
+        names: the names among the values, of which the nearest to a wrong one is told.
+        at_most: the largest whole number, told where a larger one is given.
+    """
 
     allowed: str
     accepts: Callable[[object], bool]
     names: tuple[str, ...] = ()
+    at_most: int | None = None
 
     def or_null(self, meaning: str) -> "Rule":
         """Return the rule that also takes null, with what null means."""
@@ -26,6 +32,7 @@ class Rule:
             f"{self.allowed}, or null for {meaning}",
             lambda value: value is None or self.accepts(value),
             self.names,
+            self.at_most,
         )
 
 
@@ -62,11 +69,12 @@ def one_of(*names: str) -> Rule:
     return Rule(" or ".join([", ".join(names[:-1]), names[-1]]), names.__contains__, names)
 
 
-def at_least(smallest: int, what: str) -> Rule:
-    """Return the rule that takes integers from `smallest` on, `what` in words."""
+def at_least(smallest: int, what: str, at_most: int = 2**63 - 1) -> Rule:
+    """Return the rule that takes integers from `smallest` on, `what` in words, up to a limit that few ever meet."""
     return Rule(
         f"{what} of at least {smallest}",
-        lambda value: is_whole(value) and smallest <= value < 2**63,  # type: ignore[operator]
+        lambda value: is_whole(value) and smallest <= value <= at_most,  # type: ignore[operator]
+        at_most=at_most,
     )
 
 
@@ -77,12 +85,15 @@ def is_name(value: object) -> bool:
 
 def wrong_value(path: str, value: object, rule: Rule) -> str:
     """Return the line for a value that its key does not take."""
-    return f"{path}={shown(shown_tree(value, path))}: expected {rule.allowed}{nearest(str(value), rule.names)}"
+    is_too_large = rule.at_most is not None and is_whole(value) and value > rule.at_most  # type: ignore[operator]
+    limit = f"; at most {rule.at_most:,}" if is_too_large else ""
+    return f"{path}={shown(shown_tree(value, path))}: expected {rule.allowed}{limit}{nearest(str(value), rule.names)}"
 
 
 def unknown_key(path: str, value: object, known: Sequence[str]) -> str:
     """Return the line for a key that nothing reads."""
-    allowed = f"expected one of {', '.join(known)}{nearest(path, known)}"
+    nothing = f"{path.rpartition('.')[0]} has no keys"
+    allowed = f"expected one of {', '.join(known)}{nearest(path, known)}" if known else nothing
     return f"{path}={shown(shown_tree(value, path))}: unknown key, {allowed}"
 
 

@@ -179,6 +179,8 @@ def _one_cycle(fit: _Fit) -> Iterator[str]:
 def _plateau(fit: _Fit) -> Iterator[str]:
     if fit["threshold_mode"] == "rel" and fit["threshold"] >= 1:
         yield fit.line("threshold", "a number below 1 with threshold_mode=rel")
+    if fit["patience"] > fit.left - 3:
+        yield fit.line("patience", f"fewer than {fit.span} less 2, or the rate never changes")
     first_cut = fit.lr - max(fit.lr * fit["factor"], fit["min_lr"])
     if fit["min_lr"] >= fit.lr:
         yield fit.line("min_lr", f"a number below lr={shown(fit.lr)}")

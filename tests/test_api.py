@@ -1,14 +1,22 @@
 """Runs from Python: results and the way there, with nobody's global state touched."""
 
+import gc
+import math
+import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 import runner
 from runner import UserError
+from runner.composition import install_resolvers
+from runner.doors import bound_yaml
 from runner.result import Outcome
 from tests.conftest import ROOT, Command
 from tests.tracking.test_recorder import runs_in
@@ -42,6 +50,33 @@ def test_a_vector_a_schedule_and_measures_have_their_columns() -> None:
     assert float(done.trajectory.lr[-1]) < 1e-4
 
 
+def test_a_sweep_returns_a_row_a_job() -> None:
+    frame = runner.sweep([*QUIET, "clip_norm=null,0.5", "optimizer=gd,adam", "lr=0.1,50", "steps=300"])
+    assert list(frame.columns[:6]) == ["clip_norm", "optimizer", "lr", "status", "reason", "run_id"]
+    assert list(frame["optimizer"]) == ["gd", "gd", "adam", "adam"] * 2
+    assert list(frame["clip_norm"].isna()) == [True] * 4 + [False] * 4
+    assert [str(frame[key].dtype) for key in ("clip_norm", "lr", "final/loss")] == ["float64"] * 3
+    assert frame["status"][1] == "DIVERGED"
+    assert frame["final/loss"][1] == math.inf
+    assert set(frame["run_id"].isna()) == {True}
+
+
+@pytest.mark.usefixtures("in_empty_folder")
+def test_a_sweep_tells_why_a_job_failed_or_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("fussy.py").write_text("def fussy(w):\n    assert float(w.detach()) < 5, 'too high'\n    return w.sum()**2\n")
+    monkeypatch.syspath_prepend(os.getcwd())
+    fussy = ["quiet=true", "objective=callable", "objective.target=fussy:fussy", "allow_code=true", "steps=3"]
+    sweep = [*fussy, "initial_weight=1,7", "stop.target_loss=2"]
+    frame = runner.sweep(sweep)
+    assert list(frame["status"]) == ["STOPPED", "FAILED"]
+    assert frame["reason"][0].startswith("loss")
+    assert frame["reason"][1] == "AssertionError: too high"
+    again = runner.sweep([*sweep, "resume=true"])
+    assert list(again["status"]) == ["SKIPPED", "FAILED"]
+    assert again["run_id"][0] == frame["run_id"][0]
+    assert again["final/loss"][0] == frame["final/loss"][0]
+
+
 def test_a_mistake_is_an_exception_with_its_lines(in_empty_folder: Callable[[], list[str]]) -> None:
     with pytest.raises(UserError, match="lr=-1: expected a finite number above 0"):
         runner.run(["lr=-1"])
@@ -57,6 +92,61 @@ def test_global_state_is_as_it_was() -> None:
     assert torch.equal(torch.get_rng_state(), state)
     assert (torch.get_num_threads(), torch.get_default_dtype()) == (threads, dtype)
     assert not GlobalHydra.instance().is_initialized()
+
+
+@pytest.fixture
+def untouched() -> Iterator[None]:
+    bound_yaml(False)
+    OmegaConf.clear_resolver("key_help")
+    yield
+    install_resolvers()
+
+
+@pytest.mark.usefixtures("untouched")
+def test_hydra_and_omegaconf_are_as_they_were(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own_bowl.py").write_text("def f(w): return (w**2).sum()\n")
+    path, frozen = list(sys.path), gc.get_freeze_count()
+    runner.run([*QUIET, "steps=3", "objective=callable", "objective.target=own_bowl:f", "allow_code=true"])
+    runner.sweep([*QUIET, "steps=3", "lr=0.1,0.2"])
+    assert (sys.path, gc.get_freeze_count()) == (path, frozen)
+    assert not OmegaConf.has_resolver("key_help")
+    assert not bound_yaml(False)
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        torch.no_grad,
+        torch.inference_mode,
+        lambda: torch.device("meta"),
+        lambda: torch.autocast("cpu", dtype=torch.bfloat16),
+    ],
+)
+def test_a_run_is_the_same_in_any_state_of_the_callers(state: Callable[[], Any]) -> None:
+    asked = [*QUIET, "objective=linear_regression", "optimizer=adam", "steps=4", "objective.held_out=0.25"]
+    with state():
+        inside = runner.run(asked).weight
+        frame = runner.sweep([*asked, "lr=0.1,0.2"])
+    assert torch.equal(inside, runner.run(asked).weight)
+    assert not inside.is_inference()
+    assert list(frame["status"]) == ["COMPLETED"] * 2
+
+
+def test_a_network_starts_alike_whatever_the_default_dtype() -> None:
+    asked = [*QUIET, "objective=mlp", "steps=2"]
+    torch.set_default_dtype(torch.float64)
+    try:
+        inside = runner.run(asked).weight
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(inside, runner.run(asked).weight)
+
+
+@pytest.mark.parametrize("overrides", ["lr=0.1", None, ["lr=0.1", 5]])
+def test_overrides_that_are_no_list_of_texts_are_told(overrides: Any) -> None:
+    with pytest.raises(UserError, match=r"overrides=.*: expected a list of texts, such as \['lr=0.05'"):
+        runner.run(overrides)
 
 
 def test_a_script_without_a_main_guard_is_tracked(runner: Command) -> None:

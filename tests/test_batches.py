@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,6 +15,7 @@ from runner.batches import Member, grouped, member_of, portions
 from runner.composition import compose, config_folder, install, to_config
 from runner.config import Config
 from runner.console import Console
+from runner.draws import Noise
 from runner.execution import Job, execute
 from runner.result import Outcome, Result
 from tests.test_descent import Collected
@@ -110,7 +112,7 @@ def dimension(config: Config) -> int:
 
 
 @pytest.mark.parametrize("objective", CHOSEN)
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=3)
 @given(data=st.data())
 def test_each_objective_in_a_batch_of_any_size_equals_the_run_alone_to_the_bit(
     objective: str, data: st.DataObject
@@ -126,7 +128,7 @@ def test_each_objective_in_a_batch_of_any_size_equals_the_run_alone_to_the_bit(
 
 
 @pytest.mark.parametrize("optimizer", RULES)
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=3)
 @given(data=st.data())
 def test_each_optimizer_in_a_batch_of_any_size_equals_the_run_alone_to_the_bit(
     optimizer: str, data: st.DataObject
@@ -137,7 +139,7 @@ def test_each_optimizer_in_a_batch_of_any_size_equals_the_run_alone_to_the_bit(
     assert_equal_to_alone(configs, [0, len(configs) // 2, len(configs) - 1])
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(data=st.data())
 def test_neither_the_order_nor_the_split_of_a_batch_changes_a_number(data: st.DataObject) -> None:
     configs = data.draw(variants(base("rosenbrock", "adam", "constant", "initial_weight=0.5")))
@@ -196,6 +198,14 @@ def test_a_group_is_split_to_fit_the_memory() -> None:
     assert sum(map(len, parts)) == 20000
     assert all(len(part) % 64 == 0 for part in parts[:-1])
     assert max(map(len, parts)) * large[0].bytes_a_row <= 2**20
+
+
+def test_the_noise_of_a_batch_fits_the_memory_too() -> None:
+    noisy = base("rosenbrock", "gd", "constant", "objective.dimension=500", "gradient_noise=0.1")
+    part, *_ = portions([member_of(noisy)] * 10000, memory_mib=64)
+    noise = Noise(range(len(part)), 500, torch.float32)
+    noise.at(1)
+    assert noise._chunk.nbytes <= 64 * 2**20
 
 
 def test_nothing_is_infinite_in_what_the_descent_calls_best() -> None:

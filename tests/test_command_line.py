@@ -69,6 +69,13 @@ def test_info_prints_what_the_config_is_composed_of(runner: Command) -> None:
     [
         (["--resolve"], "--resolve: expected together with --cfg or --help"),
         (["--cfg", "job", "-m"], "--cfg --multirun: expected only one of"),
+        (["--cfg", "jobs"], "--cfg/-c: invalid choice: 'jobs' (choose from"),
+        (["--lr=0.1"], "--lr=0.1: unknown flag, expected key=value or one of --help, -h"),
+        (["--multirum", "lr=1,2"], "--multirum: unknown flag, expected key=value or one of --help, -h"),
+        (["-sc", "install=cmd"], "--shell-completion install=cmd: expected install=, uninstall= or query= with"),
+        (["-sc", "query=bash"], "--shell-completion query=bash: expected of a shell that completes"),
+        (["--experimental-rerun", "a.pickle"], "--experimental-rerun: not supported"),
+        (["-m", "lr=1,2", "hydra.launcher.memory_mib=0"], "hydra.launcher.memory_mib=0: expected a whole number"),
         (["device=cuda"], "device=cuda: not on this machine, expected one of auto, cpu"),
         (["device=cuda:7"], "device=cuda:7: not on this machine, expected one of auto, cpu"),
         (["initial_weight=[1,2]"], "initial_weight=[1,2]: expected 1 number for objective quadratic, given 2"),
@@ -95,11 +102,26 @@ def test_a_mistake_ends_with_one_line_and_2_and_leaves_nothing(
     assert list(runner.folder.iterdir()) == []
 
 
+def test_flags_may_stand_anywhere_and_a_mistaken_one_is_named(runner: Command) -> None:
+    swept = runner("lr=0.1,0.2", "-m", "steps=2", "tags.a=b,c", "tracking=off")
+    assert "4 jobs asked for" in swept.out
+    assert "lr=0.2 tags.a=b " in swept.out
+    assert runner("--lr=0.1").errors[0].endswith("; did you mean 'lr=0.1'?")
+    assert runner("--multirum").errors[0].endswith("; did you mean '--multirun'?")
+
+
 def test_completion_completes_a_key_and_a_value(runner: Command) -> None:
     assert "hydra_bash_completion" in runner("-sc", "install=bash").out
-    for line, expected in (("runner steps", "steps="), ("runner objective=ros", "objective=rosenbrock")):
+    lines = {
+        "runner steps": "steps=",
+        "runner objective=ros": "objective=rosenbrock",
+        "runner lr=-1 nope=3 tags.a=b ste": "steps=",
+        "runner -m objective=rosenbrock steps=1,2 objective.steep": "objective.steepness=",
+    }
+    for line, expected in lines.items():
         done = runner("-sc", "query=bash", COMP_LINE=line, COMP_POINT=str(len(line)))
         assert expected in done.out.split()
+        assert done.err == ""
 
 
 def test_lines_are_sparse_quiet_says_nothing_and_nobody_needs_to_read(runner: Command) -> None:
@@ -111,6 +133,30 @@ def test_lines_are_sparse_quiet_says_nothing_and_nobody_needs_to_read(runner: Co
     process.stdout.readline()
     process.stdout.close()
     assert process.wait(timeout=60) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "redirected", "code"),
+    [
+        ("steps=3 tracking=off", ">&-", 0),
+        ("steps=3 tracking=off", "<&- >&- 2>&-", 0),
+        ("steps=3 tracking=off", ">/dev/full", 0),
+        ("-m lr=0.1,0.2 steps=3 tracking=off", ">&- 2>&-", 0),
+        ("lr=-1", ">&- 2>&-", 2),
+    ],
+)
+def test_a_run_needs_nowhere_to_print(tmp_path: Path, arguments: str, redirected: str, code: int) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f"exec {sys.executable} -m runner {arguments} {redirected}"],
+        cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=False,
+    )  # fmt: skip
+    assert done.returncode == code
+
+
+def test_what_an_encoding_has_no_letter_for_is_printed_in_another_way(runner: Command) -> None:
+    done = runner("-m", "name='ü','é'", "steps=2", "tracking=off", PYTHONIOENCODING="ascii")
+    assert done.code == 0
+    assert r"name='\xfc'" in done.out
 
 
 def test_a_terminal_shows_a_bar(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import functools
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -60,6 +61,53 @@ MISTAKES = {
     "tracking.uri=": r"tracking.uri='': expected a database or server, such as .*",
     "tracking.uri=null": r"tracking.uri=null: expected a database or server, such as .*",
     "experiment=sed": r"experiment=sed: expected one of seed; did you mean 'seed'\?",
+    "LR=1": r"LR=1: unknown key, .*; did you mean 'lr'\?",
+    "optimizer=ADAM": r"optimizer=ADAM: expected one of .*; did you mean 'adam'\?",
+    "+lr=3": r"\+lr=3: there is a key lr already, expected lr=3",
+    "+objective=booth": r"\+objective=booth: there is a key objective already, expected objective=booth",
+    "~stepz": r"~stepz: no key of that name holds a value that could be deleted; did you mean 'steps'\?",
+    "objective=???": r"objective=\?\?\?: expected one of .*quadratic.*",
+    "lr.deep=3": r"lr.deep=3: unknown key, lr has no keys",
+    "lr = 3": r"'lr = 3': not a valid override, expected key=value \(no space around the =, and quotes .*",
+    "tags.größe=5": r"'tags.größe=5': not a valid override, expected key=value .*",
+    "tags={a:null}": r"tags=\{a:null\}: expected names with text or numbers, as in tags.team=blue",
+    "threads=3000000000": r"threads=3000000000: expected a whole number of at least 1, or null .*; at most 4,096",
+    "interop_threads=3000000000": r"interop_threads=3000000000: expected .*; at most 4,096",
+    "seed=18446744073709551616": r"seed=18446744073709551616: expected a whole .*; at most 9,223,372,036,854,775,807",
+    "objective.dimension=1000000000000": r"objective.dimension=1000000000000: expected .*; at most 10,000,000",
+    "objective.name=rosenbrock": r"objective.name=rosenbrock: expected quadratic; objective=rosenbrock chooses another",
+    "optimizer.name=adan": r"optimizer.name=adan: expected one of .*; did you mean 'adam'\?",
+    "stop.name=foo": r"stop.name=foo: expected one of rules",
+    "~objective.curvature": r"objective.curvature: missing, expected a finite number",
+    "~stop.loss_change": r"stop.loss_change: missing, expected keys below, window",
+    "~tracking.uri": r"tracking.uri: missing, expected a database or server, such as .*",
+    "objective.curvature=[1,2]": r"objective.curvature=\[1,2\]: expected a finite number",
+    "objective.start=null": r"objective.start=null: expected a number or a formula, or a list of them",
+    "objective.start=true": r"objective.start=true: expected a number or a formula, or a list of them",
+    "objective.bounds=3": r"objective.bounds=3: expected \[low, high\], or such a pair for each coordinate, .*",
+    "objective.minimum=[1]": r"objective.minimum=\[1\]: expected a number or a formula, or null for not known",
+}
+# Files of one's own, by what is chosen, and the line told for each.
+OWN_FILES: dict[str, tuple[str | bytes, str]] = {
+    "objective=abc": (
+        "name: quadratic\ncurvature: abc\noffset: 2",
+        "objective.curvature=abc: expected a finite number",
+    ),
+    "objective=flag": ("name: quadratic\ncurvature: yes\noffset: 2", "objective.curvature=true: expected a finite .*"),
+    "objective=none": ("name: quadratic\ncurvature:\noffset: 2", "objective.curvature=null: expected a finite number"),
+    "objective=typo": (
+        "name: quadratic\ncurvature: 1\noffset: 2\noffst: 3",
+        "objective.offst=3: unknown key, .*; did you mean 'objective.offset'.*",
+    ),
+    "objective=less": ("name: quadratic\ncurvature: 1", "objective.offset: missing, expected a finite number"),
+    "objective=other": ("name: quadratik", "objective.name=quadratik: expected one of .*; did you mean 'quadratic'.*"),
+    "objective=list": ("- 1", r"objective=\[1\]: expected a config group, which has a name"),
+    "objective=number": ("5", "objective=number: its file cannot be read .*"),
+    "objective=broken": ("name: quadratic\ncurvature: [", ".*/objective/broken.yaml, line 2: not valid YAML .*"),
+    "objective=twice": ("name: quadratic\nname: booth", ".*/twice.yaml, line 2: not valid YAML .*duplicate key name.*"),
+    "objective=bytes": (b"name: \xff", "objective=bytes: its file cannot be read .*"),
+    "experiment=place": ("lr: 0.5", r"experiment=\{lr:0.5\}: expected '# @package _global_' as the first line .*"),
+    "experiment=text": ("# @package _global_\nlr: '0.5'", "lr=0.5: expected a finite number above 0"),
 }
 
 
@@ -75,6 +123,27 @@ def test_a_mistake_is_told_in_one_line(override: str, in_empty_folder: Callable[
     assert len(told.value.lines) == 1
     assert re.fullmatch(MISTAKES[override], told.value.lines[0])
     assert in_empty_folder() == []
+
+
+@pytest.mark.parametrize("override", OWN_FILES)
+def test_a_mistake_in_a_file_of_ones_own_is_told_in_one_line(override: str, tmp_path: Path) -> None:
+    content, message = OWN_FILES[override]
+    file = tmp_path / f"{override.replace('=', '/')}.yaml"
+    file.parent.mkdir()
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(UserError) as told:
+        compose([f"hydra.searchpath=[file://{tmp_path}]", override])
+    assert len(told.value.lines) == 1
+    assert re.fullmatch(message, told.value.lines[0])
+
+
+def test_a_file_of_ones_own_has_a_name_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "objective").mkdir()
+    (tmp_path / "objective" / "bowl.yaml").write_text(
+        "name: quadratic\ncurvature: 2\noffset: 0\nstart: i\nminimum: 0\n"
+    )
+    config = to_config(compose([f"hydra.searchpath=[file://{tmp_path}]", "objective=bowl", "objective.curvature=3.5"]))
+    assert (config.objective["name"], config.objective["curvature"]) == ("quadratic", 3.5)
 
 
 def test_all_mistakes_are_told_at_once() -> None:
@@ -105,9 +174,14 @@ def test_zero_and_empty_values_are_values() -> None:
 
 
 def test_a_tag_needs_no_plus_and_a_numeric_name_is_a_name() -> None:
-    config = to_config(compose(["tags.team=blue", "name=2024"]))
-    assert config.tags == {"team": "blue"}
+    config = to_config(compose(["tags.team=blue", "tags={place: here, number: 0}", "name=2024"]))
+    assert config.tags == {"team": "blue", "place": "here", "number": 0}
     assert config.name == "2024"
+
+
+def test_nothing_is_recorded_where_tracking_is_off_whatever_else_is_said_of_it() -> None:
+    tracking = to_config(compose(["tracking=off", "tracking.experiment=mine", "tracking.uri=sqlite:///a.db"])).tracking
+    assert set(vars(tracking).values()) == {"off", None}
 
 
 def test_the_command_line_comes_before_an_experiment() -> None:

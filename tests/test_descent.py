@@ -77,7 +77,7 @@ def test_every_step_is_that_of_the_four_moves_to_the_bit() -> None:
         assert tracker.history("weight")[step] == weight.item()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(lr=st.floats(1e-4, 0.9), start=st.floats(-1e3, 1e3), curvature=st.floats(0.1, 1.0), steps=st.integers(1, 60))
 def test_gradient_descent_on_a_quadratic_has_its_closed_form(
     lr: float, start: float, curvature: float, steps: int
@@ -89,7 +89,7 @@ def test_gradient_descent_on_a_quadratic_has_its_closed_form(
     assert float(result.weight) == pytest.approx(expected, rel=1e-9, abs=1e-12 * abs(start) + 1e-300)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(steps=st.integers(1, 400), every=st.integers(1, 90))
 def test_the_first_every_nth_and_the_last_step_are_recorded(steps: int, every: int) -> None:
     _, tracker = done(f"steps={steps}", f"log_every={every}")
@@ -176,7 +176,7 @@ def steady(_step: int, _loss: Tensor | None) -> Tensor:
     return torch.full((1, 1), 0.0005)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 1000), runs=st.integers(1, 200), name=st.sampled_from(sorted(LOSSES)))
 def test_a_run_in_a_batch_equals_the_run_alone_to_the_bit(seed: int, runs: int, name: str) -> None:
     starts = torch.randn(runs, 2, generator=torch.Generator().manual_seed(seed))

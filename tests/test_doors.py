@@ -83,14 +83,15 @@ def ran(runner: Command, done: Done) -> bool:
 def test_a_config_file_opens_no_door(stranger: Command, door: str, way: str) -> None:
     folder = stranger.folder / "given"
     (folder / "experiment").mkdir(parents=True)
+    tracking = "tracking=sqlite" if door.startswith("tracking.") else "tracking=off"
     if way == "experiment":
         (folder / "experiment" / "evil.yaml").write_text(f"# @package _global_\n{DOORS[door]}")
-        done = stranger("--config-dir", "given", "experiment=evil", "steps=2", "tracking=off")
+        done = stranger("--config-dir", "given", "experiment=evil", "steps=2", tracking)
     else:
         ours = (Path(__file__).parents[1] / "conf" / "config.yaml").read_text().partition("\nhydra:\n")[0]
         body = "\n".join(line for line in ours.splitlines() if not line.startswith(("allow_code", "tags")))
         (folder / "evil.yaml").write_text(f"{body}\n{DOORS[door]}")
-        done = stranger("--config-dir", "given", "--config-name", "evil", "steps=2", "tracking=off")
+        done = stranger("--config-dir", "given", "--config-name", "evil", "steps=2", tracking)
     assert not ran(stranger, done)
     # Hydra takes a search path from the primary config alone; in another it refuses the key itself.
     assert done.code == 2, done.out + done.err

@@ -109,6 +109,7 @@ FORBIDDEN = {
     "[x for x in y]": r".*a comprehension cannot stand.*",
     "x if y else z": r".*a condition cannot stand.*",
     "x < y": r".*a comparison cannot stand.*",
+    "1if x else 2": r".*column 1: invalid decimal literal",
     "(x := 3)": r".*an assignment cannot stand.*",
     "f'{x}'": r".*text cannot stand.*",
     "'a'": r".*'a', expected a number",

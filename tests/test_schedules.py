@@ -18,6 +18,7 @@ from runner.errors import UserError
 from runner.rows import column
 from runner.schedule_ranges import ARGUMENTS, resolved, schedule_problems
 from runner.schedules import SCHEDULES, ClosedForm, LossDriven, schedule_of, schedule_parameters
+from tests.test_descent import done
 
 CONF = Path(__file__).parents[1] / "conf" / "schedule"
 CPU = torch.device("cpu")
@@ -135,7 +136,7 @@ def rates_of(chosen: Settings, lr: float, steps: int, rows: int = 1) -> Tensor:
 
 @pytest.mark.parametrize("name", CLOSED)
 @given(data=st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_rates_are_torchs_over_the_whole_run(name: str, data: st.DataObject) -> None:
     chosen, lr, steps = data.draw(runs_of(name))
     expected = torch.tensor(list(twin_rates(chosen, lr, steps)), dtype=torch.float64)
@@ -175,7 +176,7 @@ LOSSES = st.one_of(st.floats(-5.0, 5.0, width=32), st.sampled_from([-1.0, 0.0, 1
 
 
 @given(run=runs_of("plateau"), data=st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_plateau_is_torchs_on_any_losses(run: tuple[Settings, float, int], data: st.DataObject) -> None:
     chosen, lr, steps = run
     losses = data.draw(st.lists(LOSSES, min_size=min(steps, 60), max_size=min(steps, 60)))
@@ -192,7 +193,7 @@ def test_plateau_never_cuts_on_a_flat_negative_loss_as_in_torch() -> None:
 
 @pytest.mark.parametrize("name", CLOSED)
 @given(data=st.data())
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_a_block_of_rates_equals_the_rates_one_by_one(name: str, data: st.DataObject) -> None:
     chosen, lr, steps = data.draw(runs_of(name))
     at_once = rates_of(chosen, lr, steps, rows=ROWS)
@@ -202,7 +203,7 @@ def test_a_block_of_rates_equals_the_rates_one_by_one(name: str, data: st.DataOb
 
 @pytest.mark.parametrize("name", SCHEDULES)
 @given(data=st.data())
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_a_row_of_a_batch_equals_the_run_alone(name: str, data: st.DataObject) -> None:
     chosen, lr, steps = data.draw(runs_of(name))
     own, *_ = split(chosen)
@@ -244,7 +245,7 @@ def mixed_rates(runs: list[tuple[Settings, float]], steps: int, losses: Tensor) 
 @example(T_0=1, T_mult=3, epoch=3**12 // 2)
 @example(T_0=7, T_mult=10, epoch=7 * 111111)
 @given(T_0=st.integers(1, 50), T_mult=st.integers(1, 10), epoch=st.integers(0, 10**9))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_restarts_fall_on_the_exact_step(T_0: int, T_mult: int, epoch: int) -> None:  # noqa: N803  # torch's names
     length, since = T_0, epoch % T_0 if T_mult == 1 else epoch
     while since >= length:
@@ -286,6 +287,14 @@ def test_polynomial_may_end_at_zero() -> None:
     assert rates_of(chosen, LR, 100)[-1].item() == 0.0
 
 
+def test_the_longest_patience_ends_at_the_last_step() -> None:
+    chosen = declared("plateau") | {"patience": 97}
+    assert list(schedule_problems(chosen, LR, 100)) == []
+    asked = ["objective=expression", "objective.formula='3 + 0*x'", "schedule=plateau", "schedule.patience=97"]
+    _, tracker = done(*asked, "steps=100", "lr=0.01")
+    assert [tracker.history("lr")[step] for step in (1, 99, 100)] == pytest.approx([0.01, 0.01, 0.001])
+
+
 MISFITS = [
     ("cosine", {"T_max": 50}, "schedule.T_max=50: expected at least the run's 100 steps, beyond T_max the rate rises"),
     ("cosine", {"T_max": 89, "warmup_steps": 10}, "schedule.T_max=89: expected at least the 90 steps after warm-up"),
@@ -314,6 +323,11 @@ MISFITS = [
     ),
     ("one_cycle", {"three_phase": 1}, "schedule.three_phase=1: expected true or false"),
     ("plateau", {"factor": 1.0}, "schedule.factor=1.0: expected a number above 0 and below 1"),
+    (
+        "plateau",
+        {"patience": 98},
+        "schedule.patience=98: expected fewer than the run's 100 steps less 2, or the rate never changes",
+    ),
     ("plateau", {"patience": -1}, "schedule.patience=-1: expected a whole number of at least 0"),
     ("plateau", {"threshold": 1.0}, "schedule.threshold=1.0: expected a number below 1 with threshold_mode=rel"),
     ("plateau", {"min_lr": 0.01}, "schedule.min_lr=0.01: expected a number below lr=0.01"),

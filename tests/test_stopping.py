@@ -75,7 +75,7 @@ def in_blocks(loss: Tensor, norm: Tensor, limits: Limits, cuts: list[int]) -> li
 
 
 @given(data=st.data(), steps=st.integers(1, 30), chosen=st.lists(RULES, min_size=1, max_size=4))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_any_cut_into_blocks_finds_the_first_step(data: st.DataObject, steps: int, chosen: list[Settings]) -> None:
     history = st.lists(VALUES, min_size=steps, max_size=steps)
     losses, norms = ([data.draw(history) for _ in chosen] for _ in range(2))

@@ -1,10 +1,15 @@
 """Sweeps: every combination a child of one parent, validated before the first starts, none hiding another."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
-from tests.conftest import Command
+from tests.conftest import ROOT, Command
 from tests.tracking.test_kills import rows, wait_until
 from tests.tracking.test_recorder import runs_in
 
@@ -200,7 +205,8 @@ def test_a_sweep_is_continued_under_the_same_parent(runner: Command) -> None:
     assert parent.data.metrics["jobs_skipped"] == 40
     more = runner("-m", "lr=logspace(-4,-1,20)", "steps=5,6", "optimizer=gd,adam", f"resume={parent.info.run_id}")
     assert "ended      80 jobs asked for, 40 skipped, 40 run: 40 finished, 0 failed" in more.out
-    _, children = parent_and_children(runs_in(runner))
+    parent, children = parent_and_children(runs_in(runner))
+    assert (parent.data.params["steps"], parent.data.tags["resumed.steps"]) == ("5", "5,6")
     assert len({child.info.run_name for child in children} - {None}) >= 80
 
 
@@ -218,6 +224,48 @@ def test_a_sweep_that_was_killed_is_completed(runner: Command) -> None:
     assert len(children) == len({child.info.run_name for child in children}) == 300
     query = "select distinct n from (select count(*) n from metrics join runs using (run_uuid) where key = 'loss'"
     assert rows(runner, f"{query} and lifecycle_stage = 'active' and name like 'lr%' group by run_uuid)") == [(200,)]
+
+
+def test_a_job_that_diverged_to_infinity_is_no_better_when_it_is_skipped(runner: Command) -> None:
+    falling = ["objective=expression", "objective.formula='-x**4'", "initial_weight=1,0.001", "lr=1.5", "steps=30"]
+    first, again = runner("-m", *falling), runner("-m", *falling, "resume=true")
+    assert "2 jobs asked for, 2 skipped" in again.out
+    best = [[line for line in done.out.splitlines() if line.startswith("best")] for done in (first, again)]
+    assert best[0] == best[1]
+    assert "initial_weight=0.001" in best[0][0]
+    parent, _ = parent_and_children(runs_in(runner))
+    assert parent.data.tags["best.initial_weight"] == "0.001"
+
+
+def test_another_source_of_a_callable_is_another_job(runner: Command) -> None:
+    command = [str(Path(sys.executable).with_name("runner")), "-m", "objective=callable", "objective.target=bowl:bowl"]
+    command += ["allow_code=true", "steps=3", "lr=0.1,0.2", "resume=true"]
+    for power, skipped in ((2, 0), (2, 2), (4, 0)):
+        (runner.folder / "bowl.py").write_text(f"def bowl(weight):\n    return (weight**{power}).sum()\n")
+        done = subprocess.run(
+            command, cwd=runner.folder, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+        )
+        assert f"2 jobs asked for, {skipped} skipped" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("where", [["tracking=off"], [], ["tracking=server", "tracking.offline=spool"]])
+def test_a_sweep_that_is_not_recorded_cannot_be_continued_by_its_id(runner: Command, where: list[str]) -> None:
+    done = runner("-m", "lr=0.1,0.2", "steps=2", "resume=0123", *where, MLFLOW_HTTP_REQUEST_MAX_RETRIES="0")
+    assert done.code == 2
+    assert done.errors[0].startswith("resume=0123: ")
+    assert list(runner.folder.iterdir()) == []
+
+
+def test_a_sweep_in_the_trash_is_not_continued(runner: Command) -> None:
+    sweep = ["-m", "lr=0.1,0.2", "steps=2"]
+    assert runner(*sweep).code == 0
+    parent, _ = parent_and_children(runs_in(runner))
+    MlflowClient(f"sqlite:///{runner.folder}/outputs/mlflow.db").delete_run(parent.info.run_id)
+    done = runner(*sweep, f"resume={parent.info.run_id}")
+    assert (done.code, "lies in MLflow's trash" in done.errors[0]) == (2, True)
+    anew = runner(*sweep, "resume=true")
+    assert "no sweep written like this is recorded: it begins" in anew.out
+    assert "2 jobs asked for, 0 skipped, 2 run" in anew.out
 
 
 @pytest.mark.parametrize(
@@ -254,6 +302,16 @@ def test_an_experiment_of_ones_own_may_hold_the_sweep(runner: Command) -> None:
     done = runner("-m", "--config-dir", "mine", "experiment=rates")
     assert done.code == 0, done.err
     assert "2 jobs asked for, 0 skipped, 2 run: 2 finished, 0 failed" in done.out
+
+
+def test_the_jobs_of_a_sweep_come_from_the_primary_config_that_is_named(runner: Command) -> None:
+    (runner.folder / "mine.yaml").write_text(
+        "defaults: [config, _self_]\nlr: 0.3\nsteps: 3\ntracking:\n  experiment: a\n"
+    )
+    folder = ("--config-dir", str(runner.folder), "--config-name", "mine")
+    swept = runner(*folder, "-m", "seed=1,2", "tracking=off")
+    assert "loss 22.55999947" in swept.out
+    assert "loss       22.5599994659" in runner(*folder, "tracking=off").out
 
 
 def test_two_sweeps_started_at_once_share_nothing(runner: Command) -> None:

@@ -95,6 +95,26 @@ def test_a_missing_database_is_told(runner: Command) -> None:
     assert "no database there yet; a run makes it: python -m runner" in done.err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--port", "99999999"], "--port 99999999: expected a whole number from 1 to 65535"),
+        (["--uri", "mlruns"], "--uri mlruns: expected a database or server, such as"),
+        (["--uri", "http://me:secret@host"], "--uri http://***@host: expected a database"),
+    ],
+)
+def test_what_the_ui_cannot_open_is_told(runner: Command, arguments: list[str], line: str) -> None:
+    done = runner(*arguments, module="runner.ui")
+    assert done.code == 2
+    assert line in done.err.splitlines()[-1]
+
+
+def test_help_shows_no_password(runner: Command) -> None:
+    done = runner("--help", module="runner.ui", MLFLOW_TRACKING_URI="postgresql://me:sec%ret@host/runs")
+    assert done.code == 0
+    assert "postgresql://***@host/runs" in " ".join(done.out.split())
+
+
 def test_a_browser_shows_the_runs_and_a_chart_of_the_loss(ui: Server, tmp_path_factory: pytest.TempPathFactory) -> None:
     if CHROMIUM is None:
         assert "CI" not in os.environ, "CI installs Chromium"

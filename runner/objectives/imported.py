@@ -3,7 +3,7 @@
 import importlib
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +30,10 @@ def import_function(target: str) -> Function:
     module_name, _, name = target.partition(":")
     if not module_name or not name:
         raise UserError(f"objective.target={shown(target)}: expected package.module:function")
-    if str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))
+    look_in_working_directory()
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:  # whatever a stranger's module raises
+    except (Exception, SystemExit) as error:  # whatever a stranger's module raises
         raise UserError(f"objective.target={target}: cannot be imported ({one_line(error)})") from None
     found = getattr(module, name, None)
     if not callable(found):
@@ -42,6 +41,12 @@ def import_function(target: str) -> Function:
         raise UserError(f"objective.target={target}: no function '{name}' in {module_name}{nearest(name, functions)}")
     function: Function = found
     return function
+
+
+def look_in_working_directory() -> None:
+    """Let modules of the working directory be imported, as `python -m` does and an installed command does not."""
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))
 
 
 def check_keywords(function: Function, arguments: Mapping[str, Any]) -> None:
@@ -75,9 +80,16 @@ def over_rows(function: Function, is_of_one_point: bool, start: Tensor) -> tuple
     lifted = vmap(function)
     try:
         lifted(start.expand(2, -1).clone().requires_grad_())
-    except Exception:  # vmap's refusal, or an error of the function that calling it alone will tell better
-        return lambda points: torch.stack([function(point) for point in points]), False
+    except (Exception, SystemExit):  # vmap's refusal, or an error that calling the function alone will tell better
+        return lambda points: _stacked([function(point) for point in points]), False
     return lifted, True
+
+
+def _stacked(values: Sequence[Any]) -> Tensor:
+    for value in values:
+        if not isinstance(value, Tensor):
+            raise UserError(f"objective=callable: the function returns {type(value).__name__}, expected a tensor")
+    return torch.stack(tuple(values))
 
 
 def check_loss(loss: Callable[[Tensor], Tensor], points: Tensor, name: str) -> None:
@@ -91,13 +103,16 @@ def check_loss(loss: Callable[[Tensor], Tensor], points: Tensor, name: str) -> N
         value = loss(weight)
     except UserError:
         raise
-    except Exception as error:  # a stranger's function may raise anything
+    except (Exception, SystemExit) as error:  # a stranger's function may raise anything
         raise FunctionError(f"objective={name}: the function raises {one_line(error)}") from None
     if not isinstance(value, Tensor):
         raise UserError(f"objective={name}: the function returns {type(value).__name__}, expected a tensor")
     if value.shape != points.shape[:1]:
         per_point = tuple(value.shape[1:]) if value.shape[:1] == points.shape[:1] else tuple(value.shape)
         raise UserError(f"objective={name}: the function returns shape {per_point} for one point, expected ()")
+    if not value.is_floating_point():
+        kind = str(value.dtype).removeprefix("torch.")
+        raise UserError(f"objective={name}: the function returns {kind}, expected floating-point numbers")
     if not value.requires_grad:
         raise UserError(f"objective={name}: the loss cannot be differentiated, expected one made by torch operations")
     try:
@@ -106,6 +121,24 @@ def check_loss(loss: Callable[[Tensor], Tensor], points: Tensor, name: str) -> N
         raise UserError(f"objective={name}: the gradient cannot be computed: {one_line(error)}") from None
     if gradient is None:
         raise UserError(f"objective={name}: the loss does not depend on the weight")
+
+
+def check_curvature(loss: Callable[[Tensor], Tensor], points: Tensor, name: str) -> None:
+    """Differentiate the loss twice, as diagnostics will.
+
+    Raises:
+        UserError: that fails.
+    """
+    weight = points.detach().requires_grad_()
+    value = loss(weight)
+    try:
+        (gradient,) = torch.autograd.grad(value, weight, torch.ones_like(value), create_graph=True)
+        if gradient.requires_grad:
+            torch.autograd.grad(gradient, weight, torch.ones_like(gradient), allow_unused=True)
+    except Exception as error:  # whatever a second backward pass of a stranger's raises
+        raise UserError(
+            f"diagnostics.curvature=true: objective {name} has none to compute: {one_line(error)}"
+        ) from None
 
 
 def one_line(error: BaseException) -> str:

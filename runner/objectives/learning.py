@@ -48,6 +48,11 @@ def load(name: str, held_out: float, dtype: torch.dtype, device: torch.device) -
     features, targets = _arrays(name)
     order = torch.randperm(len(features), generator=generator(SPLIT_SEED, "split"))
     count = round(len(features) * held_out)
+    if not 1 <= count <= len(features) - 2:
+        raise UserError(
+            f"objective.held_out={held_out:g}: expected a share of the {len(features)} samples of {name} "
+            f"that leaves 1 or more to measure on, and 2 or more to fit; it keeps {count} apart"
+        )
     held, train = order[:count], order[count:]
     centre, spread = features[train].mean(0), features[train].std(0)
     scaled = (features - centre) / torch.where(spread > 0, spread, 1.0)
@@ -106,8 +111,9 @@ def perceptron(features: int, outputs: int, hidden: int) -> Model:
     def network(seed: int) -> torch.nn.Module:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(generator(seed, "start").initial_seed())
-            layers = torch.nn.Linear(features, hidden), torch.nn.Tanh(), torch.nn.Linear(hidden, outputs)
-            return torch.nn.Sequential(*layers)
+            sizes = ((features, hidden), (hidden, outputs))
+            first, last = (torch.nn.Linear(*size, dtype=torch.float32) for size in sizes)  # whatever torch's default
+            return torch.nn.Sequential(first, torch.nn.Tanh(), last)
 
     module = network(0)
     shapes = {name: weight.shape for name, weight in module.named_parameters()}

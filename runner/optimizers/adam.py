@@ -17,14 +17,14 @@ Betas = tuple[Tensor, Tensor]
 class Moments(NamedTuple):
     """The step count `(1, 1)`, the means `(rows, dim)`, and constants cast once, `(rows, 1)`.
 
-    `largest` is the largest mean square so far, for AMSGrad; `product` is that of NAdam's momenta.
+    `largest` is the largest mean square so far, for AMSGrad; `own` is what NAdam or RAdam keeps besides.
     """
 
     step: Tensor
     mean: Tensor
     square: Tensor
     largest: Tensor
-    product: Tensor
+    own: tuple[Tensor, ...]
     floor: Tensor
     take_mean: Tensor
     keep_square: Tensor
@@ -38,7 +38,7 @@ def _begin(weight: Tensor, *, betas: Betas, eps: Tensor, **_hyper: Any) -> Momen
         mean=zeros,
         square=zeros,
         largest=zeros,
-        product=torch.ones_like(betas[0], dtype=torch.float32),  # torch keeps it in its default dtype
+        own=(),
         floor=eps.to(weight.dtype),
         take_mean=(1 - betas[0]).to(weight.dtype),
         keep_square=betas[1].to(weight.dtype),
@@ -46,12 +46,14 @@ def _begin(weight: Tensor, *, betas: Betas, eps: Tensor, **_hyper: Any) -> Momen
     )
 
 
-def _after(state: Moments, gradient: Tensor) -> Moments:
+def _after(state: Moments, gradient: Tensor, own: tuple[Tensor, ...] = ()) -> Moments:
     return Moments(
         state.step + 1,
         torch.lerp(state.mean, gradient, state.take_mean),
         mixed_squares(state.square, gradient, state.keep_square, state.take_square),
-        *state[3:],
+        state.largest,
+        own,
+        *state[5:],
     )
 
 
@@ -132,7 +134,18 @@ def amsgrad(
     )  # fmt: skip
 
 
-@rule(_begin)
+def _nadam_momentum(step: Tensor, betas: Betas, momentum_decay: Tensor) -> Tensor:
+    return betas[0] * torch.rsub(0.96 ** (step * momentum_decay), 1, alpha=0.5)
+
+
+def _begin_nadam(weight: Tensor, *, betas: Betas, momentum_decay: Tensor, **hyper: Any) -> Moments:
+    """Return a state whose own is the first momentum, and the product of those so far."""
+    state = _begin(weight, betas=betas, **hyper)
+    product = torch.ones_like(betas[0], dtype=torch.float32)  # torch keeps it in its default dtype
+    return state._replace(own=(_nadam_momentum(state.step + 1, betas, momentum_decay), product))
+
+
+@rule(_begin_nadam)
 def nadam(
     weight: Tensor,
     gradient: Tensor,
@@ -157,17 +170,24 @@ def nadam(
         weight = shrunk(weight, lr, weight_decay)
     else:
         gradient = decayed(gradient, weight, weight_decay)
-    state = _after(state, gradient)
-    momentum = betas[0] * (1 - 0.5 * 0.96 ** (state.step * momentum_decay))
-    following = betas[0] * (1 - 0.5 * 0.96 ** ((state.step + 1) * momentum_decay))
-    state = state._replace(product=state.product * momentum.to(state.product.dtype))
-    product = state.product.to(torch.float64)
+    momentum, product = state.own
+    following = _nadam_momentum(state.step + 2, betas, momentum_decay)
+    product = product * momentum.to(product.dtype)
+    state = _after(state, gradient, (following, product))
     below = (state.square / (1 - betas[1] ** state.step).to(weight.dtype)).sqrt() + state.floor
-    weight = plus_ratio(weight, -lr * (1 - momentum) / (1 - product), gradient, below)
-    return plus_ratio(weight, -lr * following / (1 - product * following), state.mean, below), state
+    product = product.to(torch.float64)
+    weight = plus_ratio(weight, lr * (1 - momentum) / (product - 1), gradient, below)
+    return plus_ratio(weight, lr * following / (product * following - 1), state.mean, below), state
 
 
-@rule(_begin)
+def _begin_radam(weight: Tensor, *, betas: Betas, **hyper: Any) -> Moments:
+    """Return a state whose own is the longest length of the average, and what the step's is measured by."""
+    longest = 2 / (1 - betas[1]) - 1
+    own = longest, (longest - 4) * (longest - 2)
+    return _begin(weight, betas=betas, **hyper)._replace(own=own)
+
+
+@rule(_begin_radam)
 def radam(
     weight: Tensor,
     gradient: Tensor,
@@ -189,15 +209,16 @@ def radam(
         weight = shrunk(weight, lr, weight_decay)
     else:
         gradient = decayed(gradient, weight, weight_decay)
-    state, dtype = _after(state, gradient), weight.dtype
+    (longest, measure), dtype = state.own, weight.dtype
+    state = _after(state, gradient, state.own)
     faded = betas[1] ** state.step
-    longest = 2 / (1 - betas[1]) - 1
-    length = longest - 2 * state.step * faded / (1 - faded)
+    known = 1 - faded
+    length = longest - 2 * state.step * faded / known
     is_known = length > 5
-    safe = torch.where(is_known, length, 6.0)
-    rectified = ((safe - 4) * (safe - 2) * longest / ((longest - 4) * (longest - 2) * safe)).sqrt().to(dtype)
+    safe = length.clamp(min=5)
+    rectified = ((safe - 4) * (safe - 2) * longest / (measure * safe)).sqrt().to(dtype)
     plain = state.mean / (1 - betas[0] ** state.step).to(dtype) * lr.to(dtype)
-    scale = (state.square.sqrt() + state.floor).reciprocal() * (1 - faded).sqrt().to(dtype)
+    scale = (state.square.sqrt() + state.floor).reciprocal() * known.sqrt().to(dtype)
     return weight - torch.where(is_known, plain * scale * rectified, plain), state
 
 

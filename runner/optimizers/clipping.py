@@ -16,4 +16,5 @@ def clip_by_norm(gradient: Tensor, limit: Tensor) -> Tensor:
     Pascanu, Mikolov and Bengio, "On the difficulty of training recurrent neural networks", 2013.
     """
     norm = torch.linalg.vector_norm(gradient, dim=-1, keepdim=True)
-    return gradient * torch.clamp(limit.to(gradient.dtype) / (norm + 1e-6), max=1.0)
+    # A number over a tensor is to torch the number times the reciprocal, which rounds twice.
+    return gradient * torch.clamp((norm + 1e-6).reciprocal() * limit.to(gradient.dtype), max=1.0)

@@ -14,7 +14,10 @@ from runner.registry import look_up
 
 # It updates the rows of a sparse gradient, which no objective here has; the others need more than one tensor.
 UNUSABLE = {"Optimizer", "SparseAdam"}
-Loss = Callable[[Tensor], tuple[Tensor, Tensor]]
+# Losses and gradients of weights `(1, dim)` as a step, counted from 1, sees them.
+Loss = Callable[[Tensor, int], tuple[Tensor, Tensor]]
+TRIAL_LR = 0.1
+TRIAL_STEPS = 2
 
 
 def algorithms() -> dict[str, type[torch.optim.Optimizer]]:
@@ -37,7 +40,7 @@ class TorchOptimizer:
             settings: the config group: the class's name as `algorithm`, and its `arguments`.
             weight: `(1, dim)`, where to start.
             lr: the learning rate.
-            loss: weights to losses and gradients, for what evaluates them more than once a step.
+            loss: weights and a step to losses and gradients, for what evaluates them more than once a step.
 
         Raises:
             UserError: there is no such class, or it does not take these arguments.
@@ -55,13 +58,16 @@ class TorchOptimizer:
             raise UserError(*unknown)
         self._weight = weight.clone().requires_grad_()
         self._loss = loss
+        self._step = 0
         try:
             self._optimizer = make([self._weight], lr=lr, **arguments)
+            _try(make, arguments, weight)
         except Exception as error:  # each class has checks of its own
             raise UserError(f"optimizer.algorithm={settings['algorithm']}: {one_line(error)}") from None
 
     def update(self, weight: Tensor, gradient: Tensor, _state: Any, lr: Tensor) -> tuple[Tensor, Any]:
         """Return the weight `(1, dim)` after a step from `weight`, whose gradient is known."""
+        self._step += 1
         for group in self._optimizer.param_groups:
             group["lr"] = float(lr)
         with torch.no_grad():
@@ -74,5 +80,19 @@ class TorchOptimizer:
         return self._weight.detach().clone(), ()
 
     def _closure(self) -> float:
-        loss, self._weight.grad = self._loss(self._weight)
+        loss, self._weight.grad = self._loss(self._weight, self._step)
         return float(loss)
+
+
+def _try(make: Any, arguments: Mapping[str, Any], weight: Tensor) -> None:
+    """Make steps on a bowl: some arguments that a class takes it refuses, or fails on, only there."""
+    point = torch.ones_like(weight).requires_grad_()
+    trial = make([point], lr=TRIAL_LR, **arguments)
+
+    def closure() -> float:
+        point.grad = point.detach().clone()
+        return float((point.detach() ** 2).sum() / 2)
+
+    for _ in range(TRIAL_STEPS):
+        closure()
+        trial.step(closure)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from runner.config import Config
+from runner.config import Config, Tracking
 from runner.errors import RunnerError, SweepError, UserError
 from runner.job import no_garbage_collection
 from runner.sweeps.console import SweepConsole
@@ -34,6 +34,7 @@ class JobDone:
         status: COMPLETED, STOPPED, DIVERGED or FAILED, or SKIPPED where an earlier sweep has done it.
         metrics: the final results, under their names in MLflow.
         reason: why it failed, or what a rule said that stopped it.
+        has_diverged: it did, here or in the earlier sweep.
     """
 
     job: Job
@@ -42,6 +43,7 @@ class JobDone:
     status: str
     metrics: Mapping[str, float]
     reason: str | None = None
+    has_diverged: bool = False
 
     @property
     def loss(self) -> float | None:
@@ -91,6 +93,10 @@ def run_sweep(jobs: Sequence[Job], texts: Sequence[str], memory_mib: int, resume
             from runner import batches, execution  # noqa: F401  # torch comes while the recorder starts
         parent = ParentRun(config, texts, sweep_fingerprint(texts))
         ledger = tracker.ledger(parent.fingerprint, resume) if resume else None
+        if ledger is None and isinstance(resume, str):
+            raise UserError(f"resume={resume}: no such run is recorded, expected the id of a sweep's parent run")
+        if ledger is None and resume:
+            console.starts_anew()
         prints = [fingerprint(job.config) for job in jobs]
         skipped = {} if ledger is None else ledger.matching(prints)
         run = uuid.uuid4().hex if ledger is None else ledger.parent
@@ -226,25 +232,29 @@ def _done(sweep: _Sweep, skipped: Mapping[int, Finished]) -> list[JobDone]:
     for index, job in enumerate(sweep.jobs):
         if index in skipped:
             earlier = skipped[index]
-            done.append(JobDone(job, earlier.run_id, earlier.run_id, "SKIPPED", earlier.metrics))
+            place = earlier.run_id, earlier.run_id
+            done.append(JobDone(job, *place, "SKIPPED", earlier.metrics, has_diverged=earlier.has_diverged))
             continue
         run = sweep.runs[index]
         if index in sweep.results:
             result = sweep.results[index]
-            done.append(JobDone(job, run, None, result.outcome.name, result.metrics(), result.reason))
+            status = result.outcome.name
+            done.append(JobDone(job, run, None, status, result.metrics(), result.reason, status == "DIVERGED"))
         elif index in sweep.failures:
             done.append(JobDone(job, run, None, "FAILED", {}, sweep.failures[index]))
     return done
 
 
 def row_of(done: JobDone) -> dict[str, Any]:
-    """Return a job as a row of a table: what varied, how it went, and the final results."""
+    """Return a job as a row of a table: what varied, how it went and why, and the final results."""
     values = {key: _value(done.job.config, key, text) for key, text in done.job.varied.items()}
-    return {**values, "status": done.status, "run_id": done.run_id, **done.metrics}
+    return {**values, "status": done.status, "reason": done.reason, "run_id": done.run_id, **done.metrics}
 
 
 def _value(config: Config, key: str, text: str) -> Any:
     value: Any = vars(config)
     for part in key.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
-    return text if value is None or isinstance(value, Mapping) else value
+        if not isinstance(value, Mapping) or part not in value:
+            return text
+        value = value[part]
+    return text if isinstance(value, Mapping | Tracking) else value

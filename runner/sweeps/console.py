@@ -1,13 +1,12 @@
 """What a person sees of a sweep: what starts, how far it is, the best at the end."""
 
 import statistics
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from runner.config import Config
-from runner.console import say, say_recorded
+from runner.console import is_terminal, say, say_recorded
 from runner.sweeps.parent import counts, ranked
 from runner.sweeps.planning import Job
 
@@ -40,6 +39,11 @@ class SweepConsole:
         self._bar: Progress | None = None
         self._task: TaskID | None = None
 
+    def starts_anew(self) -> None:
+        """Say that there is no sweep to continue."""
+        if not self._config.quiet:
+            say("resume     no sweep written like this is recorded: it begins")
+
     def kinds(self, groups: "Sequence[Sequence[Member]]") -> None:
         """Say what cannot share a batch, and why, and how many jobs are left to run."""
         left = sum(map(len, groups))
@@ -64,7 +68,7 @@ class SweepConsole:
             return
         self._has_started = True
         say(f"device     {hardware}")
-        if sys.stdout.isatty():
+        if is_terminal():
             self._bar = _bar()
             self._bar.start()
             self._task = self._bar.add_task("", total=self._steps, completed=self._done_steps, jobs="", best="")
@@ -90,7 +94,7 @@ class SweepConsole:
 
     def recording(self, recorded: int, total: int) -> None:
         """Show how far the recorder has caught up, of so many bytes."""
-        if self._config.quiet or not sys.stdout.isatty():
+        if self._config.quiet or not is_terminal():
             return
         if self._bar is None:
             self._bar = _catching_up()
@@ -139,7 +143,8 @@ def _totals(done: "Sequence[JobDone]") -> str:
     ran = len(done) - skipped
     how = ", ".join(f"{number[key]:,} {key}" for key in ("stopped", "diverged") if number[key])
     finished = f"{ran - failed:,} finished" + (f" ({how})" if how else "")
-    return f"ended      {len(done):,} jobs asked for, {skipped:,} skipped, {ran:,} run: {finished}, {failed:,} failed"
+    jobs = f"{len(done):,} job{'s' if len(done) != 1 else ''}"
+    return f"ended      {jobs} asked for, {skipped:,} skipped, {ran:,} run: {finished}, {failed:,} failed"
 
 
 def _best_lines(done: "Sequence[JobDone]") -> Iterator[str]:

@@ -12,7 +12,7 @@ from typing import Any
 from runner.config import Config
 
 # Raised with every change of the arithmetic, so that results of before are not taken for those of now.
-NUMERICS = 1
+NUMERICS = 2
 NOT_OF_THE_RESULT = ("tracking", "name", "tags", "quiet", "parent_run", "allow_code")
 
 
@@ -38,6 +38,9 @@ def _key_of(text: str) -> str:
 @functools.cache
 def source_of(target: str) -> str | None:
     """Return a digest of the module's source that `package.module:function` names; None where there is none."""
+    from runner.objectives.imported import look_in_working_directory  # which knows torch
+
+    look_in_working_directory()
     try:
         spec = importlib.util.find_spec(target.partition(":")[0])
     except (ImportError, ValueError):

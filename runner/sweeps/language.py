@@ -5,7 +5,6 @@ together, `repeats` for seeds, and `where` for the combinations that are wanted.
 """
 
 import itertools
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -38,27 +37,32 @@ class Axis:
 
 @dataclass(frozen=True)
 class Condition:
-    """Which combinations are wanted: a formula, and the config key that each of its variables stands for."""
+    """Which combinations are wanted: a formula whose variables are keys of the config."""
 
     formula: Formula
-    keys: Mapping[str, str]
 
     def holds(self, tree: Mapping[str, Any]) -> bool:
         """Return whether a job of this resolved config is wanted.
 
         Raises:
-            UserError: a key that the config has not, or whose value is no number.
+            UserError: a key that the config has not, whose value is no number and not compared with a text, or the
+                condition has no value.
         """
-        values = {name: self._number(tree, key) for name, key in self.keys.items()}
-        return bool(self.formula.evaluate(values))
+        values = {key: self._value(tree, key) for key in self.formula.variables}
+        try:
+            return bool(self.formula.evaluate(values))
+        except (ArithmeticError, ValueError, TypeError) as error:  # TypeError: a complex number is compared
+            raise UserError(f"where={self.formula.text}: has no value ({error})") from None
 
-    def _number(self, tree: Mapping[str, Any], key: str) -> float:
+    def _value(self, tree: Mapping[str, Any], key: str) -> Any:
         value: Any = tree
         for part in key.split("."):
             if not isinstance(value, Mapping) or part not in value:
                 known = value if isinstance(value, Mapping) else ()
                 raise UserError(f"where={self.formula.text}: no key '{key}'{nearest(part, map(str, known))}")
             value = value[part]
+        if key in self.formula.texts:
+            return value.get("name") if isinstance(value, Mapping) else value
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise UserError(f"where={self.formula.text}: expected numbers, {key} is {shown(value)}")
         return value
@@ -152,6 +156,8 @@ def _of_one(override: Override, key: str, value: Any) -> Override:
     written = (
         QuotedString(value, Quote.single).with_quotes() if is_awkward else Override._get_value_element_as_str(value)
     )
+    if isinstance(value, str) and "${" not in value:
+        written = written.replace(r"\:", ":")  # Hydra escapes more than its parser needs
     text = f"{key}={written}"
     return replace(override, value_type=ValueType.ELEMENT, _value=value, input_line=text)
 
@@ -208,12 +214,4 @@ def _check_zip(keys: Any, axes: Mapping[str, Axis]) -> None:
 def _condition(override: Override | None) -> Condition | None:
     if override is None:
         return None
-    text = str(override.value())
-    dotted = dict.fromkeys(re.findall(r"[A-Za-z_]\w*(?:\.\w+)+", text))
-    keys = {f"key_{index}": key for index, key in enumerate(dotted)}
-    plain = text
-    for name, key in sorted(keys.items(), key=lambda item: -len(item[1])):
-        plain = re.sub(rf"(?<![\w.]){re.escape(key)}(?![\w.])", name, plain)
-    formula = parse(plain, path="where", conditions=True)
-    found = {name: keys.get(name, name) for name in formula.variables}
-    return Condition(replace(formula, text=text), found)
+    return Condition(parse(str(override.value()), path="where", conditions=True))

@@ -71,5 +71,5 @@ def counts(done: "Sequence[JobDone]") -> dict[str, float]:
 
 def ranked(done: "Sequence[JobDone]") -> "Iterator[JobDone]":
     """Yield the jobs whose last loss is a number, the lowest first, and of these the nearest to a known minimum."""
-    finite = [one for one in done if one.loss is not None and math.isfinite(one.loss) and one.status != "DIVERGED"]
+    finite = [one for one in done if one.loss is not None and math.isfinite(one.loss) and not one.has_diverged]
     yield from sorted(finite, key=lambda one: (one.loss or 0.0, one.metrics.get("final/error", 0.0)))

@@ -10,13 +10,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, OverrideType, ValueType
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from runner.composition import mistakes_in, plain
+from runner.composition import mistakes_in, plain, plain_at
 from runner.config import Config
 from runner.errors import UserError
 from runner.hiding import shown_override
+from runner.ranges import is_whole, shown
 from runner.sweeps.language import SweepRequest
 
 MISTAKES_IN_FULL = 5
@@ -69,7 +71,9 @@ def plan(request: SweepRequest, loader: JobLoader, master: DictConfig) -> list[J
             try:
                 job = planner.job(combination, repeat)
             except UserError as error:
-                name = " ".join(shown_override(override.input_line or "") for override in planner.varying(combination))
+                name = " ".join(
+                    shown_override((override.input_line or "").lstrip("+")) for override in planner.varying(combination)
+                )
                 mistakes.append((name, "; ".join(error.lines)))
             else:
                 jobs += [] if job is None else [job]
@@ -106,25 +110,67 @@ class _Base:
     """What the jobs of one structure share: Hydra's composition for the first of them.
 
     Attributes:
-        tree: the resolved config; None where interpolations may depend on what varies.
+        written: the config as it was composed, interpolations unresolved.
         declared: what the YAML files of its groups declare.
+        tree: the resolved config; None where what varies cannot be set in a copy of it.
+        derived: the paths of values that are made of others.
     """
 
     cfg: DictConfig
+    written: Tree
     declared: Tree
     tree: Tree | None
+    derived: Sequence[str]
 
     def with_values(self, settings: Sequence[Override]) -> Tree:
         if self.tree is None:
             cfg = copy.deepcopy(self.cfg)
-            for override in settings:
-                OmegaConf.update(cfg, _path(override), override.value(), merge=True, force_add=True)
+            _update(cfg, {_path(override): override.value() for override in settings})
             return plain(cfg)
         tree = dict(self.tree)
         copied = {""}
         for override in settings:
             _set(tree, _path(override).split("."), override.value(), copied)
+        if self.derived:
+            self._derive(tree, settings, copied)
         return tree
+
+    def _derive(self, tree: Tree, settings: Sequence[Override], copied: set[str]) -> None:
+        """Resolve what is made of others anew; in the config itself, since a copy of it would take far longer."""
+        _update(self.cfg, {_path(override): override.value() for override in settings})
+        try:
+            for path in self.derived:
+                _set(tree, path.split("."), plain_at(self.cfg, path, _at(self.written, path)), copied)
+        except OmegaConfBaseException:
+            plain(self.cfg)  # tells in a line what cannot be resolved
+            raise
+        finally:
+            _update(self.cfg, {_path(override): _at(self.written, _path(override)) for override in settings})
+
+
+def _update(cfg: DictConfig, values: Tree) -> None:
+    for path, value in values.items():
+        OmegaConf.update(cfg, path, value, merge=True, force_add=True)
+
+
+def _at(tree: Any, path: str) -> Any:
+    for part in path.split("."):
+        tree = tree[part]
+    return tree
+
+
+def _seed(tree: Tree, repeat: int) -> Override:
+    """Return the override that gives a repeated job its seed.
+
+    Raises:
+        UserError: there is no seed to count on from.
+    """
+    first = tree.get("seed")
+    if not is_whole(first):
+        raise UserError(f"seed={shown(first)}: expected a whole number, from which repeats count on")
+    seed = first + repeat  # type: ignore[operator]  # a whole number by now
+    text = f"seed={seed}"
+    return Override(OverrideType.CHANGE, "seed", ValueType.ELEMENT, seed, input_line=text)
 
 
 def _set(tree: Tree, path: list[str], value: Any, copied: set[str]) -> None:
@@ -184,18 +230,28 @@ class _Planner:
             for override in point
         ]
         tree = base.with_values(settings)
-        varying = [override.input_line or "" for override in self.varying(combination)]
+        varying = [(override.input_line or "").lstrip("+") for override in self.varying(combination)]
         overrides = [override.input_line or "" for point in combination for override in point]
         if self.request.repeats > 1:
-            tree["seed"] = tree["seed"] + repeat
-            varying.append(f"seed={tree['seed']}")
+            seed = _seed(tree, repeat)
+            tree = base.with_values([*settings, seed])  # other values may be made of the seed
+            varying.append(seed.input_line or "")
             overrides = [text for text in overrides if not text.startswith("seed=")] + [varying[-1]]
         found = mistakes_in(tree, base.declared)
+        if not self._is_wanted(tree, found):
+            return None
         if found:
             raise UserError(*found)
-        if self.request.where is not None and not self.request.where.holds(tree):
-            return None
         return Job(tuple(overrides), tuple(varying), Config.of(tree))
+
+    def _is_wanted(self, tree: Tree, mistakes: Sequence[str]) -> bool:
+        """Return whether the condition holds for a config, in which these mistakes are, or cannot be told for them."""
+        try:
+            return self.request.where is None or self.request.where.holds(tree)
+        except UserError:
+            if mistakes:
+                return True
+            raise
 
     def varying(self, combination: Sequence[tuple[Override, ...]]) -> Iterator[Override]:
         """Yield the overrides of the axes that have more than one point."""
@@ -219,16 +275,33 @@ class _Planner:
     def _compose(self, overrides: tuple[str, ...], chosen: Sequence[tuple[Override, ...]]) -> _Base | UserError:
         try:
             cfg, declared = self.loader.load_job(self.master, list(overrides))
-            if _has_inner_interpolations(cfg):
-                return _Base(cfg, declared, None)
-            tree = plain(cfg)
+            written = {key: value for key, value in _written(cfg).items() if key != "hydra"}
+            derived = list(_derived(written))
+            tree = _resolved(cfg, may_fail=bool(derived))
         except UserError as error:
             return error
-        settable = [
-            axis.points[0] for axis, is_value in zip(self.request.axes, self._is_value, strict=True) if is_value
-        ]
-        is_plain = all(_lies_in_mappings(tree, _path(override)) for point in settable for override in point)
-        return _Base(cfg, declared, tree if is_plain else None)
+        settable = self._settable()
+        is_plain = all(_lies_in_mappings(tree, path) and _lies_in_mappings(written, path) for path in settable)
+        is_apart = not any(_overlap(path, other) for path in settable for other in derived)
+        has_dotted_keys = not all(_lies_in_mappings(written, path) for path in derived)
+        is_copied = is_plain and is_apart and not has_dotted_keys
+        return _Base(cfg, written, declared, tree if is_copied else None, derived)
+
+    def _settable(self) -> list[str]:
+        """Return the paths of what is set in copies."""
+        axes = [axis for axis, is_value in zip(self.request.axes, self._is_value, strict=True) if is_value]
+        repeated = ["seed"] if self.request.repeats > 1 else []
+        return [_path(override) for axis in axes for override in axis.points[0]] + repeated
+
+
+def _resolved(cfg: DictConfig, may_fail: bool) -> Tree | None:
+    """Return the resolved config; None where that fails for the first job, but may not for others."""
+    try:
+        return plain(cfg)
+    except UserError:
+        if may_fail:
+            return None
+        raise
 
 
 def _lies_in_mappings(tree: Any, path: str) -> bool:
@@ -257,12 +330,20 @@ def _is_leaf(value: Any, is_added: bool) -> bool:
     return value is None or isinstance(value, bool | int | float)
 
 
-def _has_inner_interpolations(cfg: DictConfig) -> bool:
-    """Return whether some value is made of others, and not of the environment alone."""
+def _written(cfg: DictConfig) -> Tree:
     tree = OmegaConf.to_container(cfg, resolve=False)
     assert isinstance(tree, dict)
-    texts = _texts({key: value for key, value in tree.items() if key != "hydra"})
-    return any(re.search(r"\$\{(?!oc\.env:[^$]*\}|hydra:[^$]*\})", text) for text in texts if "${" in text)
+    return {str(key): value for key, value in tree.items()}
+
+
+def _derived(tree: Tree, prefix: str = "") -> Iterator[str]:
+    """Yield the paths of the values that are made of others, and not of the environment alone."""
+    for key, value in tree.items():
+        path = f"{prefix}{key}"
+        if isinstance(value, dict):
+            yield from _derived(value, f"{path}.")
+        elif any(re.search(r"\$\{(?!oc\.env:[^$]*\}|hydra:[^$]*\})", text) for text in _texts(value) if "${" in text):
+            yield path
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -19,9 +19,8 @@ from mlflow.tracking import MlflowClient
 from runner.tracking.database import DIALECTS, ROWS_A_TRANSACTION, Database, Row, Unit, unknown_tables
 from runner.tracking.journal import Artifact, Begin, End, Metrics, now_ms
 from runner.tracking.processes import HEARTBEAT
-from runner.tracking.store import ID_TAG, Store
+from runner.tracking.store import ID_TAG, LARGEST, Store
 
-LARGEST = 1.7976931348623157e308
 # step, timestamp, value, is_nan: in this order MLflow finds which of two values of a metric is the latest.
 Value = tuple[int, int, float, bool]
 
@@ -90,9 +89,9 @@ class BulkStore(Store):
         self.flush()
         super()._artifact(artifact)
 
-    def _begin_again(self, run_id: str, begin: Begin) -> None:
+    def _begin_again(self, run_id: str, begin: Begin) -> dict[str, str]:
         self.flush()
-        super()._begin_again(run_id, begin)
+        return super()._begin_again(run_id, begin)
 
     def _existing(self, experiment: str, run: str) -> str | None:
         if self._begun is None:

@@ -7,10 +7,11 @@ from typing import Any, Self
 
 @dataclass(frozen=True)
 class Finished:
-    """A job that an earlier sweep has done: its run in MLflow, and its final results."""
+    """A job that an earlier sweep has done: its run in MLflow, its final results, and whether it diverged."""
 
     run_id: str
     metrics: Mapping[str, float]
+    has_diverged: bool = False
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,8 @@ class Ledger:
     def of(cls, message: Mapping[str, Any]) -> Self:
         """Return the ledger that the recorder tells of."""
         finished: dict[str, list[Finished]] = {}
-        for key, run_id, metrics in message["finished"]:
-            finished.setdefault(key, []).append(Finished(run_id, metrics))
+        for key, *job in message["finished"]:
+            finished.setdefault(key, []).append(Finished(*job))
         return cls(message["parent"], finished)
 
     def matching(self, prints: Sequence[str]) -> dict[int, Finished]:

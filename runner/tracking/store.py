@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,9 +22,11 @@ from runner.tracking.uris import absolute_uri, sqlite_path
 
 ID_TAG = "runner.id"
 FINGERPRINT = "runner.fingerprint"
+DIVERGED = "diverged_at_step"
 # Else the UI takes the experiment for one about language models.
 SHOWN_AS_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
 METRICS_A_REQUEST = 1000
+LARGEST = 1.7976931348623157e308
 PARAMS_A_REQUEST = 100
 RESULTS = ("steps_done", "seconds", "steps_per_second")
 
@@ -113,8 +116,9 @@ def _create(path: Path) -> None:
 
 
 def _results(metrics: dict[str, float]) -> dict[str, float]:
-    """Return of a run's metrics its final results."""
-    return {key: value for key, value in metrics.items() if key.startswith("final/") or key in RESULTS}
+    """Return of a run's metrics its final results; the largest float stands for infinity in MLflow."""
+    results = {key: value for key, value in metrics.items() if key.startswith("final/") or key in RESULTS}
+    return {key: math.copysign(math.inf, value) if abs(value) >= LARGEST else value for key, value in results.items()}
 
 
 def describe_error(error: BaseException, uri: str) -> str:
@@ -174,7 +178,7 @@ class Store:
         if parent.info.status == "RUNNING" and lives(parent.data.tags):
             raise StoreError(f"resume: sweep {parent.info.run_id} is still running, as process {parent.data.tags[PID]}")
         finished = [
-            (run.data.tags[FINGERPRINT], run.info.run_id, _results(run.data.metrics))
+            (run.data.tags[FINGERPRINT], run.info.run_id, _results(run.data.metrics), DIVERGED in run.data.tags)
             for run in self._children(parent)
             if run.info.status == "FINISHED" and FINGERPRINT in run.data.tags
         ]
@@ -195,6 +199,8 @@ class Store:
             run: Run = self._client.get_run(run_id)
         except MlflowException:
             raise StoreError(f"resume={run_id}: no such run, expected the id of a sweep's parent run") from None
+        if run.info.lifecycle_stage != "active":
+            raise StoreError(f"resume={run_id}: lies in MLflow's trash, expected a sweep that does not")
         if run.data.tags.get("runner.kind") != "sweep" or ID_TAG not in run.data.tags:
             raise StoreError(f"resume={run_id}: not a sweep, expected the id of a sweep's parent run")
         return run
@@ -244,23 +250,29 @@ class Store:
         may_exist = self._may_have_begun or not begin.is_new
         found = self._existing(experiment, begin.run) if may_exist else None
         run_id = found or self._create(experiment, begin)
-        if not begin.is_new:
-            self._begin_again(run_id, begin)
+        params = begin.params if begin.is_new else self._begin_again(run_id, begin)
         self._runs[begin.run] = run_id
         self._unfinished[begin.run] = begin.time_ms
         if begin.parent is None:
             self._beating.add(begin.run)
-        self._log_params(run_id, begin.params)
+        self._log_params(run_id, params)
         return Created(begin.run, run_id, experiment)
 
-    def _begin_again(self, run_id: str, begin: Begin) -> None:
-        """Mark a sweep as running here, and put its children that did not finish into MLflow's trash."""
-        for key, value in begin.tags.items():
+    def _begin_again(self, run_id: str, begin: Begin) -> dict[str, str]:
+        """Mark a sweep as running here, and put its children that did not finish into MLflow's trash.
+
+        Returns the params that are new. What MLflow lets no one change is written beside, as tags `resumed.KEY`.
+        """
+        parent = self._client.get_run(run_id)
+        known = parent.data.params
+        changed = {key: value for key, value in begin.params.items() if known.get(key, value) != value}
+        for key, value in (begin.tags | {f"resumed.{key}": value for key, value in changed.items()}).items():
             self._client.set_tag(run_id, key, value)
         self._client.update_run(run_id, status="RUNNING")
-        for child in list(self._children(self._client.get_run(run_id))):
+        for child in list(self._children(parent)):
             if child.info.status != "FINISHED":
                 self._client.delete_run(child.info.run_id)
+        return {key: value for key, value in begin.params.items() if key not in known}
 
     def _create(self, experiment: str, begin: Begin) -> str:
         tags = self._tags_of(begin)

@@ -18,6 +18,7 @@ from typing import IO, Any, Protocol
 from runner.config import Tracking
 from runner.errors import RecordingError, RunnerError, UserError
 from runner.hiding import shown_text
+from runner.ranges import shown
 from runner.tracking.journal import JOURNALS, Close, Entry, JournalWriter, Open
 from runner.tracking.ledger import Ledger
 from runner.tracking.processes import process_tags
@@ -139,13 +140,15 @@ class JournalTracker:
             resume: true for the last such sweep, or the id of the parent run in MLflow.
 
         Raises:
-            UserError: there is no such parent run, or its sweep is still running.
+            UserError: there is no such parent run, its sweep is still running, or the recorder does not answer.
         """
         self._ledger = None
         self._is_answered = False
         self._tell({"ledger": {"sweep": sweep, "resume": resume, "experiment": self._tracking.experiment}})
         while not self._is_answered and self._hear():
             pass
+        if not self._is_answered:
+            raise UserError(f"resume={shown(resume)}: expected a store that tells what is recorded, it does not answer")
         return self._ledger
 
     def recorded(self, run: str) -> Recorded | None:
@@ -247,7 +250,7 @@ class JournalTracker:
             self._is_answered = True
             self._ledger = None if message["ledger"] is None else Ledger.of(message["ledger"])
         if "recorded_bytes" in message and self._on_recorded is not None:
-            self._on_recorded(message["recorded_bytes"], self._path.stat().st_size if self._path.exists() else 1)
+            self._on_recorded(message["recorded_bytes"], self._size)
         if "warning" in message:
             self._warn(message["warning"])
         if "refused" in message:
@@ -255,6 +258,14 @@ class JournalTracker:
             raise UserError(message["refused"])
         if "failed" in message:
             raise RecordingError(f"{message['failed']}; the journal is kept: {self._path}, {REPLAY}")
+
+    @property
+    def _size(self) -> int:
+        """The journal's length; what the recorder has recorded it deletes at any moment."""
+        try:
+            return self._path.stat().st_size
+        except FileNotFoundError:
+            return 1
 
     def _warn(self, text: str) -> None:
         print(f"warning: {text}", file=sys.stderr, flush=True)

@@ -1,5 +1,6 @@
 """Objectives from a formula, from a user's own code and from data, as runs see them."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,6 +42,9 @@ def test_constants_and_vectors_stand_in_a_formula() -> None:
             "expected a start where objective expression is a number",
         ),
         (["objective.formula='2 + 1'"], "its variables are none, expected 1"),
+        (["objective.variables=[x,x]"], r"objective.variables=\[x,x\]: expected a list of different names"),
+        (["objective.variables=[x,y]", "objective.constants.x=2"], "objective.constants.x: x is a variable"),
+        (["objective.constants=null"], "objective.constants=null: expected names with finite numbers"),
     ],
 )
 def test_a_formula_that_does_not_fit_is_told(overrides: list[str], message: str) -> None:
@@ -74,6 +78,30 @@ def raises(w):
 
 def nan(w):
     return (w * float("nan")).sum()
+
+def turned(w):
+    return torch.complex((w**2).sum(), w.sum())
+
+def counted(w):
+    return (w**2).sum().long()
+
+class Once(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, w):
+        ctx.save_for_backward(w)
+        return (w**2).sum()
+
+    @staticmethod
+    def backward(ctx, g):
+        if torch.is_grad_enabled():
+            raise RuntimeError("once only")
+        return 2 * g * ctx.saved_tensors[0]
+
+def once(w):
+    return Once.apply(w)
+
+def leaves(w):
+    raise SystemExit(3)
 """
 
 
@@ -104,7 +132,10 @@ def test_a_function_of_ones_own_descends(mine: Callable[..., Result]) -> None:
     [
         ("bowll", "no function 'bowll' in .*; did you mean 'bowl'"),
         ("vector", r"the function returns shape \(1,\) for one point, expected \(\)"),
-        ("number", "objective=callable: the function"),
+        ("number", "objective=callable: the function returns float, expected a tensor"),
+        ("turned", "objective=callable: the function returns complex64, expected floating-point numbers"),
+        ("counted", "objective=callable: the function returns int64, expected floating-point numbers"),
+        ("leaves", "objective=callable: the function raises SystemExit: 3"),
         ("cut", "cannot be differentiated"),
         ("raises", "the function raises RuntimeError: no idea"),
         ("nan", "expected a start where objective callable is a number, the loss there is NaN"),
@@ -117,6 +148,24 @@ def test_a_function_that_cannot_be_descended_is_told_in_one_line(
         mine(function)
     assert len(told.value.lines) == 1
     assert "\n" not in told.value.lines[0]
+
+
+def test_a_function_that_has_no_second_derivative_is_told_where_its_curvature_is_wanted(
+    mine: Callable[..., Result],
+) -> None:
+    assert mine("once").weight.tolist() == pytest.approx([0.0], abs=1e-6)
+    with pytest.raises(UserError, match=r"diagnostics.curvature=true: objective callable has none to compute: .*once"):
+        mine("once", "diagnostics.curvature=true")
+
+
+def test_a_module_that_leaves_when_imported_is_told(runner: Command) -> None:
+    (runner.folder / "leaving.py").write_text("import sys\nsys.exit(5)\n")
+    told = runner("objective=callable", "objective.target=leaving:f", "allow_code=true", "steps=2")
+    assert told.code == 2
+    assert told.errors == ["objective.target=leaving:f: cannot be imported (SystemExit: 5)"]
+    assert runner("objective=callable", "objective.target=5", "allow_code=true", "steps=2").errors == [
+        "objective.target=5: expected package.module:function"
+    ]
 
 
 def test_an_argument_that_a_function_does_not_take_is_told(mine: Callable[..., Result]) -> None:
@@ -189,16 +238,44 @@ def test_gradient_noise_has_its_scale() -> None:
     ("overrides", "message"),
     [
         (["objective=mlp", "objective.dataset=iris"], "objective.dataset=iris: expected one of breast_cancer, digits"),
+        (["objective=linear_regression", "objective.held_out=0.0001"], "objective.held_out=0.0001: .*keeps 0 apart"),
+        (["objective=mlp", "objective.held_out=0.9999"], "objective.held_out=0.9999: expected a share of the 1797"),
         (["objective=linear_regression", "objective.batch_size=9999"], "objective.batch_size=9999: expected 1 to 354"),
         (["objective=expression", "initial_weight=random"], "initial_weight=random: expected objective.bounds"),
         (["objective.bounds=[1,0]", "initial_weight=random"], "expected low below high, given 1 and 0"),
         (["objective.minimum=nope"], "objective.minimum=nope: at column 1: name 'nope'"),
+        (["objective.start=null"], "objective.start=null: expected a number or a formula"),
+        (["objective.minimum={a:1}"], r"objective.minimum=\{a:1\}: expected a number or a formula"),
+        (["objective.bounds=[null,1]"], r"objective.bounds=\[null,1\]: expected \[low, high\]"),
+        (["objective.minimum_at=true"], "objective.minimum_at=true: expected a number or a formula"),
+        (["objective.dimension=1000000000000"], "objective.dimension=1000000000000: expected .*; at most 10,000,000"),
         (["objective.condition=3", "objective=ill_conditioned", "objective.dimension=1"], "expected at least 2"),
     ],
 )
 def test_what_an_objective_cannot_have_is_told(overrides: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
         done(*overrides)
+
+
+@pytest.mark.parametrize(
+    ("group", "text", "missing"),
+    [
+        ("objective", "name: expression\nformula: x**2\n", ["objective.variables", "objective.constants"]),
+        (
+            "objective",
+            "name: mlp\ndataset: digits\nheld_out: 0.2\nl2: 0\n",
+            ["objective.batch_size", "objective.hidden"],
+        ),
+        ("optimizer", "name: torch\nalgorithm: SGD\n", ["optimizer.arguments"]),
+    ],
+)
+def test_what_a_file_of_ones_own_leaves_out_is_told(runner: Command, group: str, text: str, missing: list[str]) -> None:
+    folder = runner.folder / "more" / group
+    folder.mkdir(parents=True)
+    (folder / "mine.yaml").write_text(text)
+    told = runner("--config-dir", "more", f"{group}=mine", "tracking=off", "steps=2")
+    assert told.code == 2
+    assert [line.partition(": missing, expected ")[0] for line in told.errors] == missing
 
 
 def test_why_it_diverged_is_said() -> None:
@@ -210,3 +287,16 @@ def test_why_it_diverged_is_said() -> None:
     assert at.remark is not None
     assert "at the bound" in at.remark
     assert abs(float(at.weight)) == 10.0
+
+
+def test_a_run_that_leaves_the_numbers_at_once_is_explained_by_its_start() -> None:
+    result, _ = done("lr=1e30", "log_every=1000", "diagnostics.curvature=true")
+    assert result.remark == "lr 1e+30 was above the bound 2/lambda_max = 1: every step overshoots by more than it gains"
+
+
+def test_where_nothing_curves_upward_no_rate_is_too_large() -> None:
+    asked = ["objective=expression", "lr=0.1", "steps=3", "diagnostics.curvature=true"]
+    result, tracker = done(*asked, 'objective.formula="-x**2"')
+    assert tracker.history("curvature")[3] == -2.0
+    assert tracker.history("lr_bound")[3] == math.inf
+    assert result.remark is None

@@ -150,7 +150,7 @@ def test_lion_is_that_of_its_paper() -> None:
     assert torch.allclose(ours, weight, rtol=1e-9)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @pytest.mark.parametrize("name", sorted(RULES))
 @given(seed=st.integers(0, 1000))
 def test_a_run_in_a_batch_of_other_learning_rates_equals_the_run_alone(name: str, seed: int) -> None:

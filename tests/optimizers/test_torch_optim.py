@@ -5,7 +5,9 @@ from typing import Any
 import pytest
 import torch
 
+from runner.draws import MiniBatches, Noise
 from runner.errors import UserError
+from runner.objectives.learning import learning
 from runner.optimizers.clipping import clip_by_norm, clip_by_value
 from runner.optimizers.torch_optim import algorithms
 from tests.optimizers.test_rules import gradient_at, rosenbrock
@@ -13,6 +15,7 @@ from tests.test_descent import done
 
 # Muon is for matrices, which the weight of a run is: one row.
 LR = 0.001
+CPU = torch.device("cpu")
 
 
 def by_hand(name: str, steps: int) -> torch.Tensor:
@@ -45,8 +48,63 @@ def test_lbfgs_solves_rosenbrock_and_takes_its_arguments() -> None:
 
 
 @pytest.mark.parametrize(
+    "overrides", [["gradient_noise=0.1"], ["clip_value=30"], ["gradient_noise=0.1", "clip_norm=30"]]
+)
+def test_each_evaluation_of_a_step_sees_its_noise_and_is_clipped(overrides: list[str]) -> None:
+    asked = {name: float(value) for name, value in (text.split("=") for text in overrides)}
+    noise = Noise([0], 2, torch.float64)
+    weight = torch.tensor([[-1.2, 1.0]], dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS([weight], lr=0.1)
+    for step in range(1, 6):
+
+        def closure(step: int = step) -> float:
+            weight.grad = gradient_at(rosenbrock, weight) + asked.get("gradient_noise", 0) * noise.at(step)
+            if "clip_value" in asked:
+                torch.nn.utils.clip_grad_value_([weight], asked["clip_value"])
+            if "clip_norm" in asked:
+                torch.nn.utils.clip_grad_norm_([weight], asked["clip_norm"])
+            return float(rosenbrock(weight.detach()))
+
+        optimizer.step(closure)
+    result, _ = done(
+        "optimizer=torch", "optimizer.algorithm=LBFGS", "objective=rosenbrock", "lr=0.1", "steps=5", "dtype=float64",
+        *overrides,
+    )  # fmt: skip
+    assert result.weight.tolist() == pytest.approx(weight[0].tolist(), rel=1e-9)
+
+
+def test_each_evaluation_of_a_step_sees_its_mini_batch() -> None:
+    problem = learning(
+        {"name": "linear_regression", "dataset": "diabetes", "held_out": 0.2, "batch_size": 20}, torch.float64, CPU
+    )
+    batches = MiniBatches([0], problem.samples, 20)
+    weight = torch.zeros(1, problem.model.dimension, dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS([weight], lr=0.1)
+    for step in range(1, 6):
+
+        def closure(step: int = step) -> float:
+            optimizer.zero_grad()
+            loss = problem.loss(weight, batches.at(step), l2=torch.zeros(1, dtype=torch.float64)).sum()
+            loss.backward()
+            return float(loss.detach())
+
+        optimizer.step(closure)
+    result, _ = done(
+        "optimizer=torch", "optimizer.algorithm=LBFGS", "objective=linear_regression", "objective.batch_size=20",
+        "lr=0.1", "steps=5", "dtype=float64",
+    )  # fmt: skip
+    assert result.weight.tolist() == pytest.approx(weight[0].tolist(), rel=1e-7)
+
+
+@pytest.mark.parametrize(
     ("overrides", "message"),
     [
+        (
+            ["optimizer.algorithm=LBFGS", "optimizer.arguments.line_search_fn=wolfe"],
+            "optimizer.algorithm=LBFGS: RuntimeError: only 'strong_wolfe' is supported",
+        ),
+        (["optimizer.algorithm=LBFGS", "optimizer.arguments.history_size=0"], "optimizer.algorithm=LBFGS: IndexError"),
+        (["optimizer.algorithm=Adam", "optimizer.arguments.differentiable=true"], "optimizer.algorithm=Adam: Runtime"),
         (["optimizer.algorithm=Adan"], r"optimizer.algorithm=Adan: expected one of .*; did you mean 'Adam'"),
         (["optimizer.algorithm=SparseAdam"], r"optimizer.algorithm=SparseAdam: expected one of "),
         (["optimizer.arguments.momentun=0.9"], r"momentun=0.9: unknown key, .*; did you mean '.*momentum'"),
@@ -73,7 +131,7 @@ def test_gradients_are_clipped_row_by_row_as_torch_clips() -> None:
             weight = torch.zeros(3)
             weight.grad = gradient[row].clone()
             theirs([weight], 1.5)
-            assert torch.allclose(clipped[row], weight.grad, rtol=1e-6)
+            assert torch.equal(clipped[row], weight.grad)
 
 
 def test_a_clipped_gradient_moves_the_weight_by_no_more() -> None:

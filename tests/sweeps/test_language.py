@@ -49,7 +49,7 @@ SWEEPS = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.dictionaries(st.sampled_from(KEYS), SWEEPS, min_size=1, max_size=4))
 def test_what_hydras_basic_sweeper_reads_gives_the_same_jobs_in_the_same_order(swept: dict[str, str]) -> None:
     arguments = [f"{key}={value}" for key, value in swept.items()]
@@ -68,7 +68,7 @@ def test_what_hydras_basic_sweeper_reads_gives_the_same_jobs_in_the_same_order(s
 numbers = st.one_of(st.integers(-1000, 1000), st.floats(-1e6, 1e6, allow_nan=False, allow_subnormal=False))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(start=numbers, stop=numbers, n=st.integers(2, 40))
 def test_linspace_has_exact_ends_and_equal_distances(start: float, stop: float, n: int) -> None:
     found = [float(str(value)) for value in values(f"lr=linspace({start},{stop},{n})")]
@@ -77,14 +77,14 @@ def test_linspace_has_exact_ends_and_equal_distances(start: float, stop: float, 
     assert max(steps) - min(steps) <= 1e-9 * (1 + abs(start) + abs(stop))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(start=st.integers(-20, 20), stop=st.integers(-20, 20), n=st.integers(2, 20))
 def test_logspace_takes_exponents_and_its_ends_are_exact(start: int, stop: int, n: int) -> None:
     found = values(f"lr=logspace({start},{stop},{n})")
     assert (found[0], found[-1], len(found)) == (10.0**start, 10.0**stop, n)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(start=st.floats(1e-6, 1e6), stop=st.floats(1e-6, 1e6), n=st.integers(2, 20), sign=st.sampled_from([1, -1]))
 def test_geomspace_has_exact_ends_and_equal_ratios(start: float, stop: float, n: int, sign: int) -> None:
     found = [float(str(value)) for value in values(f"lr=geomspace({sign * start},{sign * stop},{n})")]
@@ -130,6 +130,41 @@ def test_a_condition_reads_dotted_keys() -> None:
 
 
 @pytest.mark.parametrize(
+    ("condition", "holds"),
+    [
+        ("optimizer == 'adam'", True),
+        ("optimizer.name != 'adam' or lr < 1", True),
+        ("not (optimizer == 'gd' or objective.target == 'my.mod:f')", False),
+        ("optimizer == 'my.adam'", False),
+        ("0.1 < lr <= 0.5 and steps == 10", True),
+        ("not lr > 0.2", False),
+        ("clip_norm == 'null'", False),
+    ],
+)
+def test_a_condition_compares_numbers_and_texts(condition: str, holds: bool) -> None:
+    tree = {
+        "lr": 0.5,
+        "steps": 10,
+        "optimizer": {"name": "adam"},
+        "objective": {"target": "my.mod:f"},
+        "clip_norm": None,
+    }
+    where = asked(f'where="{condition}"').where
+    assert where is not None
+    assert where.holds(tree) is holds
+
+
+@pytest.mark.parametrize(
+    "condition", ["1/(steps - 10) > 0", "log(steps - 10) > 0", "(0 - lr)**0.5 > 0", "10.0**steps**3 > 0"]
+)
+def test_a_condition_without_a_value_is_a_mistake(condition: str) -> None:
+    where = asked(f"where='{condition}'").where
+    assert where is not None
+    with pytest.raises(UserError, match="has no value"):
+        where.holds({"lr": 0.5, "steps": 10})
+
+
+@pytest.mark.parametrize(
     ("arguments", "line"),
     [
         (["lr=linspace(0,1,5),2"], "expected a space such as linspace"),
@@ -147,6 +182,9 @@ def test_a_condition_reads_dotted_keys() -> None:
         (["zip=[[lr]]", "lr=1,2"], "expected at least two different keys"),
         (["zip=5"], "expected lists of swept keys"),
         (["where='lr <'"], "where=lr <: at column"),
+        (["where='optimizer.momentum < f(1)'"], "where=optimizer.momentum < f(1): at column 22"),
+        (["where=\"lr < 'a'\""], "where=lr < 'a': at column 6: 'a', expected a number"),
+        (["where='f(lr).x > 1'"], "an attribute cannot stand in a formula"),
         (["where='__import__(1)'"], "where="),
         (["resume=''"], "resume=''"),
     ],

@@ -54,7 +54,7 @@ AXES = {
 CHOSEN = {key: texts for key, texts in AXES.items() if texts}
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_every_job_has_the_config_that_hydra_composes_for_its_overrides(data: st.DataObject) -> None:
     keys = data.draw(st.lists(st.sampled_from(sorted(CHOSEN)), min_size=1, max_size=4, unique=True))
@@ -101,6 +101,38 @@ def test_an_interpolation_follows_what_it_names() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [
+            "seed=5",
+            "steps=10,20",
+            "schedule=step",
+            "schedule.step_size=${seed}",
+            "name='${lr} ${seed}'",
+            "lr=1,2",
+            "repeats=2",
+        ],
+        ["initial_weight=['${lr}',2]", "objective=rosenbrock", "lr=0.1,0.2", "tags.a=${initial_weight.0}"],
+        ["name=a,b", "tags.a=1", "tags.b=2", "tags.chosen='${tags.${name}}'"],
+        ["name=b,a", "tags.b=2", "tags.c='${oc.select:tags.${name},none}'"],
+        ["optimizer=adam,rmsprop", "optimizer.eps=${objective.curvature}", "objective.curvature=1,2"],
+        ["tags.x=${objective.start}", "objective.start=3,4", "initial_weight=${tags.x}"],
+        ["log_every=${stop.loss_change.window}", "stop.loss_change.window=3,4", "stop.loss_change.below=1,null"],
+    ],
+)
+def test_values_made_of_swept_ones_are_those_of_hydra(arguments: list[str]) -> None:
+    jobs = jobs_of(arguments)
+    assert [job.config for job in jobs] == [composed_by_hydra(job) for job in jobs]
+
+
+def test_a_value_that_only_some_jobs_can_resolve_is_told_for_the_others() -> None:
+    with pytest.raises(UserError, match=r"cannot be resolved.*\(job name=nowhere\)"):
+        jobs_of(["name=nowhere,a", "tags.a=1", "tags.chosen='${tags.${name}}'"])
+    with pytest.raises(UserError, match=r"cannot be resolved.*\(job name=nowhere\)"):
+        jobs_of(["name=a,nowhere", "tags.a=1", "tags.chosen='${tags.${name}}'"])
+
+
 def test_the_same_job_runs_with_several_seeds() -> None:
     jobs = jobs_of(["lr=0.1,0.2", "repeats=3", "seed=5"])
     assert [(job.config.lr, job.config.seed) for job in jobs] == [(lr, seed) for lr in (0.1, 0.2) for seed in (5, 6, 7)]
@@ -113,6 +145,32 @@ def test_a_condition_drops_combinations() -> None:
     assert [job.name for job in jobs] == ["lr=0.1 steps=10", "lr=0.1 steps=100", "lr=0.5 steps=10"]
     with pytest.raises(UserError, match="none of the 4 combinations is left"):
         jobs_of(["lr=0.1,0.5", "steps=10,100", "where='lr > 1'"])
+
+
+def test_one_value_may_be_given_to_all_the_options_of_a_swept_group() -> None:
+    jobs = jobs_of(["optimizer=adam,adamax", "optimizer.eps=1e-7", "~optimizer.betas", "++optimizer.betas=[0.5,0.6]"])
+    assert [(job.config.optimizer["eps"], job.config.optimizer["betas"]) for job in jobs] == [(1e-7, [0.5, 0.6])] * 2
+    assert [job.name for job in jobs] == ["optimizer=adam", "optimizer=adamax"]
+    with pytest.raises(UserError, match=r"optimizer.eps=1e-7: unknown key.*\(job optimizer=gd\)"):
+        jobs_of(["optimizer=adam,gd", "optimizer.eps=1e-7"])
+
+
+def test_what_a_condition_drops_need_not_be_right() -> None:
+    jobs = jobs_of(
+        ["schedule=cosine", "schedule.warmup_steps=3,50", "steps=10,100", "where='schedule.warmup_steps < steps'"]
+    )
+    assert [(job.config.schedule["warmup_steps"], job.config.steps) for job in jobs] == [(3, 10), (3, 100), (50, 100)]
+    with pytest.raises(UserError, match="lr=fast: expected a finite number above 0"):
+        jobs_of(["lr=0.1,fast", "where='lr > 0'"])
+
+
+def test_what_is_made_of_the_seed_follows_it() -> None:
+    jobs = jobs_of(["name=run_${seed}", "repeats=2", "seed=5", "objective.offset=${seed},1"])
+    assert [job.config.name for job in jobs] == ["run_5", "run_6"] * 2
+    assert [job.config.objective["offset"] for job in jobs] == [5, 6, 1, 1]
+    assert all(job.config == composed_by_hydra(job) for job in jobs)
+    with pytest.raises(UserError, match="seed=null: expected a whole number, from which repeats count on"):
+        jobs_of(["seed=null", "repeats=2"])
 
 
 def test_all_wrong_jobs_are_told_at_once() -> None:

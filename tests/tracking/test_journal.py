@@ -77,7 +77,7 @@ def test_what_is_written_is_read(entries: list[Entry]) -> None:
         assert list(JournalReader(path).entries(is_complete=True)) == entries
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(ENTRIES, min_size=1, max_size=3))
 def test_a_journal_cut_at_any_byte_yields_its_whole_entries(entries: list[Entry]) -> None:
     encoded = [encode(entry) for entry in entries]
@@ -87,7 +87,7 @@ def test_a_journal_cut_at_any_byte_yields_its_whole_entries(entries: list[Entry]
         assert read(data[:cut]) == entries[:whole]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(ENTRIES, min_size=1, max_size=3), st.integers(0, 7))
 def test_a_flipped_bit_loses_at_most_the_entry_it_hits(entries: list[Entry], bit: int) -> None:
     data = b"".join(map(encode, entries))
@@ -99,7 +99,7 @@ def test_a_flipped_bit_loses_at_most_the_entry_it_hits(entries: list[Entry], bit
         assert all(entry in entries for entry in found)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(ENTRIES, min_size=1, max_size=4), st.integers(1, 40))
 def test_a_reader_follows_a_growing_journal(entries: list[Entry], piece: int) -> None:
     data = b"".join(map(encode, entries))

@@ -144,6 +144,14 @@ def test_runs_sweeps_and_artifacts_go_through_the_server(runner: Command, server
     assert list((server.folder / "artifacts").rglob("config.yaml"))
     resumed = runner("-m", *to(server), "lr=0.1,0.2,0.3", "steps=10", "resume=true")
     assert "3 jobs asked for, 3 skipped, 0 run" in resumed.out
+    client = MlflowClient(server.uri)
+    (parent,) = client.search_runs(["1"], "tags.`runner.kind` = 'sweep'")
+    extended = runner("-m", *to(server), "lr=0.1,0.2,0.3,0.4", "steps=10", "seed=0", f"resume={parent.info.run_id}")
+    assert "4 jobs asked for, 3 skipped, 1 run" in extended.out, extended.err
+    parent = client.get_run(parent.info.run_id)
+    assert {"lr": "0.1,0.2,0.3", "steps": "10", "seed": "0"}.items() <= parent.data.params.items()
+    assert parent.data.tags["resumed.lr"] == "0.1,0.2,0.3,0.4"
+    assert parent.info.status == "FINISHED"
 
 
 def test_a_server_that_is_away_is_told_within_seconds_or_spooled_for(runner: Command, server: Server) -> None:

@@ -1,0 +1,94 @@
+"""The one line that says what is wrong in an error of Hydra, OmegaConf or a config file."""
+
+from typing import Any
+
+import yaml
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+
+from runner.config import Config, keys_of
+from runner.errors import UserError, nearest
+from runner.hiding import shown_override
+from runner.ranges import unknown_key
+
+OPEN_MAPPINGS = ("tags", "objective.constants", "objective.arguments", "optimizer.arguments")
+OPEN = tuple(f"{mapping}{follows}" for mapping in OPEN_MAPPINGS for follows in (".", "={"))
+SWEEP_KEYS = ("zip=", "repeats=", "where=", "resume=")
+FILE_ERRORS = (yaml.YAMLError, OSError, UnicodeDecodeError)
+
+
+def explain(error: Exception, override: str | None = None) -> str:
+    """Return the one line that says what is wrong in an error of Hydra, OmegaConf or a file."""
+    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
+    override = None if override is None else shown_override(override)
+    if override is not None and (told := _misplaced(str(error), override)):
+        return told
+    if isinstance(error, FILE_ERRORS) and not isinstance(error, HydraException):
+        return _explain_file(error, override)
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
+        group, _, name = error.missing_cfg_file.rpartition("/")
+        options = sorted(error.options)
+        return f"{group}={name}: expected one of {', '.join(options)}{nearest(name, options)}"
+    if isinstance(error, OverrideParseException) and isinstance(error.__cause__, UserError):  # in a function of ours
+        return f"{error.override.partition('=')[0]}={error.__cause__.lines[0]}"
+    if isinstance(error, OverrideParseException):
+        return _explain_override(error)
+    if isinstance(error.__cause__, UserError):  # in what Hydra makes of ours
+        return "; ".join(error.__cause__.lines)
+    if override is not None and override.startswith(SWEEP_KEYS):
+        return f"{override}: is for sweeps: add -m"
+    if isinstance(cause, ConfigAttributeError | ConfigKeyError) and cause.parent_node is not None:
+        return unknown_key(str(cause.full_key), _value_in(override), _known_keys(cause))
+    if override is not None and ("requires --multirun" in str(error) or "Ambiguous value" in str(error)):
+        return f"{override}: several values make a sweep: add -m; a list is written [1,2]"
+    if isinstance(cause, OmegaConfBaseException):
+        return f"{override or 'the config'}: not a value that this key takes ({str(cause).splitlines()[0]})"
+    return " ".join(str(cause).split("\nConfig search path")[0].split())
+
+
+def _explain_file(error: Exception, override: str | None) -> str:
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        mark = error.problem_mark
+        return f"{mark.name}, line {mark.line + 1}: not valid YAML ({error.problem})"
+    what = "a config file" if override is None else override
+    return f"{what}: its file cannot be read ({' '.join(str(error).split())})"
+
+
+def _explain_override(error: OverrideParseException) -> str:
+    reason = _first_line(error, skip="Error parsing override")
+    if reason.startswith("Lexer"):
+        reason = "no space around the =, and quotes around special characters, as in 'name=\"a b\"'"
+    given = shown_override(error.override)
+    if given != error.override:
+        reason = "it holds something secret"  # which the parser's reason may quote
+    return f"'{_as_typed(given)}': not a valid override, expected key=value ({reason})"
+
+
+def _misplaced(reason: str, override: str) -> str | None:
+    """Return the line for an override whose sign or key does not fit what there is."""
+    key = override.lstrip("+~").partition("=")[0]
+    if not key:
+        return f"'{override}': not a valid override, expected key=value"
+    if reason.startswith(("Could not append", "Multiple values for")):
+        return f"{override}: there is a key {key} already, expected {override.lstrip('+')}"
+    if reason.startswith("Could not delete"):
+        return f"{override}: no key of that name holds a value that could be deleted{nearest(key, keys_of(Config))}"
+    return None
+
+
+def _known_keys(cause: ConfigAttributeError | ConfigKeyError) -> list[str]:
+    parent = str(cause.full_key).rpartition(".")[0]
+    prefix = f"{parent}." if parent else ""
+    return [f"{prefix}{key}" for key in cause.parent_node or () if key != "hydra"]
+
+
+def _value_in(override: str | None) -> Any:
+    return None if override is None else override.partition("=")[2]
+
+
+def _first_line(error: Exception, skip: str) -> str:
+    return next(line for line in str(error).splitlines() if line.strip() and not line.startswith(skip))
+
+
+def _as_typed(override: str) -> str:
+    return override[2:] if override.startswith(tuple(f"++{key}" for key in OPEN)) else override
