@@ -10,6 +10,7 @@ import json
 import os
 import select
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -60,6 +61,7 @@ class Runner:
         self._stdout = os.dup(sys.stdout.fileno())
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         self._stdin = open(sys.stdin.fileno(), "rb", buffering=0, closefd=False)  # noqa: SIM115  # as long as we live
+        threading.Thread(target=_let_go_of_terminal, daemon=True).start()
 
     def hear(self) -> bytes:
         """Return the next line of the runner; nothing when it is gone."""
@@ -83,6 +85,14 @@ class Runner:
             _write_all(self._stdout, json.dumps(message).encode() + b"\n")
         except BrokenPipeError:
             self.is_alive = False
+
+
+def _let_go_of_terminal() -> None:
+    """Close standard error once the runner is gone: who reads it to its end would wait for us."""
+    gone = select.poll()
+    gone.register(sys.stdin.fileno(), 0)  # its hanging up is told unasked
+    gone.poll()
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 def _write_all(file: int, data: bytes) -> None:
