@@ -80,6 +80,12 @@ class Request:
             return int(declared)
         return len(self.initial_weight) if isinstance(self.initial_weight, list) else otherwise
 
+    @property
+    def numbers_in_start(self) -> int:
+        """How many numbers the usual start is declared by."""
+        start = self.settings.get("start")
+        return len(start) if isinstance(start, list) else 1
+
 
 class Builder(Protocol):
     """Builds one kind of objective."""
@@ -119,7 +125,7 @@ def _of_formula(request: Request) -> Objective:
     settings = request.settings
     constants = settings["constants"]
     formula = parse(settings["formula"], path="objective.formula", variables=settings["variables"], constants=constants)
-    dimension = request.dimension(otherwise=1 if formula.is_vector else max(1, len(formula.variables)))
+    dimension = request.dimension(request.numbers_in_start if formula.is_vector else max(1, len(formula.variables)))
     if not formula.is_vector and dimension != len(formula.variables):
         names = ", ".join(formula.variables) or "none"
         raise UserError(f"objective.formula={shown(formula.text)}: its variables are {names}, expected {dimension}")
@@ -139,7 +145,7 @@ def _of_code(request: Request) -> Objective:
     function = import_function(settings["target"])
     arguments = settings["arguments"]
     check_keywords(function, arguments)
-    known = Declaration.from_settings(settings, request.dimension(otherwise=1), {})
+    known = Declaration.from_settings(settings, request.dimension(request.numbers_in_start), {})
     start = torch.tensor(known.start, dtype=request.dtype, device=request.device)
     rows, takes_rows = over_rows(lambda weight: function(weight, **arguments), settings["of_one_point"], start)
     return Objective("callable", lambda weight, _samples: rows(weight), {}, known, takes_rows=takes_rows)

@@ -30,6 +30,11 @@ def test_constants_and_vectors_stand_in_a_formula() -> None:
     assert result.gradient.tolist() == [6.0, 12.0, 18.0]
 
 
+def test_the_usual_start_tells_the_dimension_of_a_vector() -> None:
+    result, _ = done("objective=expression", "objective.formula='sum(w**2)'", "objective.start=[1,2,3]", "steps=1")
+    assert result.loss == 14
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
