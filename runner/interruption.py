@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Callable
 from types import FrameType
 
 from runner.errors import Terminated
@@ -9,12 +10,21 @@ from runner.errors import Terminated
 _received: list[signal.Signals] = []
 
 
+def leave_at_once() -> None:
+    """Let a signal end the process without a word, while there is nothing yet to put an end to."""
+    _take(lambda number, _frame: os._exit(128 + number))
+
+
 def listen() -> None:
     """Take SIGTERM, and SIGINT unless whoever started us ignores it."""
     _received.clear()
-    signal.signal(signal.SIGTERM, _handle)
+    _take(_handle)
+
+
+def _take(handler: Callable[[int, FrameType | None], None]) -> None:
+    signal.signal(signal.SIGTERM, handler)
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-        signal.signal(signal.SIGINT, _handle)
+        signal.signal(signal.SIGINT, handler)
 
 
 def check() -> None:

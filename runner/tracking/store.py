@@ -75,7 +75,10 @@ def open_store(settings: dict[str, Any]) -> "Store":
             client = MlflowClient(uri)
             client.search_experiments(max_results=1)
     except Exception as error:
-        raise StoreError(f"tracking.uri={shown_text(uri)}: {describe_error(error, uri)}") from error
+        is_ill = uri.startswith("http") and getattr(error, "error_code", "") == "INTERNAL_ERROR"
+        raise (AwayError if is_ill else StoreError)(
+            f"tracking.uri={shown_text(uri)}: {describe_error(error, uri)}"
+        ) from error
     if uri.startswith("http"):
         from runner.tracking.server import ServerStore
 

@@ -25,7 +25,7 @@ from runner.tracking.processes import process_tags
 from runner.tracking.uris import absolute_uri
 
 # How long a run that is stopped waits for its record, and any run for a recorder that says nothing at all.
-HURRIED_SECONDS = 4
+HURRIED_SECONDS = 3
 SILENT_SECONDS = 120
 # A recorder that ended sooner than this is not followed by another while the run goes on.
 RESTART_SECONDS = 5

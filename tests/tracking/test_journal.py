@@ -2,6 +2,7 @@
 
 import array
 import tempfile
+import zlib
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.tracking.journal import (
+    HEADER,
+    MAGIC,
     Artifact,
     Begin,
     Close,
@@ -112,6 +115,16 @@ def test_a_reader_follows_a_growing_journal(entries: list[Entry], piece: int) ->
                 file.write(data[start : start + piece])
             found += list(reader.entries(is_complete=False))
         assert found == entries
+
+
+@pytest.mark.parametrize("head", [b'{"kind":"Unknown"}', b'{"kind":"Close","more":1}', b"[]", b"no JSON", b"{}"])
+def test_an_entry_of_another_version_is_counted_and_left_out(tmp_path: Path, head: bytes) -> None:
+    strange = HEADER.pack(MAGIC, len(head), 0, zlib.crc32(head)) + head
+    path = tmp_path / "strange.journal"
+    path.write_bytes(encode(Close()) + strange + encode(Close()))
+    reader = JournalReader(path)
+    assert list(reader.entries(is_complete=True)) == [Close(), Close()]
+    assert reader.corrupt == 1
 
 
 def test_a_journal_is_never_written_by_two(tmp_path: Path) -> None:

@@ -82,6 +82,32 @@ def test_a_recorder_that_is_killed_is_followed_by_another(runner: Command) -> No
     assert is_closed(runner)
 
 
+def test_it_is_followed_while_the_run_lasts(runner: Command) -> None:
+    process = runner.start(*LONG)
+    wait_until(lambda: losses(runner) > 100)
+    time.sleep(5)
+    os.kill(recorder_of(process.pid), signal.SIGKILL)
+    before = losses(runner)
+    wait_until(lambda: losses(runner) > before + 100)
+    assert process.poll() is None
+    process.terminate()
+    assert process.wait(timeout=PATIENCE) == 143
+    wait_until(lambda: is_closed(runner))
+    assert rows(runner, "select status from runs") == [("KILLED",)]
+    assert rows(runner, "select count(*) - count(distinct step) from metrics where key = 'loss'") == [(0,)]
+
+
+@pytest.mark.parametrize("after", [0.4, 1.0, 2.0])
+def test_a_signal_before_anything_has_begun_leaves_nothing(runner: Command, after: float) -> None:
+    process = runner.start(*LONG)
+    time.sleep(after)
+    process.terminate()
+    _, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode in (143, -signal.SIGTERM)  # Python itself was starting
+    assert "Traceback" not in err
+    assert is_closed(runner)
+
+
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])
 def test_a_sweep_that_is_stopped_leaves_parent_and_child_killed(
     runner: Command, sent: signal.Signals, code: int

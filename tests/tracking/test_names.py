@@ -48,6 +48,14 @@ def test_a_long_text_shows_that_it_was_cut() -> None:
     assert cut("x" * 30, 12) == "xxx... (cut)"
 
 
+def test_texts_that_no_database_holds_and_another_name_are_made_acceptable() -> None:
+    given = Begin("r", "a\0b", "e\0", 0, params={"p": "\0"}, tags={"t": "\udcff", "mlflow.runName": "another"})
+    begun = accepted(given)
+    assert isinstance(begun, Begin)
+    assert (begun.name, begun.experiment, begun.params) == ("a\ufffdb", "e\ufffd", {"p": "\ufffd"})
+    assert begun.tags == {"t": "?"}
+
+
 def test_entries_are_made_acceptable() -> None:
     begun = accepted(Begin("r", "", "e", 0, params={"a@": "p" * 6001}, tags={"t@": "t" * 8001}))
     assert isinstance(begun, Begin)

@@ -229,8 +229,12 @@ class Forwarding(BaseHTTPRequestHandler):
             self.server.refused += 1
         if self.server.mood == "hanging":
             time.sleep(15)
-        if self.server.mood == "ill":
+        is_ill_now = self.server.mood == "ill but said to be well" and self.path != "/health"
+        if self.server.mood == "ill" or is_ill_now:
             self.send_error(500)
+            return
+        if self.server.mood == "refusing":
+            self.send_error(403)
             return
         headers = {key: value for key, value in self.headers.items() if key.lower() not in ("host", "content-length")}
         request = Request(self.server.upstream + self.path, body or None, headers, method=self.command)
@@ -239,6 +243,10 @@ class Forwarding(BaseHTTPRequestHandler):
                 status, content = answer.status, answer.read()
         except HTTPError as error:
             status, content = error.code, error.read()
+        if self.server.mood == "losing answers" and self.path.endswith("/runs/create"):
+            self.server.mood = "well"
+            self.send_error(502)
+            return
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(content)))
@@ -266,6 +274,62 @@ def test_a_server_that_answers_500_or_hangs_for_a_while_loses_nothing(
     assert process.returncode == 0, err
     assert statuses(server) == {"long": "FINISHED"}
     assert losses(server, "long") == list(range(100, 250_001, 100))
+
+
+def test_a_run_whose_creation_was_answered_by_an_error_is_found_again(runner: Command, server: Server) -> None:
+    gateway = Gateway(server.uri)
+    gateway.mood = "losing answers"
+    done = runner("tracking=server", f"tracking.uri={gateway.uri}", "steps=300", *LONG[1:])
+    gateway.shutdown()
+    assert done.code == 0, done.err
+    assert gateway.mood == "well"
+    assert len(MlflowClient(server.uri).search_runs(["1"])) == 1
+    assert losses(server, "long") == [100, 200, 300]
+
+
+@pytest.mark.parametrize("mood", ["refusing", "ill but said to be well"])
+def test_what_a_server_refuses_is_kept_and_replayed(runner: Command, server: Server, mood: str) -> None:
+    gateway = Gateway(server.uri)
+    arguments = ["tracking=server", f"tracking.uri={gateway.uri}", "steps=40000", *LONG[1:]]
+    gateway.mood = "ill but said to be well"
+    refused = runner(*arguments)
+    assert (refused.code, len(refused.errors)) == (2, 1)
+    assert runner(*arguments, "tracking.offline=spool", "name=spooled").code == 0
+    gateway.mood = "well"
+    process = runner.start(*arguments)
+    wait_until(lambda: statuses(server).get("long") == "RUNNING")
+    gateway.mood = mood
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "the journal is kept" in err
+    gateway.mood = "well"
+    assert runner(module="runner.replay").code == 0
+    gateway.shutdown()
+    assert statuses(server) == {"long": "FINISHED", "spooled": "FINISHED"}
+    assert losses(server, "long") == losses(server, "spooled") == list(range(100, 40_001, 100))
+
+
+def test_a_run_that_is_stopped_waits_only_seconds_for_a_server_that_hangs(runner: Command, server: Server) -> None:
+    gateway = Gateway(server.uri)
+    process = runner.start("tracking=server", f"tracking.uri={gateway.uri}", "steps=3000000", *LONG[1:])
+    wait_until(lambda: statuses(server).get("long") == "RUNNING")
+    gateway.mood = "hanging"
+    wait_until(lambda: gateway.refused > 0)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=12)
+    assert process.returncode == 143
+    assert "Traceback" not in err
+    gateway.mood = "well"
+    assert runner(module="runner.replay").code == 0
+    gateway.shutdown()
+    assert statuses(server) == {"long": "KILLED"}
+
+
+def test_a_database_that_is_not_there_is_told_in_a_line(runner: Command, postgresql: Callable[[str], str]) -> None:
+    uri = postgresql("there").replace("/there", "/nowhere")
+    done = runner(f"tracking.uri={uri}", "steps=3")
+    assert done.code == 2
+    assert ["does not exist" in line for line in done.err.splitlines()] == [True]
 
 
 def test_what_a_dead_server_did_not_take_is_replayed(runner: Command, server: Server) -> None:

@@ -13,6 +13,7 @@ def test_a_relative_database_is_taken_from_the_working_directory(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert absolute_uri("sqlite:///a/b.db?x=1") == f"sqlite:///{tmp_path}/a/b.db?x=1"
+    assert absolute_uri("sqlite:///l") == f"sqlite:///{tmp_path}/l"
     assert sqlite_path("sqlite:///a/b.db") == tmp_path / "a/b.db"
     assert absolute_uri("sqlite:////a/b.db") == "sqlite:////a/b.db"
 
