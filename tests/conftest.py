@@ -4,8 +4,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -37,6 +37,7 @@ class Command:
     """`python -m runner` in a working directory."""
 
     folder: Path
+    started: "list[subprocess.Popen[str]]" = field(default_factory=list)
 
     def __call__(self, *arguments: str, module: str = "runner", **env: str) -> Done:
         process = self.start(*arguments, module=module, **env)
@@ -46,7 +47,7 @@ class Command:
     def start(self, *arguments: str, module: str = "runner", **env: str) -> "subprocess.Popen[str]":
         """Start it and return while it runs."""
         inherited = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
             cwd=self.folder,
             env=inherited | {"PYTHONPATH": str(ROOT)} | env,
@@ -56,18 +57,29 @@ class Command:
             # A shell may have started us with Ctrl-C ignored, which children inherit.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
+        self.started.append(process)
+        return process
+
+    def end(self) -> None:
+        """End what a test that failed has left running."""
+        for process in self.started:
+            process.kill()
 
 
 @pytest.fixture
-def runner(tmp_path: Path) -> Command:
+def runner(tmp_path: Path) -> Iterator[Command]:
     """Give the command in an empty folder."""
-    return Command(tmp_path)
+    command = Command(tmp_path)
+    yield command
+    command.end()
 
 
 @pytest.fixture(scope="module")
-def shared_runner(tmp_path_factory: pytest.TempPathFactory) -> Command:
+def shared_runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Command]:
     """Give the command in a folder that the tests of a module share."""
-    return Command(tmp_path_factory.mktemp("shared"))
+    command = Command(tmp_path_factory.mktemp("shared"))
+    yield command
+    command.end()
 
 
 @pytest.fixture
