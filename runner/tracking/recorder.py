@@ -77,6 +77,11 @@ class Runner:
             return message
         return {}
 
+    def catch_up(self) -> None:
+        """Hear all that the runner has said so far, or that it is gone."""
+        while self.is_alive and select.select([self._stdin], [], [], 0)[0]:
+            self.wait(0)
+
     def tell(self, **message: Any) -> None:
         """Say something to the runner, if it is there to hear it."""
         if not self.is_alive:
@@ -107,7 +112,7 @@ def record(settings: dict[str, Any], runner: Runner) -> int:
     journal = Path(settings["journal"])
     try:
         store = open_store(settings) if prepared(settings) else None
-        if not _wait_for(journal, runner, store, settings["uri"]):
+        if not _wait_for(journal, runner, store, settings):
             return 0
         store = store or open_store(settings)
     except AwayError as error:
@@ -124,7 +129,7 @@ def record(settings: dict[str, Any], runner: Runner) -> int:
     except Exception as error:  # whatever it was, the journal is kept and the runner says so
         runner.tell(failed=describe_error(error, settings["uri"]))
         return 1
-    journal.unlink()
+    journal.unlink(missing_ok=True)
     store.close()
     return 0
 
@@ -148,6 +153,11 @@ class Recorder:
         """Record the journal to its end."""
         reader = JournalReader(journal)
         reader.hold()
+        self._runner.catch_up()
+        if not self._runner.is_alive:  # a replay may have been here before us
+            if not journal.exists():
+                return
+            self._store.retry()
         for entry in follow(reader, self._runner, self._idle):
             created = self._insist(functools.partial(self._store.apply, entry))
             if created is not None:
@@ -192,9 +202,11 @@ class Recorder:
                     time.sleep(RETRY_SECONDS)
 
 
-def _wait_for(journal: Path, runner: Runner, store: "Store | None", uri: str) -> bool:
+def _wait_for(journal: Path, runner: Runner, store: "Store | None", settings: dict[str, Any]) -> bool:
     """Return whether the runner has begun to write; False when it is gone without. Answer what it asks till then."""
     from runner.tracking.reap import reap_all
+    from runner.tracking.replay import Replayer
+    from runner.tracking.store import open_store, prepared
 
     if store is not None:
         reap_all(store)
@@ -202,13 +214,12 @@ def _wait_for(journal: Path, runner: Runner, store: "Store | None", uri: str) ->
         if not runner.is_alive:
             return journal.exists()
         message = runner.wait(POLL_SECONDS)
-        if "ledger" in message and store is not None:
-            from runner.tracking.replay import Replayer
-
-            Replayer([uri]).replay(journal.parent)
-            runner.tell(ledger=store.ledger(**message["ledger"]))
-        elif "ledger" in message:
-            runner.tell(ledger=None)
+        if "ledger" in message:
+            # Whose first run was killed may have left all that there is in a journal, and no database yet.
+            Replayer([settings["uri"]]).replay(journal.parent)
+            if store is None and prepared(settings):
+                store = open_store(settings)
+            runner.tell(ledger=None if store is None else store.ledger(**message["ledger"]))
     return True
 
 

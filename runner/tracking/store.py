@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import mlflow.store.db.utils as db_utils
+import sqlalchemy as sa
 from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
@@ -18,13 +20,16 @@ from runner.tracking.journal import Artifact, Begin, End, Entry, Metrics, now_ms
 from runner.tracking.names import accepted
 from runner.tracking.processes import HEARTBEAT, PID, lives
 from runner.tracking.reach import unreachable
-from runner.tracking.uris import absolute_uri, sqlite_path
+from runner.tracking.uris import absolute_uri, sqlite_path, sqlite_uri
 
 ID_TAG = "runner.id"
 FINGERPRINT = "runner.fingerprint"
 DIVERGED = "diverged_at_step"
 # Else the UI takes the experiment for one about language models.
 SHOWN_AS_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
+# Of PostgreSQL's advisory locks, that of the first use; any number that others are unlikely to take.
+LOCK_NUMBER = 0x6472756E
+FIRST_USE_SECONDS = 60
 METRICS_A_REQUEST = 1000
 LARGEST = 1.7976931348623157e308
 PARAMS_A_REQUEST = 100
@@ -94,11 +99,14 @@ def open_store(settings: dict[str, Any]) -> "Store":
 
 @contextlib.contextmanager
 def _first_use(uri: str) -> Iterator[None]:
-    """Hold a lock beside a SQLite database, since MLflow lets two processes create its tables at once."""
+    """Hold a lock, beside a SQLite database or in PostgreSQL: MLflow lets two processes create its tables at once."""
     path = sqlite_path(uri)
     if path is None:
-        yield
+        with _postgresql_lock(uri) if uri.startswith("postgresql") else contextlib.nullcontext():
+            yield
         return
+    # MLflow would make a folder of that name as it is spelled in the URI.
+    db_utils._make_parent_dirs_if_sqlite = lambda db_uri: None  # noqa: ARG005  # called by name
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path.with_name(f"{path.name}.lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -107,12 +115,24 @@ def _first_use(uri: str) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def _postgresql_lock(uri: str) -> Iterator[None]:
+    engine = sa.create_engine(uri)
+    try:
+        with engine.connect() as connection:
+            connection.execute(sa.text(f"SET lock_timeout = '{FIRST_USE_SECONDS}s'"))
+            connection.execute(sa.text(f"SELECT pg_advisory_lock({LOCK_NUMBER})"))
+            yield
+    finally:
+        engine.dispose()
+
+
 def _create(path: Path) -> None:
     """Create a SQLite database with MLflow's tables beside its place and move it there, so that no kill halves it."""
     making = path.with_name(f"{path.name}.making")
     for left in making.parent.glob(f"{making.name}*"):
         left.unlink()
-    client = MlflowClient(f"sqlite:///{making}")
+    client = MlflowClient(sqlite_uri(making))
     client.search_experiments(max_results=1)
     client._tracking_client.store.engine.dispose()
     making.replace(path)

@@ -2,21 +2,23 @@
 
 import re
 from pathlib import Path
+from urllib.parse import unquote
 
-SQLITE = re.compile(r"sqlite(?:\+\w+)?:///(?P<path>[^?]+)")
+SQLITE = re.compile(r"(?P<scheme>sqlite(?:\+\w+)?:///)(?P<path>[^?]+)")
 
 
 def sqlite_path(uri: str) -> Path | None:
     """Return the file of a SQLite URI, or None for another kind of store."""
     match = SQLITE.match(uri)
-    return Path(match["path"]).absolute() if match else None
+    return Path(unquote(match["path"])).absolute() if match else None
 
 
 def absolute_uri(uri: str) -> str:
     """Return the URI with a relative SQLite file taken from the working directory."""
     path = sqlite_path(uri)
-    return (
-        uri
-        if path is None
-        else SQLITE.sub(lambda match: match[0].removesuffix(match["path"]) + path.as_posix(), uri, count=1)
-    )
+    return uri if path is None else SQLITE.sub(lambda match: sqlite_uri(path, match["scheme"]), uri, count=1)
+
+
+def sqlite_uri(path: Path, scheme: str = "sqlite:///") -> str:
+    """Return the URI of a SQLite file, whatever characters its folders have."""
+    return scheme + path.as_posix().replace("%", "%25").replace("?", "%3F")

@@ -3,7 +3,7 @@
 import math
 import sqlite3
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -150,6 +150,29 @@ def test_a_server_that_is_away_is_told_at_once_without_its_password(runner: Comm
     assert done.errors[0].startswith("tracking.uri=http://***@127.0.0.1:9: ")
     assert "secret" not in done.out + done.err
     assert list(runner.folder.iterdir()) == []
+
+
+def test_a_folder_of_any_name_keeps_its_record(runner: Command) -> None:
+    odd = Command(runner.folder / "a%20b?c #'d é")
+    odd.folder.mkdir()
+    for _ in range(2):
+        done = odd("steps=3")
+        assert done.code == 0, done.err
+    assert [path.name for path in runner.folder.iterdir()] == [odd.folder.name]
+    with sqlite3.connect(odd.folder / "outputs/mlflow.db") as database:
+        assert database.execute("select count(*) from runs where status = 'FINISHED'").fetchone() == (2,)
+    assert odd(module="runner.reap").out == "reaped     0 runs\n"
+
+
+def test_runs_started_at_once_on_a_fresh_postgresql_are_all_recorded(
+    runner: Command, postgresql: Callable[[str], str]
+) -> None:
+    uri = postgresql("fresh")
+    started = [runner.start(f"tracking.uri={uri}", "steps=3") for _ in range(4)]
+    assert [(process.communicate(timeout=120)[1], process.returncode) for process in started] == [("", 0)] * 4
+    client = MlflowClient(uri)
+    runs = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
+    assert [run.info.status for run in runs] == ["FINISHED"] * 4
 
 
 def test_runs_started_at_once_on_a_fresh_database_are_all_recorded(runner: Command) -> None:

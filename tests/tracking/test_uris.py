@@ -14,6 +14,11 @@ def test_a_relative_database_is_taken_from_the_working_directory(
     monkeypatch.chdir(tmp_path)
     assert absolute_uri("sqlite:///a/b.db?x=1") == f"sqlite:///{tmp_path}/a/b.db?x=1"
     assert absolute_uri("sqlite:///l") == f"sqlite:///{tmp_path}/l"
+    odd = tmp_path / "a%20b?c #'d"
+    odd.mkdir()
+    monkeypatch.chdir(odd)
+    assert sqlite_path(absolute_uri("sqlite:///x%20y.db")) == odd / "x y.db"
+    monkeypatch.chdir(tmp_path)
     assert sqlite_path("sqlite:///a/b.db") == tmp_path / "a/b.db"
     assert absolute_uri("sqlite:////a/b.db") == "sqlite:////a/b.db"
 
