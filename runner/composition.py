@@ -54,12 +54,13 @@ def install_resolvers() -> None:
 @contextlib.contextmanager
 def borrowed() -> Iterator[None]:
     """Have OmegaConf read our configs, and then be as it was."""
-    had_resolver, was_bounded = OmegaConf.has_resolver("key_help"), bound_yaml()
+    had_resolver, was_bounded, was_watched = OmegaConf.has_resolver("key_help"), bound_yaml(), environment.watch()
     install_resolvers()
     try:
         yield
     finally:
         bound_yaml(was_bounded)
+        environment.watch(was_watched)
         if not had_resolver:
             OmegaConf.clear_resolver("key_help")
 
@@ -103,6 +104,7 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
         UserError: an interpolation cannot be resolved.
     """
     tree: dict[str, Any] = {}
+    environment.begin()
     raw = OmegaConf.to_container(cfg, resolve=False)
     assert isinstance(raw, dict)
     for key in cfg:

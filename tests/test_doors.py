@@ -173,6 +173,19 @@ def test_an_alias_bomb_is_refused_in_no_time_and_memory(stranger: Command) -> No
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 1_500_000  # of all children so far
 
 
+@pytest.mark.parametrize("first", ["xxxxxxxxxx", "[1,1,1,1,1,1,1,1,1,1]"])
+def test_interpolations_that_multiply_are_refused_in_no_time(stranger: Command, first: str) -> None:
+    folder = stranger.folder / "given" / "experiment"
+    folder.mkdir(parents=True)
+    earlier = [f"${{tags.a{number - 1}}}" for number in range(1, 9)]
+    refers = [f"'{text * 10}'" if first.startswith("x") else f"[{','.join([repr(text)] * 10)}]" for text in earlier]
+    lines = [f"  a{number}: {text}" for number, text in enumerate([first, *refers])]
+    (folder / "bomb.yaml").write_text("# @package _global_\ntags:\n" + "\n".join(lines))
+    done = stranger("--config-dir", "given", "experiment=bomb", "steps=2", "tracking=off")
+    assert done.code == 2
+    assert "expected at most 1,000 interpolations" in done.err
+
+
 def test_the_part_of_omegaconf_that_is_replaced_is_there() -> None:
     import omegaconf._utils
     import omegaconf.omegaconf
