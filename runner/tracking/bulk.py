@@ -17,9 +17,9 @@ from mlflow.store.tracking.dbmodels import models
 from mlflow.tracking import MlflowClient
 
 from runner.tracking.database import DIALECTS, ROWS_A_TRANSACTION, Database, Row, Unit, unknown_tables
-from runner.tracking.journal import Artifact, Begin, End, Metrics, now_ms
+from runner.tracking.journal import Artifact, Begin, End, Entry, Metrics, now_ms
 from runner.tracking.processes import HEARTBEAT
-from runner.tracking.store import ID_TAG, LARGEST, Store
+from runner.tracking.store import ID_TAG, LARGEST, Created, Store
 
 # step, timestamp, value, is_nan: in this order MLflow finds which of two values of a metric is the latest.
 Value = tuple[int, int, float, bool]
@@ -57,6 +57,14 @@ class BulkStore(Store):
         self._pending = _Pending()
         self._ids = _rising_ids()
         self._begun: dict[str, str] | None = None
+        self._entry: Entry | None = None
+        self._added = 0
+
+    def apply(self, entry: Entry) -> Created | None:
+        """Take one entry, and write what waits when it is much; taken again after an error, it adds nothing twice."""
+        if entry is not self._entry:
+            self._entry, self._added = entry, 0
+        return super().apply(entry)
 
     def flush(self) -> None:
         """Write all rows that wait; a run has ended only when its last metric is in."""
@@ -125,7 +133,9 @@ class BulkStore(Store):
         values = np.frombuffer(block.values, "<f8").reshape(shape).transpose(2, 1, 0)
         width = max(1, ROWS_A_TRANSACTION // (shape[0] * shape[1]))
         for start in range(0, shape[2], width):
-            self._add(block, start, values[start : start + width])
+            if start >= self._added:
+                self._add(block, start, values[start : start + width])
+                self._added = start + width
             self._flush_if_many()
 
     def _add(self, block: Metrics, start: int, values: "np.ndarray[Any, np.dtype[np.float64]]") -> None:
@@ -153,7 +163,12 @@ class BulkStore(Store):
             self._pending.latest[run_id, key] = value
 
     def _end(self, end: End) -> None:
-        run_id = self._runs[end.run]
+        if not self._added:
+            self._add_end(self._runs[end.run], end)
+            self._added = 1
+        self._flush_if_many()
+
+    def _add_end(self, run_id: str, end: End) -> None:
         for key, result in end.results.items():
             is_nan = math.isnan(result)
             stored = 0.0 if is_nan else max(-LARGEST, min(LARGEST, float(result)))
@@ -162,7 +177,6 @@ class BulkStore(Store):
         self._set_tags(run_id, self._end_tags(end))
         self._pending.ends.append((end.status, end.time_ms, run_id))
         self._forget(end.run)
-        self._flush_if_many()
 
     def _flush_if_many(self) -> None:
         if len(self._pending) >= ROWS_A_TRANSACTION:

@@ -119,7 +119,7 @@ def _first_use(uri: str) -> Iterator[None]:
 def _postgresql_lock(uri: str) -> Iterator[None]:
     engine = sa.create_engine(uri)
     try:
-        with engine.connect() as connection:
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.execute(sa.text(f"SET lock_timeout = '{FIRST_USE_SECONDS}s'"))
             connection.execute(sa.text(f"SELECT pg_advisory_lock({LOCK_NUMBER})"))
             yield
@@ -259,7 +259,7 @@ class Store:
     def end_unfinished(self) -> None:
         """Mark the runs that the journal does not end as KILLED: their runner is gone."""
         for run in list(self._unfinished):
-            self._end(
+            self.apply(
                 End(
                     run,
                     "KILLED",

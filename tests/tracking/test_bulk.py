@@ -196,3 +196,25 @@ def test_several_processes_write_to_one_fresh_file_at_once(tmp_path: Path) -> No
     assert {run.info.status for run in runs} == {"FINISHED"}
     assert {run.data.metrics["loss"] for run in runs} == {9.0}
     assert {len(client.get_metric_history(run.info.run_id, "loss")) for run in runs[:5]} == {10}
+
+
+def test_an_entry_that_is_tried_again_is_not_kept_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = opened(tmp_path, bulk=True)
+    assert isinstance(store, BulkStore)
+    monkeypatch.setattr("runner.tracking.bulk.ROWS_A_TRANSACTION", 4)
+    with store._client._tracking_client.store.engine.begin() as connection:
+        connection.execute(text("pragma busy_timeout = 0"))
+        connection.execute(text("alter table metrics rename to elsewhere"))
+    store.apply(Begin("a", "a", "some experiment", 1))
+    block = Metrics(["a"], ["loss"], list(range(10)), 2, np.arange(10.0).tobytes())
+    end = End("a", "FINISHED", 3, 9, {"final/loss": 9.0})
+    for entry in (block, end):
+        for _ in range(5):
+            with pytest.raises(Exception, match="no such table"):
+                store.apply(entry)
+    assert len(store._pending.metrics) == 11
+    with store._client._tracking_client.store.engine.begin() as connection:
+        connection.execute(text("alter table elsewhere rename to metrics"))
+    store.flush()
+    (run,) = store.client.search_runs([experiment_of(store.client, "some experiment").experiment_id])
+    assert (run.info.status, run.data.metrics) == ("FINISHED", {"loss": 9.0, "final/loss": 9.0})
