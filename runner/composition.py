@@ -123,6 +123,7 @@ def plain_at(cfg: DictConfig, path: str, written: Any) -> Any:
     Raises:
         OmegaConfBaseException: it cannot be resolved.
     """
+    environment.begin()
     above, _, key = path.rpartition(".")
     parent = OmegaConf.select(cfg, above) if above else cfg
     return environment.member(parent, key, written, is_text=path.split(".")[0] == "tags")

@@ -119,7 +119,9 @@ def descend(problem: Problem, steps: int, longest: int) -> Iterator[Block]:
     loss: Tensor | None = None
     while step < steps:
         trace, first, deadline = _Trace(), step + 1, time.perf_counter() + BLOCK_SECONDS
-        while step < min(steps, first - 1 + longest) and time.perf_counter() < deadline:
+        # At a multiple of the longest, so that a slow machine shows the same steps as a fast one, and some besides.
+        last = min(steps, step - step % longest + longest)
+        while step < last and time.perf_counter() < deadline:
             step += 1
             lr = problem.rate(step, loss)
             sample, noise = problem.sample(step), problem.noise(step)

@@ -41,7 +41,7 @@ class Command:
 
     def __call__(self, *arguments: str, module: str = "runner", **env: str) -> Done:
         process = self.start(*arguments, module=module, **env)
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=280)
         return Done(process.returncode, out, err)
 
     def start(self, *arguments: str, module: str = "runner", **env: str) -> "subprocess.Popen[str]":

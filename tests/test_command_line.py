@@ -132,7 +132,7 @@ def test_lines_are_sparse_quiet_says_nothing_and_nobody_needs_to_read(runner: Co
     assert process.stdout is not None
     process.stdout.readline()
     process.stdout.close()
-    assert process.wait(timeout=60) == 0
+    assert process.wait(timeout=280) == 0
 
 
 @pytest.mark.parametrize(

@@ -316,7 +316,7 @@ def test_the_jobs_of_a_sweep_come_from_the_primary_config_that_is_named(runner: 
 
 def test_two_sweeps_started_at_once_share_nothing(runner: Command) -> None:
     sweeps = [runner.start("-m", "lr=0.1,0.2", "steps=3", f"tags.sweep={number}") for number in range(2)]
-    assert [sweep.wait(timeout=60) for sweep in sweeps] == [0, 0]
+    assert [sweep.wait(timeout=280) for sweep in sweeps] == [0, 0]
     runs = runs_in(runner)
     assert len(runs) == 6
     for number in range(2):

@@ -129,17 +129,17 @@ def test_a_browser_shows_the_runs_and_a_chart_of_the_loss(ui: Server, tmp_path_f
         page = browser.new_page(viewport={"width": 1400, "height": 900})
         page.goto(f"http://127.0.0.1:{ui.port}/#/experiments/1/runs")
         for name in ("shown", "lr=0.01,0.02 steps=20"):
-            expect(page.get_by_text(name, exact=True).first).to_be_visible(timeout=60_000)
+            expect(page.get_by_text(name, exact=True).first).to_be_visible(timeout=180_000)
         page.screenshot(path=folder / "runs.png")
         page.goto(f"http://127.0.0.1:{ui.port}/#/experiments/1/runs/{run_id}/model-metrics")
         page.get_by_placeholder("Search metric charts").fill("^loss$")
-        expect(page.get_by_text("shown (loss)")).to_have_count(1, timeout=60_000)
-        expect(page.locator(".js-plotly-plot .scatterlayer path.js-line").first).to_be_visible(timeout=60_000)
+        expect(page.get_by_text("shown (loss)")).to_have_count(1, timeout=180_000)
+        expect(page.locator(".js-plotly-plot .scatterlayer path.js-line").first).to_be_visible(timeout=180_000)
         page.screenshot(path=folder / "loss.png")
         diverged = next(run["info"]["run_id"] for run in runs if run["info"]["run_name"] == "no-number")
         page.goto(f"http://127.0.0.1:{ui.port}/#/experiments/1/runs/{diverged}")
         for text in ("no-number", "diverged_at_step"):
-            expect(page.get_by_text(text).first).to_be_visible(timeout=60_000)
+            expect(page.get_by_text(text).first).to_be_visible(timeout=180_000)
         page.screenshot(path=folder / "nan.png")
         browser.close()
     assert (folder / "loss.png").stat().st_size > 10_000

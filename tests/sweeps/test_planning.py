@@ -101,6 +101,10 @@ def test_an_interpolation_follows_what_it_names() -> None:
     ]  # fmt: skip
 
 
+def test_any_number_of_jobs_may_have_interpolations() -> None:
+    assert [job.config.name for job in jobs_of(["lr=range(1,1200)", "name=at_${lr}"])][-1] == "at_1199"
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -187,7 +187,7 @@ for index in range(20):
 def test_several_processes_write_to_one_fresh_file_at_once(tmp_path: Path) -> None:
     arguments = [sys.executable, "-c", WRITER, str(tmp_path)]
     writers = [subprocess.Popen([*arguments, str(number)]) for number in range(4)]
-    assert [writer.wait(timeout=120) for writer in writers] == [0] * 4
+    assert [writer.wait(timeout=280) for writer in writers] == [0] * 4
     client = opened(tmp_path, bulk=True)._client
     experiment = experiment_of(client, "shared").experiment_id
     runs = client.search_runs([experiment])

@@ -51,7 +51,7 @@ def test_a_single_run_that_is_killed_misses_nothing_that_its_journal_was_given(
             os.kill(recorder, signal.SIGKILL)
         if who != "recorder":
             process.kill()
-        process.communicate(timeout=60)
+        process.communicate(timeout=280)
         if who == "both":
             given = journalled(runner)
             assert runner(module="runner.replay").code == 0
@@ -80,7 +80,7 @@ def test_a_sweep_that_is_killed_anywhere_is_completed_by_resume(tmp_path: Path, 
         if recorder is not None:
             os.kill(recorder, signal.SIGKILL)
         process.kill()
-        process.communicate(timeout=60)
+        process.communicate(timeout=280)
         done = runner(*sweep, "resume=true")
         assert done.code == 0, done.err
         with sqlite3.connect(runner.folder / "outputs/mlflow.db") as database:

@@ -169,7 +169,7 @@ def test_runs_started_at_once_on_a_fresh_postgresql_are_all_recorded(
 ) -> None:
     uri = postgresql("fresh")
     started = [runner.start(f"tracking.uri={uri}", "steps=3") for _ in range(4)]
-    assert [(process.communicate(timeout=120)[1], process.returncode) for process in started] == [("", 0)] * 4
+    assert [(process.communicate(timeout=280)[1], process.returncode) for process in started] == [("", 0)] * 4
     client = MlflowClient(uri)
     runs = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
     assert [run.info.status for run in runs] == ["FINISHED"] * 4
@@ -177,7 +177,7 @@ def test_runs_started_at_once_on_a_fresh_postgresql_are_all_recorded(
 
 def test_runs_started_at_once_on_a_fresh_database_are_all_recorded(runner: Command) -> None:
     processes = [runner.start("steps=20", "quiet=true", f"name=r{number}") for number in range(8)]
-    assert [process.wait(timeout=120) for process in processes] == [0] * 8
+    assert [process.wait(timeout=280) for process in processes] == [0] * 8
     runs = runs_in(runner)
     assert sorted(str(run.info.run_name) for run in runs) == [f"r{number}" for number in range(8)]
     assert all(run.info.status == "FINISHED" for run in runs)

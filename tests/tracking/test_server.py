@@ -186,7 +186,7 @@ def test_a_server_that_comes_back_while_the_run_lasts_has_all_of_it(
         server.signal(signal.SIGCONT)
     else:
         server.start()
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=280)
     assert process.returncode == 0, err
     assert statuses(server) == {"long": "FINISHED"}
     assert losses(server, "long") == list(range(100, 250_001, 100))
@@ -269,7 +269,7 @@ def test_a_server_that_answers_500_or_hangs_for_a_while_loses_nothing(
     time.sleep(2)
     assert process.poll() is None
     gateway.mood = "well"
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=280)
     gateway.shutdown()
     assert process.returncode == 0, err
     assert statuses(server) == {"long": "FINISHED"}
@@ -299,7 +299,7 @@ def test_what_a_server_refuses_is_kept_and_replayed(runner: Command, server: Ser
     process = runner.start(*arguments)
     wait_until(lambda: statuses(server).get("long") == "RUNNING")
     gateway.mood = mood
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=280)
     assert process.returncode == 1
     assert "the journal is kept" in err
     gateway.mood = "well"
@@ -336,7 +336,7 @@ def test_what_a_dead_server_did_not_take_is_replayed(runner: Command, server: Se
     process = runner.start(*to(server), *LONG)
     wait_until(lambda: statuses(server).get("long") == "RUNNING")
     server.signal(signal.SIGKILL)
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=280)
     assert process.returncode == 1
     assert "the journal is kept" in err
     assert "Traceback" not in err
