@@ -105,13 +105,12 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
     """
     tree: dict[str, Any] = {}
     environment.begin()
-    raw = OmegaConf.to_container(cfg, resolve=False)
-    assert isinstance(raw, dict)
+    raw = unresolved(cfg)
     for key in cfg:
         if key == "hydra":
             continue
         try:
-            tree[str(key)] = environment.member(cfg, key, raw[key], is_text=key == "tags")
+            tree[str(key)] = environment.member(cfg, key, raw[str(key)], is_text=key == "tags")
         except OmegaConfBaseException as error:
             raise UserError(_explain_interpolation(error, str(key), raw)) from None
     return tree
@@ -176,7 +175,7 @@ class CheckedConfigLoader(ConfigLoaderImpl):
         if cfg is not None and not is_grid:
             mistakes += self._mistakes_in(cfg, blamed=mistakes)
         if cfg is not None and not _allows_code(overrides):
-            mistakes += shut_doors(_raw(cfg.hydra), overrides)
+            mistakes += shut_doors(unresolved(cfg.hydra), overrides)
             mistakes += self._strangers(cfg, overrides)
         if mistakes or cfg is None:
             raise UserError(*mistakes)
@@ -263,7 +262,7 @@ class CheckedConfigLoader(ConfigLoaderImpl):
         """Yield a line for each of our own settings that no config file may make."""
         if cfg.get("allow_code") is True:
             yield "allow_code=true: a config file cannot say so, expected it on the command line"
-        tracking, ours = _raw(cfg.get("tracking")), self._our_own("tracking", cfg)
+        tracking, ours = unresolved(cfg.get("tracking")), self._our_own("tracking", cfg)
         theirs = [key for key in tracking if tracking[key] != ours.get(key)]
         values = {key: OmegaConf.select(cfg, f"tracking.{key}", throw_on_resolution_failure=False) for key in theirs}
         yield from shut_places(values, overrides)
@@ -271,7 +270,7 @@ class CheckedConfigLoader(ConfigLoaderImpl):
     def _our_own(self, group: str, cfg: DictConfig) -> dict[str, Any]:
         """Return what the file of the chosen option says where it is one of ours."""
         loaded = self.repository.load_config(f"{group}/{cfg.hydra.runtime.choices.get(group)}")
-        return _raw(loaded.config) if loaded is not None and loaded.path == f"file://{config_folder()}" else {}
+        return unresolved(loaded.config) if loaded is not None and loaded.path == f"file://{config_folder()}" else {}
 
     def _missing_group(self, group: str, given: str = "null") -> str:
         options = self.get_group_options(group)
@@ -297,7 +296,7 @@ def _keys_in(repository: IConfigRepository, path: str) -> dict[str, Any]:
         loaded = repository.load_config(path)
     except FILE_ERRORS as error:
         raise UserError(explain(error)) from None
-    return {} if loaded is None else _raw(loaded.config)
+    return {} if loaded is None else unresolved(loaded.config)
 
 
 class CompletingConfigLoader(CheckedConfigLoader):
@@ -360,7 +359,8 @@ def _key_of(line: str) -> str:
     return re.split("[=:]", line, maxsplit=1)[0]
 
 
-def _raw(cfg: Any) -> dict[str, Any]:
+def unresolved(cfg: Any) -> dict[str, Any]:
+    """Return a config as plain containers, interpolations as they are written; empty where it is no mapping."""
     tree = OmegaConf.to_container(cfg, resolve=False) if OmegaConf.is_config(cfg) else None
     return {str(key): value for key, value in tree.items()} if isinstance(tree, dict) else {}
 

@@ -14,7 +14,7 @@ from hydra.core.override_parser.types import Override, OverrideType, ValueType
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from runner.composition import mistakes_in, plain, plain_at
+from runner.composition import mistakes_in, plain, plain_at, unresolved
 from runner.config import Config
 from runner.errors import UserError
 from runner.hiding import shown_override
@@ -275,7 +275,7 @@ class _Planner:
     def _compose(self, overrides: tuple[str, ...], chosen: Sequence[tuple[Override, ...]]) -> _Base | UserError:
         try:
             cfg, declared = self.loader.load_job(self.master, list(overrides))
-            written = {key: value for key, value in _written(cfg).items() if key != "hydra"}
+            written = {key: value for key, value in unresolved(cfg).items() if key != "hydra"}
             derived = list(_derived(written))
             tree = _resolved(cfg, may_fail=bool(derived))
         except UserError as error:
@@ -328,12 +328,6 @@ def _is_leaf(value: Any, is_added: bool) -> bool:
     if isinstance(value, list):
         return not is_added and all(_is_leaf(item, is_added) for item in value)
     return value is None or isinstance(value, bool | int | float)
-
-
-def _written(cfg: DictConfig) -> Tree:
-    tree = OmegaConf.to_container(cfg, resolve=False)
-    assert isinstance(tree, dict)
-    return {str(key): value for key, value in tree.items()}
 
 
 def _derived(tree: Tree, prefix: str = "") -> Iterator[str]:
