@@ -11,6 +11,7 @@ import hydra._internal.hydra as hydra_internal
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import IConfigRepository
 from hydra._internal.utils import create_config_search_path
+from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -217,6 +218,18 @@ class CheckedConfigLoader(ConfigLoaderImpl):
             raise UserError(*found)
         OmegaConf.copy_cache(from_config=master, to_config=cfg)
         return cfg, self._declared(cfg)
+
+    def get_group_options(
+        self,
+        group_name: str,
+        results_filter: ObjectType | None = ObjectType.CONFIG,
+        config_name: str | None = None,
+        overrides: list[str] | None = None,
+    ) -> list[str]:
+        """Return a group's options; without overrides and Hydra's copy of all it knows, of which help takes eighty."""
+        if config_name is None and not overrides:
+            return list(self.repository.get_group_options(group_name, results_filter))
+        return super().get_group_options(group_name, results_filter, config_name, overrides)
 
     def is_group(self, key: str) -> bool:
         """Return whether a key chooses an option of a config group."""
