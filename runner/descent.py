@@ -1,5 +1,6 @@
 """The descent: forward, backward, update, record, for all the runs of a batch at once."""
 
+import functools
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -135,8 +136,14 @@ def loss_and_gradient(loss_of: Loss, weight: Tensor, sample: Sample = None) -> t
     """Return losses `(rows,)` and gradients `(rows, dim)`: the forward pass, and the backward one from zero."""
     point = weight.detach().requires_grad_()
     loss = loss_of(point, sample)
-    (gradient,) = torch.autograd.grad(loss, point, torch.ones_like(loss))
+    (gradient,) = torch.autograd.grad(loss, point, _ones(loss.shape, loss.dtype, loss.device))
     return loss.detach(), gradient
+
+
+@functools.lru_cache(maxsize=1)
+def _ones(shape: torch.Size, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return what the backward pass begins with, which is the same in each step; nobody may write to it."""
+    return torch.ones(shape, dtype=dtype, device=device)
 
 
 def noisy_loss_and_gradient(

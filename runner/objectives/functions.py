@@ -42,7 +42,7 @@ def _indices(weight: Tensor) -> Tensor:
 @function()
 def quadratic(weight: Tensor, *, curvature: Tensor, offset: Tensor) -> Tensor:
     """Return `curvature * |w|**2 + offset`."""
-    return curvature * (weight**2).sum(-1) + offset
+    return curvature * (weight * weight).sum(-1) + offset  # a power would cost a third of a step more
 
 
 @function(smallest=2)

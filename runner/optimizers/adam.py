@@ -17,7 +17,8 @@ Betas = tuple[Tensor, Tensor]
 class Moments(NamedTuple):
     """The step count `(1, 1)`, the means `(rows, dim)`, and constants cast once, `(rows, 1)`.
 
-    `largest` is the largest mean square so far, for AMSGrad; `own` is what NAdam or RAdam keeps besides.
+    `largest` is the largest mean square so far, for AMSGrad; `own` is what NAdam or RAdam keeps besides. `one` is 1,
+    `(1, 1)`: a number of Python's would cost twice the sum that it stands in.
     """
 
     step: Tensor
@@ -25,6 +26,7 @@ class Moments(NamedTuple):
     square: Tensor
     largest: Tensor
     own: tuple[Tensor, ...]
+    one: Tensor
     floor: Tensor
     take_mean: Tensor
     keep_square: Tensor
@@ -33,12 +35,14 @@ class Moments(NamedTuple):
 
 def _begin(weight: Tensor, *, betas: Betas, eps: Tensor, **_hyper: Any) -> Moments:
     zeros = torch.zeros_like(weight)
+    step = torch.zeros((1, 1), dtype=torch.float64, device=weight.device)
     return Moments(
-        step=torch.zeros((1, 1), dtype=torch.float64, device=weight.device),
+        step=step,
         mean=zeros,
         square=zeros,
         largest=zeros,
         own=(),
+        one=torch.ones_like(step),
         floor=eps.to(weight.dtype),
         take_mean=(1 - betas[0]).to(weight.dtype),
         keep_square=betas[1].to(weight.dtype),
@@ -46,14 +50,12 @@ def _begin(weight: Tensor, *, betas: Betas, eps: Tensor, **_hyper: Any) -> Momen
     )
 
 
-def _after(state: Moments, gradient: Tensor, own: tuple[Tensor, ...] = ()) -> Moments:
+def _after(state: Moments, gradient: Tensor) -> Moments:
     return Moments(
-        state.step + 1,
+        state.step + state.one,
         torch.lerp(state.mean, gradient, state.take_mean),
         mixed_squares(state.square, gradient, state.keep_square, state.take_square),
-        state.largest,
-        own,
-        *state[5:],
+        *state[3:],
     )
 
 
@@ -83,8 +85,8 @@ def adam(
     state = _after(state, gradient)
     if amsgrad:
         state = state._replace(largest=torch.maximum(state.largest, state.square))
-    downhill = lr / (betas[0] ** state.step - 1)
-    root = (1 - betas[1] ** state.step).sqrt().to(weight.dtype)
+    downhill = lr / (betas[0] ** state.step - state.one)
+    root = (state.one - betas[1] ** state.step).sqrt().to(weight.dtype)
     below = (state.largest if amsgrad else state.square).sqrt() / root + state.floor
     return plus_ratio(weight, downhill, state.mean, below), state
 
@@ -142,7 +144,7 @@ def _begin_nadam(weight: Tensor, *, betas: Betas, momentum_decay: Tensor, **hype
     """Return a state whose own is the first momentum, and the product of those so far."""
     state = _begin(weight, betas=betas, **hyper)
     product = torch.ones_like(betas[0], dtype=torch.float32)  # torch keeps it in its default dtype
-    return state._replace(own=(_nadam_momentum(state.step + 1, betas, momentum_decay), product))
+    return state._replace(own=(_nadam_momentum(state.one, betas, momentum_decay), product))
 
 
 @rule(_begin_nadam)
@@ -171,13 +173,13 @@ def nadam(
     else:
         gradient = decayed(gradient, weight, weight_decay)
     momentum, product = state.own
-    following = _nadam_momentum(state.step + 2, betas, momentum_decay)
     product = product * momentum.to(product.dtype)
-    state = _after(state, gradient, (following, product))
-    below = (state.square / (1 - betas[1] ** state.step).to(weight.dtype)).sqrt() + state.floor
-    product = product.to(torch.float64)
-    weight = plus_ratio(weight, lr * (1 - momentum) / (product - 1), gradient, below)
-    return plus_ratio(weight, lr * following / (product * following - 1), state.mean, below), state
+    state, one = _after(state, gradient), state.one
+    following = _nadam_momentum(state.step + one, betas, momentum_decay)
+    below = (state.square / (one - betas[1] ** state.step).to(weight.dtype)).sqrt() + state.floor
+    state, product = state._replace(own=(following, product)), product.to(torch.float64)
+    weight = plus_ratio(weight, lr * (one - momentum) / (product - one), gradient, below)
+    return plus_ratio(weight, lr * following / (product * following - one), state.mean, below), state
 
 
 def _begin_radam(weight: Tensor, *, betas: Betas, **hyper: Any) -> Moments:
@@ -210,14 +212,14 @@ def radam(
     else:
         gradient = decayed(gradient, weight, weight_decay)
     (longest, measure), dtype = state.own, weight.dtype
-    state = _after(state, gradient, state.own)
+    state = _after(state, gradient)
     faded = betas[1] ** state.step
-    known = 1 - faded
+    known = state.one - faded
     length = longest - 2 * state.step * faded / known
     is_known = length > 5
     safe = length.clamp(min=5)
     rectified = ((safe - 4) * (safe - 2) * longest / (measure * safe)).sqrt().to(dtype)
-    plain = state.mean / (1 - betas[0] ** state.step).to(dtype) * lr.to(dtype)
+    plain = state.mean / (state.one - betas[0] ** state.step).to(dtype) * lr.to(dtype)
     scale = (state.square.sqrt() + state.floor).reciprocal() * known.sqrt().to(dtype)
     return weight - torch.where(is_known, plain * scale * rectified, plain), state
 

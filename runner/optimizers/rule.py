@@ -5,6 +5,7 @@ derived from them is cast to the weight's dtype once, and sums of products go th
 the order of `torch.optim`: then each rule meets its twin there bit for bit.
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -45,6 +46,12 @@ def rule(init: Callable[..., State] = no_state) -> Callable[[Update], Update]:
         return update
 
     return enter
+
+
+@functools.lru_cache(maxsize=1)
+def cast(rate: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return a learning rate in the weights' dtype; one that stays the same tensor is cast once."""
+    return rate.to(dtype)
 
 
 def uphill(gradient: Tensor, maximize: bool) -> Tensor:

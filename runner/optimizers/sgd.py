@@ -5,13 +5,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from runner.optimizers.rule import State, decayed, plus, rule, uphill
+from runner.optimizers.rule import State, cast, decayed, plus, rule, uphill
 
 
 @rule()
 def gd(weight: Tensor, gradient: Tensor, state: State, *, lr: Tensor) -> tuple[Tensor, State]:
     """Return `weight - lr * gradient`: gradient descent, the seed's rule."""
-    return weight - lr.to(weight.dtype) * gradient, state
+    return weight - cast(lr, weight.dtype) * gradient, state
 
 
 class Momentum(NamedTuple):
