@@ -1,17 +1,18 @@
 """Hydra's composition, checked: every mistake in names, types and ranges told at once, in a line each."""
 
 import contextlib
+import copy
 import functools
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import hydra._internal.hydra as hydra_internal
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.config_repository import IConfigRepository
+from hydra._internal.config_repository import ConfigRepository, IConfigRepository
 from hydra._internal.utils import create_config_search_path
-from hydra.core.object_type import ObjectType
+from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -138,11 +139,23 @@ def _explain_interpolation(error: OmegaConfBaseException, key: str, raw: Any) ->
     return f"{path}={shown(value)}: cannot be resolved ({reason})"
 
 
+class _SharedSources(ConfigRepository):
+    """Where configs are found; Hydra copies it for each composition and option list, to replace what is in it."""
+
+    def __deepcopy__(self, _memo: dict[int, Any]) -> Self:
+        return copy.copy(self)
+
+
 class CheckedConfigLoader(ConfigLoaderImpl):
     """Every config that Hydra composes - a run, --cfg, each job of a sweep - passes our checks here.
 
     That is before Hydra makes a folder or instantiates a callback.
     """
+
+    def __init__(self, config_search_path: ConfigSearchPath) -> None:
+        """Look for configs on the search path."""
+        super().__init__(config_search_path)
+        self.repository = _SharedSources(config_search_path)
 
     def load_configuration(
         self,
@@ -218,18 +231,6 @@ class CheckedConfigLoader(ConfigLoaderImpl):
             raise UserError(*found)
         OmegaConf.copy_cache(from_config=master, to_config=cfg)
         return cfg, self._declared(cfg)
-
-    def get_group_options(
-        self,
-        group_name: str,
-        results_filter: ObjectType | None = ObjectType.CONFIG,
-        config_name: str | None = None,
-        overrides: list[str] | None = None,
-    ) -> list[str]:
-        """Return a group's options; without overrides and Hydra's copy of all it knows, of which help takes eighty."""
-        if config_name is None and not overrides:
-            return list(self.repository.get_group_options(group_name, results_filter))
-        return super().get_group_options(group_name, results_filter, config_name, overrides)
 
     def is_group(self, key: str) -> bool:
         """Return whether a key chooses an option of a config group."""

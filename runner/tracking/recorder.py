@@ -4,8 +4,10 @@ It hears its settings as a line of JSON on standard input, whose end means that 
 tells on standard output which runs it has created, or in one line what went wrong.
 """
 
+import contextlib
 import functools
 import gc
+import importlib.metadata
 import json
 import os
 import select
@@ -44,11 +46,24 @@ def main() -> None:
     if (reason := unreachable(settings["uri"])) is not None:
         code = _refuse(f"tracking.uri={shown_text(settings['uri'])}: {reason}", settings, runner)
     else:
-        import mlflow.tracking  # noqa: F401
+        with _entry_points_read_once():
+            import mlflow.tracking  # noqa: F401
 
         code = record(settings | {"is_reached": True}, runner)
     # MLflow's worlds of modules would take longer to take down than a run takes to record.
     os._exit(code)
+
+
+@contextlib.contextmanager
+def _entry_points_read_once() -> Iterator[None]:
+    """Import what asks ten times for entry points, for each of which Python reads all packages' metadata."""
+    entry_points = importlib.metadata.entry_points
+    known = entry_points()
+    importlib.metadata.entry_points = known.select  # the same, of what was read
+    try:
+        yield
+    finally:
+        importlib.metadata.entry_points = entry_points
 
 
 class Runner:
