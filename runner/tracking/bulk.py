@@ -1,16 +1,17 @@
 """Writing whole blocks of rows into MLflow's database, through MLflow's own models and sessions.
 
 The public client writes a row at a time, and looks each up before. Here rows wait until there are enough, and
-are inserted in the order in which the tables' indexes grow at their ends.
+are inserted in the order in which the tables' indexes grow at their ends: a run after the other, a key after the
+other, however many blocks of steps brought them.
 """
 
 import itertools
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from mlflow.store.tracking.dbmodels import models
@@ -21,23 +22,79 @@ from runner.tracking.journal import Artifact, Begin, End, Entry, Metrics, now_ms
 from runner.tracking.processes import HEARTBEAT
 from runner.tracking.store import ID_TAG, LARGEST, Created, Store
 
+# How many values may wait for each other, so that a run's are written together.
+VALUES_AT_ONCE = 4_000_000
+
 # step, timestamp, value, is_nan: in this order MLflow finds which of two values of a metric is the latest.
 Value = tuple[int, int, float, bool]
 
 
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True)
+class _Values:
+    """The values of one entry as the table holds them, `(runs, keys, steps)`: a run's rows are made when it is due."""
+
+    entry: Metrics
+    stored: Array
+    is_nan: Array
+
+    @classmethod
+    def of(cls, entry: Metrics, flag: type) -> Self:
+        shape = len(entry.steps), len(entry.keys), len(entry.runs)
+        values = np.frombuffer(entry.values, "<f8").reshape(shape).transpose(2, 1, 0)
+        return cls(entry, np.nan_to_num(values, nan=0.0, posinf=LARGEST, neginf=-LARGEST), np.isnan(values).astype(flag))
+
+    def rows(self, place: int, key: str, run_id: str) -> Iterator[Row]:
+        """Return the rows of a key of the run at a place, step by step."""
+        index, entry, again = self.entry.keys.index(key), self.entry, itertools.repeat
+        numbers, nans = self.stored[place, index].tolist(), self.is_nan[place, index].tolist()
+        return zip(again(key), numbers, again(entry.time_of(place)), entry.steps, nans, again(run_id), strict=False)
+
+    def latest(self) -> Iterator[tuple[str, str, Value]]:
+        """Yield run, key and the latest value of each."""
+        last = int(np.argmax(self.entry.steps))
+        step, numbers, nans = self.entry.steps[last], self.stored[..., last].tolist(), self.is_nan[..., last].tolist()
+        for place, run in enumerate(self.entry.runs):
+            for index, key in enumerate(self.entry.keys):
+                yield run, key, (step, self.entry.time_of(place), numbers[place][index], nans[place][index])
+
+
 @dataclass
 class _Pending:
-    """Rows that wait to be written."""
+    """What waits to be written."""
 
     runs: list[Row] = field(default_factory=list)
     tags: dict[tuple[str, str], str] = field(default_factory=dict)
     params: list[Row] = field(default_factory=list)
+    values: list[_Values] = field(default_factory=list)
     metrics: list[Row] = field(default_factory=list)
     latest: dict[tuple[str, str], Value] = field(default_factory=dict)
     ends: list[Row] = field(default_factory=list)
 
-    def __len__(self) -> int:
-        return len(self.metrics) + len(self.params) + len(self.tags) + len(self.latest)
+    @property
+    def is_much(self) -> bool:
+        """Whether no more should wait."""
+        rows = len(self.metrics) + len(self.params) + len(self.tags) + len(self.latest)
+        return rows >= ROWS_A_TRANSACTION or sum(values.stored.size for values in self.values) >= VALUES_AT_ONCE
+
+    def value_rows(self, ids: dict[str, str]) -> Iterator[list[Row]]:
+        """Yield the rows of all values, run by run and key by key, as the indexes are sorted, some at a time."""
+        by_run: dict[str, list[tuple[_Values, int]]] = {}
+        for values in self.values:
+            for place, run in enumerate(values.entry.runs):
+                by_run.setdefault(run, []).append((values, place))
+        rows: list[Row] = []
+        for run, parts in by_run.items():
+            for key in sorted({key for values, _ in parts for key in values.entry.keys}):
+                for values, place in parts:
+                    if key in values.entry.keys:
+                        rows += values.rows(place, key, ids[run])
+                    if len(rows) >= ROWS_A_TRANSACTION:
+                        yield rows
+                        rows = []
+        yield rows
 
 
 def is_known(client: MlflowClient) -> bool:
@@ -58,12 +115,12 @@ class BulkStore(Store):
         self._ids = _rising_ids()
         self._begun: dict[str, str] | None = None
         self._entry: Entry | None = None
-        self._added = 0
+        self._is_taken = False
 
     def apply(self, entry: Entry) -> Created | None:
         """Take one entry, and write what waits when it is much; taken again after an error, it adds nothing twice."""
         if entry is not self._entry:
-            self._entry, self._added = entry, 0
+            self._entry, self._is_taken = entry, False
         return super().apply(entry)
 
     def flush(self) -> None:
@@ -73,14 +130,15 @@ class BulkStore(Store):
         latest = [
             (key, value, at, step, is_nan, run) for (run, key), (step, at, value, is_nan) in pending.latest.items()
         ]
-        starts = range(0, len(pending.metrics), ROWS_A_TRANSACTION)
-        units: list[Unit] = [
-            [(database.add_run, pending.runs), (database.set_tag, tags)],
-            [(database.add_param, pending.params)],
-            *([(database.add_metric, pending.metrics[start : start + ROWS_A_TRANSACTION])] for start in starts),
-            [(database.set_latest, latest), (database.end_run, pending.ends)],
-        ]
-        written = [[(statement, rows) for statement, rows in unit if rows] for unit in units]
+        units: Iterable[Unit] = itertools.chain(
+            [[(database.add_run, pending.runs), (database.set_tag, tags)], [(database.add_param, pending.params)]],
+            ([(database.add_metric, rows)] for rows in pending.value_rows(self._runs)),
+            [
+                [(database.add_metric, pending.metrics)],
+                [(database.set_latest, latest), (database.end_run, pending.ends)],
+            ],
+        )
+        written = ([(statement, rows) for statement, rows in unit if rows] for unit in units)
         database.write(unit for unit in written if unit)
         self._pending = _Pending()  # not before: what fails is written again
 
@@ -129,33 +187,13 @@ class BulkStore(Store):
         self._pending.params += ((key, value, run_id) for key, value in params.items())
 
     def _metrics(self, block: Metrics) -> None:
-        shape = len(block.steps), len(block.keys), len(block.runs)
-        values = np.frombuffer(block.values, "<f8").reshape(shape).transpose(2, 1, 0)
-        width = max(1, ROWS_A_TRANSACTION // (shape[0] * shape[1]))
-        for start in range(0, shape[2], width):
-            if start >= self._added:
-                self._add(block, start, values[start : start + width])
-                self._added = start + width
-            self._flush_if_many()
-
-    def _add(self, block: Metrics, start: int, values: "np.ndarray[Any, np.dtype[np.float64]]") -> None:
-        """Take the values `(runs, keys, steps)` of some runs, from run `start` of the block on."""
-        is_nan = np.isnan(values)
-        stored = np.nan_to_num(values, nan=0.0, posinf=LARGEST, neginf=-LARGEST)
-        last = int(np.argmax(block.steps))
-        for place, run in enumerate(block.runs[start : start + len(values)]):
-            run_id, time_ms = self._runs[run], block.time_of(start + place)
-            for index, key in enumerate(block.keys):
-                numbers, nans = stored[place, index].tolist(), is_nan[place, index].tolist()
-                self._pending.metrics += zip(
-                    itertools.repeat(key),
-                    numbers,
-                    itertools.repeat(time_ms),
-                    block.steps,
-                    nans,
-                    itertools.repeat(run_id),
-                )
-                self._keep_latest(run_id, key, (block.steps[last], time_ms, numbers[last], nans[last]))
+        if not self._is_taken:
+            values = _Values.of(block, self._database.flag)
+            self._pending.values.append(values)
+            for run, key, value in values.latest():
+                self._keep_latest(self._runs[run], key, value)
+            self._is_taken = True
+        self._flush_if_much()
 
     def _keep_latest(self, run_id: str, key: str, value: Value) -> None:
         known = self._pending.latest.get((run_id, key))
@@ -163,14 +201,14 @@ class BulkStore(Store):
             self._pending.latest[run_id, key] = value
 
     def _end(self, end: End) -> None:
-        if not self._added:
+        if not self._is_taken:
             self._add_end(self._runs[end.run], end)
-            self._added = 1
-        self._flush_if_many()
+            self._is_taken = True
+        self._flush_if_much()
 
     def _add_end(self, run_id: str, end: End) -> None:
         for key, result in end.results.items():
-            is_nan = math.isnan(result)
+            is_nan = self._database.flag(math.isnan(result))
             stored = 0.0 if is_nan else max(-LARGEST, min(LARGEST, float(result)))
             self._pending.metrics.append((key, stored, end.time_ms, end.step, is_nan, run_id))
             self._keep_latest(run_id, key, (end.step, end.time_ms, stored, is_nan))
@@ -178,8 +216,8 @@ class BulkStore(Store):
         self._pending.ends.append((end.status, end.time_ms, run_id))
         self._forget(end.run)
 
-    def _flush_if_many(self) -> None:
-        if len(self._pending) >= ROWS_A_TRANSACTION:
+    def _flush_if_much(self) -> None:
+        if self._pending.is_much:
             self.flush()
 
 

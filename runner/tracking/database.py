@@ -51,6 +51,8 @@ class Database:
         engine: Engine = store.engine
         self._store = store
         self._is_sqlite = engine.dialect.name == "sqlite"
+        # What a boolean is to the driver; SQLite's would ask for an adapter for each of Python's.
+        self.flag: type = int if self._is_sqlite else bool
         if self._is_sqlite and not sa.event.contains(engine, "connect", _tune):
             sa.event.listen(engine, "connect", _tune)
             engine.dispose()

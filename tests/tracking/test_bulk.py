@@ -201,7 +201,8 @@ def test_several_processes_write_to_one_fresh_file_at_once(tmp_path: Path) -> No
 def test_an_entry_that_is_tried_again_is_not_kept_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = opened(tmp_path, bulk=True)
     assert isinstance(store, BulkStore)
-    monkeypatch.setattr("runner.tracking.bulk.ROWS_A_TRANSACTION", 4)
+    for limit in ("ROWS_A_TRANSACTION", "VALUES_AT_ONCE"):
+        monkeypatch.setattr(f"runner.tracking.bulk.{limit}", 4)
     with store._client._tracking_client.store.engine.begin() as connection:
         connection.execute(text("pragma busy_timeout = 0"))
         connection.execute(text("alter table metrics rename to elsewhere"))
@@ -212,7 +213,8 @@ def test_an_entry_that_is_tried_again_is_not_kept_twice(tmp_path: Path, monkeypa
         for _ in range(5):
             with pytest.raises(Exception, match="no such table"):
                 store.apply(entry)
-    assert len(store._pending.metrics) == 11
+    assert [values.stored.size for values in store._pending.values] == [10]
+    assert len(store._pending.metrics) == 1
     with store._client._tracking_client.store.engine.begin() as connection:
         connection.execute(text("alter table elsewhere rename to metrics"))
     store.flush()
