@@ -44,7 +44,9 @@ class _Values:
     def of(cls, entry: Metrics, flag: type) -> Self:
         shape = len(entry.steps), len(entry.keys), len(entry.runs)
         values = np.frombuffer(entry.values, "<f8").reshape(shape).transpose(2, 1, 0)
-        return cls(entry, np.nan_to_num(values, nan=0.0, posinf=LARGEST, neginf=-LARGEST), np.isnan(values).astype(flag))
+        return cls(
+            entry, np.nan_to_num(values, nan=0.0, posinf=LARGEST, neginf=-LARGEST), np.isnan(values).astype(flag)
+        )
 
     def rows(self, place: int, key: str, run_id: str) -> Iterator[Row]:
         """Return the rows of a key of the run at a place, step by step."""
@@ -139,7 +141,7 @@ class BulkStore(Store):
             ],
         )
         written = ([(statement, rows) for statement, rows in unit if rows] for unit in units)
-        database.write(unit for unit in written if unit)
+        database.write((unit for unit in written if unit), self.after_transaction)
         self._pending = _Pending()  # not before: what fails is written again
 
     def close(self) -> None:

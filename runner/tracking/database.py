@@ -68,13 +68,17 @@ class Database:
         ended = sa.update(runs).where(runs.c.run_uuid == sa.bindparam("ended"))
         self.end_run: Statement = partial(_by_names, core=ended, names=("status", "end_time", "ended"))
 
-    def write(self, units: Iterable[Unit]) -> None:
-        """Write units in their order, in transactions of about as many rows as other writers will wait for."""
+    def write(self, units: Iterable[Unit], after_each: Callable[[], None]) -> None:
+        """Write units in their order, in transactions of about as many rows as other writers will wait for.
+
+        After each transaction `after_each` is called.
+        """
         gathered: Unit = []
         for unit in units:
             gathered += unit
             if sum(len(rows) for _, rows in gathered) >= ROWS_A_TRANSACTION:
                 self._commit(gathered)
+                after_each()
                 gathered = []
         if gathered:
             self._commit(gathered)

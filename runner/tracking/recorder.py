@@ -173,12 +173,12 @@ class Recorder:
             if not journal.exists():
                 return
             self._store.retry()
+        self._store.after_transaction = functools.partial(self._tell_news_if_due, reader)
         for entry in follow(reader, self._runner, self._idle):
             created = self._insist(functools.partial(self._store.apply, entry))
             if created is not None:
                 self._created.append((created.run, created.run_id, created.experiment_id))
-            if time.monotonic() >= self._next_news:
-                self._tell_news(reader)
+            self._tell_news_if_due(reader)
             self._beat_if_due()
         self._insist(self._store.end_unfinished)
         self._insist(self._store.flush)
@@ -192,6 +192,10 @@ class Recorder:
         if time.monotonic() >= self._next_beat:
             self._next_beat = time.monotonic() + BEAT_SECONDS
             self._insist(self._store.beat)
+
+    def _tell_news_if_due(self, reader: JournalReader) -> None:
+        if time.monotonic() >= self._next_news:
+            self._tell_news(reader)
 
     def _tell_news(self, reader: JournalReader) -> None:
         self._next_news = time.monotonic() + NEWS_SECONDS

@@ -4,7 +4,7 @@ import contextlib
 import fcntl
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from mlflow.tracking import MlflowClient
 from runner.hiding import shown_text
 from runner.tracking.journal import Artifact, Begin, End, Entry, Metrics, now_ms
 from runner.tracking.names import accepted
-from runner.tracking.processes import HEARTBEAT, PID, lives
+from runner.tracking.processes import HEARTBEAT, HOST, PID, STARTED, lives
 from runner.tracking.reach import unreachable
 from runner.tracking.uris import absolute_uri, sqlite_path, sqlite_uri
 
@@ -163,9 +163,11 @@ class Store:
         self._artifacts = artifacts
         self._experiments: dict[str, str] = {}
         self._runs: dict[str, str] = {}
-        self._unfinished: dict[str, int] = {}
+        self._unfinished: dict[str, Begin] = {}
         self._beating: set[str] = set()
         self.warning: str | None = None
+        # Called while much is written, between two transactions.
+        self.after_transaction: Callable[[], None] = lambda: None
 
     def _end_tags(self, end: End) -> dict[str, str]:
         return end.tags | {key: self._runs.get(run, run) for key, run in end.references.items()}
@@ -259,6 +261,9 @@ class Store:
     def end_unfinished(self) -> None:
         """Mark the runs that the journal does not end as KILLED: their runner is gone."""
         for run in list(self._unfinished):
+            if self._is_anothers(run):
+                self._forget(run)
+                continue
             self.apply(
                 End(
                     run,
@@ -268,6 +273,14 @@ class Store:
                 )
             )
 
+    def _is_anothers(self, run: str) -> bool:
+        """Return whether a sweep that this journal began was resumed by another process, which ends it or has."""
+        if not self._may_have_begun or run not in self._beating:
+            return False
+        self.flush()
+        tags, ours = self._client.get_run(self._runs[run]).data.tags, self._unfinished[run].tags
+        return any(tags.get(key, "") != ours.get(key, "") for key in (HOST, PID, STARTED))
+
     def _begin(self, begin: Begin) -> Created:
         experiment = self._experiment(begin.experiment)
         may_exist = self._may_have_begun or not begin.is_new
@@ -275,7 +288,7 @@ class Store:
         run_id = found or self._create(experiment, begin)
         params = begin.params if begin.is_new else self._begin_again(run_id, begin)
         self._runs[begin.run] = run_id
-        self._unfinished[begin.run] = begin.time_ms
+        self._unfinished[begin.run] = begin
         if begin.parent is None:
             self._beating.add(begin.run)
         self._log_params(run_id, params)

@@ -4,6 +4,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +155,25 @@ def test_what_another_recorder_has_written_is_not_written_twice(tmp_path: Path, 
     second.flush()
     expected = everything(written(tmp_path / "client", bulk=False), tmp_path / "client")
     assert everything(second._client, folder) == expected
+
+
+@pytest.mark.parametrize("bulk", [True, False])
+def test_a_sweep_that_another_process_has_resumed_is_not_ended_by_an_old_journal(tmp_path: Path, bulk: bool) -> None:
+    begun = Begin("parent", "sweep", "some experiment", 1, tags={"runner.kind": "sweep", "runner.pid": "1"})
+    resumed = replace(begun, time_ms=2, tags=begun.tags | {"runner.pid": "2"}, is_new=False)
+    first = opened(tmp_path, bulk)
+    first.apply(begun)
+    first.flush()
+    second = opened(tmp_path, bulk)
+    for entry in (resumed, End("parent", "FINISHED", 3)):
+        second.apply(entry)
+    second.flush()
+    old = opened(tmp_path, bulk, again=True)
+    old.apply(begun)
+    old.end_unfinished()
+    old.flush()
+    (run,) = old.client.search_runs([experiment_of(old.client, "some experiment").experiment_id])
+    assert run.info.status == "FINISHED"
 
 
 def test_tables_of_another_layout_are_left_to_the_public_client(tmp_path: Path) -> None:
