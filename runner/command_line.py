@@ -142,7 +142,7 @@ def _open_streams() -> None:
 
 
 def leave() -> NoReturn:
-    """Run what the arguments say and leave with the exit code: the installed command."""
+    """Run what the arguments say and leave with the exit code."""
     _open_streams()
     code = main()
     sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""The files that Hydra writes beside a run when it is asked to: without what is secret in them."""
+"""What Hydra prints of a config, and the files that it writes when it is asked to: without what is secret in them."""
 
 from pathlib import Path
 from typing import Any
@@ -9,26 +9,32 @@ from omegaconf import OmegaConf
 from runner.hiding import shown_override, shown_tree
 
 _omegaconfs_save = OmegaConf.save
+_omegaconfs_to_yaml = OmegaConf.to_yaml
 
 
 def hide_from_files() -> None:
-    """Make Hydra write its configs as they may be shown: those of `hydra.output_subdir`, and `multirun.yaml`."""
+    """Make Hydra show configs as they may be seen: by --cfg, in `hydra.output_subdir` and in `multirun.yaml`."""
     hydra_utils._save_config = _save_config
+    OmegaConf.to_yaml = staticmethod(_to_yaml)  # type: ignore[method-assign]
     OmegaConf.save = staticmethod(_save)  # type: ignore[method-assign]
 
 
 def _save_config(cfg: Any, filename: str, output_dir: Path) -> None:
     output_dir.mkdir(parents=True, exist_ok=True)
-    (output_dir / filename).write_text(OmegaConf.to_yaml(shown_config(cfg)), encoding="utf-8")
+    (output_dir / filename).write_text(OmegaConf.to_yaml(cfg), encoding="utf-8")
+
+
+def _to_yaml(cfg: Any, *, resolve: bool = False, sort_keys: bool = False) -> str:
+    return _omegaconfs_to_yaml(shown_config(cfg, resolve), sort_keys=sort_keys)
 
 
 def _save(config: Any, f: Any, resolve: bool = False) -> None:
     _omegaconfs_save(shown_config(config), f, resolve)
 
 
-def shown_config(cfg: Any) -> Any:
-    """Return a config, unresolved, without what is secret in it; overrides stand in lists."""
-    return OmegaConf.create(_shown(shown_tree(OmegaConf.to_container(cfg, resolve=False))))
+def shown_config(cfg: Any, resolve: bool = False) -> Any:
+    """Return a config without what is secret in it; overrides stand in lists."""
+    return OmegaConf.create(_shown(shown_tree(OmegaConf.to_container(cfg, resolve=resolve))))
 
 
 def _shown(value: Any) -> Any:

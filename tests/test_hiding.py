@@ -128,6 +128,14 @@ def test_the_files_that_hydra_writes_hold_none(runner: Command) -> None:
     assert grep(runner.folder) == []
 
 
+@pytest.mark.parametrize("flags", [["--cfg", "job"], ["--cfg", "all", "--resolve"], ["--info", "config"]])
+def test_what_hydra_prints_of_a_config_holds_none(runner: Command, flags: list[str]) -> None:
+    done = runner(*flags, f"tags={{password: {SECRETS[0]}}}", f"tracking.uri=postgresql://u:{SECRETS[0]}@h/db")
+    assert done.code == 0
+    assert SECRETS[0] not in done.out + done.err
+    assert "postgresql://***@h/db" in done.out
+
+
 def test_the_part_of_hydra_that_writes_them_is_there() -> None:
     import hydra.core.utils
 

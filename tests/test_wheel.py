@@ -24,7 +24,7 @@ def test_a_wheel_runs_outside_the_checkout(tmp_path: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(installed)
         entry_points = next(name for name in archive.namelist() if name.endswith("entry_points.txt"))
-        assert "runner = runner.command_line:leave" in archive.read(entry_points).decode()
+        assert "runner = runner.__main__:main" in archive.read(entry_points).decode()
     done = subprocess.run(
         [sys.executable, "-m", "runner", "lr=0.05", "steps=5", "tracking=off"],
         cwd=elsewhere, env=os.environ | {"PYTHONPATH": str(installed)}, capture_output=True, text=True, check=False,
