@@ -26,6 +26,7 @@ from runner.errors import UserError, nearest
 from runner.explanation import FILE_ERRORS, OPEN, SWEEP_KEYS, explain
 from runner.hiding import shown_override
 from runner.hydra_files import hide_from_files
+from runner.plain import plain, unresolved
 from runner.ranges import shown
 
 Compose: TypeAlias = Callable[[list[str]], DictConfig]
@@ -97,46 +98,6 @@ def to_config(cfg: DictConfig) -> Config:
         UserError: with a line for each problem.
     """
     return Config.from_tree(plain(cfg))
-
-
-def plain(cfg: DictConfig) -> dict[str, Any]:
-    """Return a composed config as resolved plain containers, without Hydra's own part.
-
-    Raises:
-        UserError: an interpolation cannot be resolved.
-    """
-    tree: dict[str, Any] = {}
-    environment.begin()
-    raw = unresolved(cfg)
-    for key in cfg:
-        if key == "hydra":
-            continue
-        try:
-            tree[str(key)] = environment.member(cfg, key, raw[str(key)], is_text=key == "tags")
-        except OmegaConfBaseException as error:
-            raise UserError(_explain_interpolation(error, str(key), raw)) from None
-    return tree
-
-
-def plain_at(cfg: DictConfig, path: str, written: Any) -> Any:
-    """Return what `plain` has at a path where `written` stands unresolved.
-
-    Raises:
-        OmegaConfBaseException: it cannot be resolved.
-    """
-    environment.begin()
-    above, _, key = path.rpartition(".")
-    parent = OmegaConf.select(cfg, above) if above else cfg
-    return environment.member(parent, key, written, is_text=path.split(".")[0] == "tags")
-
-
-def _explain_interpolation(error: OmegaConfBaseException, key: str, raw: Any) -> str:
-    path = error.full_key or key
-    value = raw
-    for part in path.split("."):
-        value = value.get(part) if isinstance(value, dict) else value
-    reason = str(error).splitlines()[0]
-    return f"{path}={shown(value)}: cannot be resolved ({reason})"
 
 
 class _SharedSources(ConfigRepository):
@@ -371,12 +332,6 @@ def _unknown_name(group: str, settings: Any) -> Iterator[str]:
 
 def _key_of(line: str) -> str:
     return re.split("[=:]", line, maxsplit=1)[0]
-
-
-def unresolved(cfg: Any) -> dict[str, Any]:
-    """Return a config as plain containers, interpolations as they are written; empty where it is no mapping."""
-    tree = OmegaConf.to_container(cfg, resolve=False) if OmegaConf.is_config(cfg) else None
-    return {str(key): value for key, value in tree.items()} if isinstance(tree, dict) else {}
 
 
 def _as_hydra_takes_them(overrides: list[str]) -> list[str]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from runner.errors import UserError, nearest
+from runner.formula_functions import COMPARISONS, FUNCTIONS, OF_NUMBERS, OPERATORS, REDUCTIONS, applied, reduced
 from runner.ranges import is_finite, shown
 
 VECTOR = "w"
@@ -20,45 +21,6 @@ NAMED = {"pi": math.pi, "e": math.e}
 LONGEST = 10_000
 DEEPEST = 200
 LARGEST_POWER = 1000
-
-OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
-    ast.Pow: operator.pow,
-    ast.UAdd: operator.pos,
-    ast.USub: operator.neg,
-}
-COMPARISONS: dict[type[ast.AST], Callable[..., Any]] = {
-    ast.Lt: operator.lt,
-    ast.LtE: operator.le,
-    ast.Gt: operator.gt,
-    ast.GtE: operator.ge,
-    ast.Eq: operator.eq,
-    ast.NotEq: operator.ne,
-}
-
-
-def _sigmoid(x: float) -> float:
-    return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
-
-
-# What each function is for plain numbers; for tensors it is torch's function of the same name.
-OF_NUMBERS: dict[str, Callable[[float], float]] = {
-    "sin": math.sin,
-    "cos": math.cos,
-    "tan": math.tan,
-    "exp": math.exp,
-    "log": math.log,
-    "sqrt": math.sqrt,
-    "abs": abs,
-    "tanh": math.tanh,
-    "sigmoid": _sigmoid,
-}
-EXTREMES: dict[str, Callable[..., float]] = {"minimum": min, "maximum": max}
-REDUCTIONS = {"sum": 1, "mean": 1, "norm": 1, "dot": 2}
-FUNCTIONS = (*OF_NUMBERS, *EXTREMES, *REDUCTIONS)
 
 Values = Mapping[str, Any]
 
@@ -294,13 +256,13 @@ class _Reader:
         wanted = "one argument" if name in OF_NUMBERS else "two or more arguments"
         if (len(arguments) != 1) if name in OF_NUMBERS else (len(arguments) < 2):
             self.refuse(node, f"{name} takes {wanted}, given {len(arguments)}")
-        return self._apply(node, lambda *values: _function(name, values), arguments)
+        return self._apply(node, lambda *values: applied(name, values), arguments)
 
     def _reduction(self, node: ast.Call, name: str, arguments: list[_Term]) -> _Term:
         if len(arguments) != REDUCTIONS[name] or not all(argument.is_vector for argument in arguments):
             what = "two vectors" if REDUCTIONS[name] == 2 else "one vector"
             self.refuse(node, f"{name} takes {what}, made of w")
-        return _Term(lambda values: _reduced(name, [argument.compute(values) for argument in arguments]))
+        return _Term(lambda values: reduced(name, [argument.compute(values) for argument in arguments]))
 
     def _subscript(self, node: ast.Subscript) -> _Term:
         if not (isinstance(node.value, ast.Name) and node.value.id == VECTOR):
@@ -370,29 +332,6 @@ def _as_column(term: _Term) -> Callable[[Values], Any]:
         return value if isinstance(value, int | float) else value[..., None]
 
     return column
-
-
-def _function(name: str, values: Sequence[Any]) -> Any:
-    if all(isinstance(value, int | float) for value in values):
-        return (OF_NUMBERS.get(name) or EXTREMES[name])(*values)
-    import torch
-
-    function = getattr(torch, name)
-    if name in OF_NUMBERS:
-        return function(values[0])
-    like = next(value for value in values if isinstance(value, torch.Tensor))
-    found = torch.as_tensor(values[0], dtype=like.dtype, device=like.device)
-    for value in values[1:]:
-        found = function(found, torch.as_tensor(value, dtype=like.dtype, device=like.device))
-    return found
-
-
-def _reduced(name: str, vectors: Sequence[Any]) -> Any:
-    if name == "dot":
-        return (vectors[0] * vectors[1]).sum(-1)
-    if name == "norm":  # whose gradient torch defines as 0 at 0
-        return vectors[0].norm(dim=-1)
-    return vectors[0].sum(-1) if name == "sum" else vectors[0].mean(-1)
 
 
 def _chain(holds: Sequence[Callable[..., Any]], sides: Sequence[Any]) -> bool:

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from runner.composition import compose, install, plain, to_config
+from runner.composition import compose, install, to_config
 from runner.config import GROUPS, Config, keys_of, problems
 from runner.errors import UserError
+from runner.plain import plain
 from runner.ranges import shown
 
 install()

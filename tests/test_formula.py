@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.errors import UserError
-from runner.formula import DEEPEST, LONGEST, OF_NUMBERS, number, parse
+from runner.formula import DEEPEST, LONGEST, number, parse
+from runner.formula_functions import OF_NUMBERS
 
 Tree = tuple[str, Callable[[dict[str, float]], float]]
 SMOOTH = ("sin", "cos", "tanh", "sigmoid", "abs")

@@ -14,10 +14,11 @@ from hydra.core.override_parser.types import Override, OverrideType, ValueType
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from runner.composition import mistakes_in, plain, plain_at, unresolved
+from runner.composition import mistakes_in
 from runner.config import Config
 from runner.errors import UserError
 from runner.hiding import shown_override
+from runner.plain import plain, plain_at, unresolved
 from runner.ranges import is_whole, shown
 from runner.sweeps.language import SweepRequest
 

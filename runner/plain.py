@@ -1,0 +1,56 @@
+"""A composed config as plain containers, resolved or as it is written."""
+
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from runner import environment
+from runner.errors import UserError
+from runner.ranges import shown
+
+
+def plain(cfg: DictConfig) -> dict[str, Any]:
+    """Return a composed config as resolved plain containers, without Hydra's own part.
+
+    Raises:
+        UserError: an interpolation cannot be resolved.
+    """
+    tree: dict[str, Any] = {}
+    environment.begin()
+    raw = unresolved(cfg)
+    for key in cfg:
+        if key == "hydra":
+            continue
+        try:
+            tree[str(key)] = environment.member(cfg, key, raw[str(key)], is_text=key == "tags")
+        except OmegaConfBaseException as error:
+            raise UserError(_explain_interpolation(error, str(key), raw)) from None
+    return tree
+
+
+def plain_at(cfg: DictConfig, path: str, written: Any) -> Any:
+    """Return what `plain` has at a path where `written` stands unresolved.
+
+    Raises:
+        OmegaConfBaseException: it cannot be resolved.
+    """
+    environment.begin()
+    above, _, key = path.rpartition(".")
+    parent = OmegaConf.select(cfg, above) if above else cfg
+    return environment.member(parent, key, written, is_text=path.split(".")[0] == "tags")
+
+
+def _explain_interpolation(error: OmegaConfBaseException, key: str, raw: Any) -> str:
+    path = error.full_key or key
+    value = raw
+    for part in path.split("."):
+        value = value.get(part) if isinstance(value, dict) else value
+    reason = str(error).splitlines()[0]
+    return f"{path}={shown(value)}: cannot be resolved ({reason})"
+
+
+def unresolved(cfg: Any) -> dict[str, Any]:
+    """Return a config as plain containers, interpolations as they are written; empty where it is no mapping."""
+    tree = OmegaConf.to_container(cfg, resolve=False) if OmegaConf.is_config(cfg) else None
+    return {str(key): value for key, value in tree.items()} if isinstance(tree, dict) else {}
