@@ -1,6 +1,7 @@
 """The command line's edge: Hydra's entry point, signals, and errors as one line and an exit code."""
 
 import argparse
+import errno
 import gc
 import io
 import os
@@ -22,6 +23,7 @@ from runner.hiding import shown_text
 from runner.job import run
 
 FLAG_COMMANDS = ("run", "cfg", "multirun", "shell_completion", "info")
+ILL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 SHELLS = ("bash", "fish", "zsh")
 
 
@@ -44,6 +46,10 @@ def main() -> int:
         if wants_traceback:
             raise
         return _tell([explain(error)], UserError.exit_code)
+    except OSError as error:  # of a folder that Hydra was told to make, or of a disk
+        if wants_traceback or error.filename is None:
+            raise
+        return _tell([f"{error.filename}: {error.strerror}"], 1 if error.errno in ILL_DISK else UserError.exit_code)
     except Terminated:
         return _tell(["terminated"], 128 + signal.SIGTERM)
     except KeyboardInterrupt:

@@ -176,3 +176,8 @@ def test_a_terminal_shows_a_bar(tmp_path: Path) -> None:
     assert b"of 30,000 steps" in shown
     assert b"steps/s" in shown
     assert b"\nstep " not in shown
+
+
+def test_a_folder_that_hydra_cannot_make_is_told_in_a_line(runner: Command) -> None:
+    done = runner("hydra.run.dir=/proc/nowhere", "steps=2", "tracking=off")
+    assert (done.code, done.err) == (2, "error: /proc/nowhere: No such file or directory\n")
