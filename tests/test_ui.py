@@ -14,6 +14,8 @@ import pytest
 
 from tests.conftest import Command
 
+pytestmark = pytest.mark.xdist_group("ui")  # they share a server
+
 CHROMIUM = shutil.which("chromium")
 FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",

@@ -191,9 +191,10 @@ class BulkStore(Store):
     def _metrics(self, block: Metrics) -> None:
         if not self._is_taken:
             values = _Values.of(block, self._database.flag)
+            ids = {run: self._runs[run] for run in block.runs}  # before anything is kept of a run that has not begun
             self._pending.values.append(values)
             for run, key, value in values.latest():
-                self._keep_latest(self._runs[run], key, value)
+                self._keep_latest(ids[run], key, value)
             self._is_taken = True
         self._flush_if_much()
 

@@ -13,6 +13,8 @@ from mlflow.tracking import MlflowClient
 
 from tests.conftest import Command
 
+pytestmark = pytest.mark.xdist_group("recorder")  # they share a run
+
 
 def client(runner: Command, file: str = "outputs/mlflow.db") -> MlflowClient:
     return MlflowClient(f"sqlite:///{runner.folder / file}")

@@ -16,10 +16,13 @@ from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 import pytest
+from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
 from tests.conftest import Command
 from tests.tracking.test_kills import wait_until
+
+pytestmark = pytest.mark.xdist_group("server")  # they share a server
 
 
 @dataclass
@@ -29,6 +32,7 @@ class Server:
     folder: Path
     port: int
     backend: str
+    experiment: str = "descent"
     process: "subprocess.Popen[bytes] | None" = None
 
     @property
@@ -77,31 +81,41 @@ def serving(folder: Path, backend: str) -> Iterator[Server]:
             server.signal(signal.SIGKILL)
 
 
-@pytest.fixture
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+@pytest.fixture(scope="module")
+def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("server")
     with serving(folder, f"sqlite:///{folder}/server.db") as server:
         yield server
 
 
-def to(server: Server) -> list[str]:
-    return ["tracking=server", f"tracking.uri={server.uri}"]
+@pytest.fixture
+def server(shared_server: Server, request: pytest.FixtureRequest) -> Server:
+    """Give the server, running, with an experiment of the test's own."""
+    if shared_server.process is None:
+        shared_server.start()
+    shared_server.signal(signal.SIGCONT)
+    shared_server.experiment = request.node.name
+    return shared_server
+
+
+def to(server: Server, uri: str | None = None) -> list[str]:
+    return ["tracking=server", f"tracking.uri={uri or server.uri}", f"tracking.experiment='{server.experiment}'"]
+
+
+def runs_of(server: Server, condition: str = "") -> list[Run]:
+    client = MlflowClient(server.uri)
+    experiment = client.get_experiment_by_name(server.experiment)
+    return [] if experiment is None else list(client.search_runs([experiment.experiment_id], condition))
 
 
 def statuses(server: Server) -> dict[str, str]:
-    client = MlflowClient(server.uri)
-    experiment = client.get_experiment_by_name("descent")
-    if experiment is None:
-        return {}
-    return {str(run.info.run_name): run.info.status for run in client.search_runs([experiment.experiment_id])}
+    return {str(run.info.run_name): run.info.status for run in runs_of(server)}
 
 
 def losses(server: Server, name: str) -> list[int]:
-    client = MlflowClient(server.uri)
-    experiment = client.get_experiment_by_name("descent")
-    assert experiment is not None
-    (run,) = client.search_runs([experiment.experiment_id], f"attributes.run_name = '{name}'")
-    return sorted(metric.step for metric in client.get_metric_history(run.info.run_id, "loss"))
+    (run,) = runs_of(server, f"attributes.run_name = '{name}'")
+    history = MlflowClient(server.uri).get_metric_history(run.info.run_id, "loss")
+    return sorted(metric.step for metric in history)
 
 
 def test_runs_and_sweeps_are_recorded_in_postgresql_and_through_a_server_over_it(
@@ -145,7 +159,7 @@ def test_runs_sweeps_and_artifacts_go_through_the_server(runner: Command, server
     resumed = runner("-m", *to(server), "lr=0.1,0.2,0.3", "steps=10", "resume=true")
     assert "3 jobs asked for, 3 skipped, 0 run" in resumed.out
     client = MlflowClient(server.uri)
-    (parent,) = client.search_runs(["1"], "tags.`runner.kind` = 'sweep'")
+    (parent,) = runs_of(server, "tags.`runner.kind` = 'sweep'")
     extended = runner("-m", *to(server), "lr=0.1,0.2,0.3,0.4", "steps=10", "seed=0", f"resume={parent.info.run_id}")
     assert "4 jobs asked for, 3 skipped, 1 run" in extended.out, extended.err
     parent = client.get_run(parent.info.run_id)
@@ -177,7 +191,7 @@ LONG = ["steps=40000", "log_every=100", "lr=0.0001", "name=long"]
 def test_a_server_that_comes_back_while_the_run_lasts_has_all_of_it(
     runner: Command, server: Server, number: signal.Signals
 ) -> None:
-    process = runner.start(*to(server), "steps=250000", *LONG[1:])
+    process = runner.start(*to(server), "steps=150000", *LONG[1:])
     wait_until(lambda: statuses(server).get("long") == "RUNNING")
     server.signal(number)
     time.sleep(2)
@@ -189,7 +203,7 @@ def test_a_server_that_comes_back_while_the_run_lasts_has_all_of_it(
     _, err = process.communicate(timeout=280)
     assert process.returncode == 0, err
     assert statuses(server) == {"long": "FINISHED"}
-    assert losses(server, "long") == list(range(100, 250_001, 100))
+    assert losses(server, "long") == list(range(100, 150_001, 100))
 
 
 class Gateway(ThreadingHTTPServer):
@@ -262,7 +276,7 @@ def test_a_server_that_answers_500_or_hangs_for_a_while_loses_nothing(
     runner: Command, server: Server, mood: str
 ) -> None:
     gateway = Gateway(server.uri)
-    process = runner.start("tracking=server", f"tracking.uri={gateway.uri}", "steps=250000", *LONG[1:])
+    process = runner.start(*to(server, gateway.uri), "steps=150000", *LONG[1:])
     wait_until(lambda: statuses(server).get("long") == "RUNNING")
     gateway.mood = mood
     wait_until(lambda: gateway.refused > 0)
@@ -273,24 +287,24 @@ def test_a_server_that_answers_500_or_hangs_for_a_while_loses_nothing(
     gateway.shutdown()
     assert process.returncode == 0, err
     assert statuses(server) == {"long": "FINISHED"}
-    assert losses(server, "long") == list(range(100, 250_001, 100))
+    assert losses(server, "long") == list(range(100, 150_001, 100))
 
 
 def test_a_run_whose_creation_was_answered_by_an_error_is_found_again(runner: Command, server: Server) -> None:
     gateway = Gateway(server.uri)
     gateway.mood = "losing answers"
-    done = runner("tracking=server", f"tracking.uri={gateway.uri}", "steps=300", *LONG[1:])
+    done = runner(*to(server, gateway.uri), "steps=300", *LONG[1:])
     gateway.shutdown()
     assert done.code == 0, done.err
     assert gateway.mood == "well"
-    assert len(MlflowClient(server.uri).search_runs(["1"])) == 1
+    assert len(runs_of(server)) == 1
     assert losses(server, "long") == [100, 200, 300]
 
 
 @pytest.mark.parametrize("mood", ["refusing", "ill but said to be well"])
 def test_what_a_server_refuses_is_kept_and_replayed(runner: Command, server: Server, mood: str) -> None:
     gateway = Gateway(server.uri)
-    arguments = ["tracking=server", f"tracking.uri={gateway.uri}", "steps=40000", *LONG[1:]]
+    arguments = [*to(server, gateway.uri), "steps=40000", *LONG[1:]]
     gateway.mood = "ill but said to be well"
     refused = runner(*arguments)
     assert (refused.code, len(refused.errors)) == (2, 1)
@@ -311,7 +325,7 @@ def test_what_a_server_refuses_is_kept_and_replayed(runner: Command, server: Ser
 
 def test_a_run_that_is_stopped_waits_only_seconds_for_a_server_that_hangs(runner: Command, server: Server) -> None:
     gateway = Gateway(server.uri)
-    process = runner.start("tracking=server", f"tracking.uri={gateway.uri}", "steps=3000000", *LONG[1:])
+    process = runner.start(*to(server, gateway.uri), "steps=3000000", *LONG[1:])
     wait_until(lambda: statuses(server).get("long") == "RUNNING")
     gateway.mood = "hanging"
     wait_until(lambda: gateway.refused > 0)
