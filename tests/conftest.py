@@ -16,6 +16,16 @@ settings.register_profile("unhurried", settings.default, deadline=None)
 settings.load_profile("unhurried")
 
 ROOT = Path(__file__).parents[1]
+# Whose processes are measured, too; in all of them, coverage would make the tests take half as long again.
+MEASURED = ("test_command_line", "test_recorder", "test_ui")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _coverage_of_processes(request: pytest.FixtureRequest) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        if request.module.__name__.rpartition(".")[2] not in MEASURED:
+            patch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+        yield
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,6 @@ from pathlib import Path
 import pytest
 
 PATIENCE = 30
-# Their processes, and the servers that they start, would take half as long again with coverage in them.
-UNMEASURED = ("test_endurance", "test_faults", "test_kills", "test_replay", "test_server")
 
 
 def _tool(name: str) -> str | None:
@@ -29,12 +27,6 @@ def _as_owner() -> dict[str, int]:
         return {}
     owner = pwd.getpwnam("postgres")
     return {"user": owner.pw_uid, "group": owner.pw_gid}
-
-
-@pytest.fixture(autouse=True)
-def _unmeasured(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    if request.module.__name__.rpartition(".")[2] in UNMEASURED:
-        monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
 
 
 @pytest.fixture(scope="session")

@@ -105,7 +105,7 @@ def test_a_signal_before_anything_has_begun_leaves_nothing(runner: Command, afte
     _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode in (143, -signal.SIGTERM)  # Python itself was starting
     assert "Traceback" not in err
-    assert is_closed(runner)
+    wait_until(lambda: is_closed(runner))  # on a fast machine the run may have begun
 
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])
