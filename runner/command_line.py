@@ -17,8 +17,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from runner import __version__, composition, interruption, sweeps
 from runner.config import Config, keys_of
-from runner.errors import RunnerError, Terminated, UserError, nearest
-from runner.explanation import explain
+from runner.errors import RunnerError, Terminated, UserError, nearest, one_line
+from runner.explanation import explain, explain_logging
 from runner.hiding import shown_text
 from runner.job import run
 
@@ -50,6 +50,12 @@ def main() -> int:
         if wants_traceback or error.filename is None:
             raise
         return _tell([f"{error.filename}: {error.strerror}"], 1 if error.errno in ILL_DISK else UserError.exit_code)
+    except Exception as error:
+        if wants_traceback:
+            raise
+        if (told := explain_logging(error)) is not None:
+            return _tell([told], UserError.exit_code)
+        return _tell([f"{one_line(error)}; with HYDRA_FULL_ERROR=1 it says where"], RunnerError.exit_code)
     except Terminated:
         return _tell(["terminated"], 128 + signal.SIGTERM)
     except KeyboardInterrupt:
@@ -115,13 +121,13 @@ def _check_completion(overrides: list[str]) -> None:
 
 
 def _run_hydra() -> None:
-    failed: list[RunnerError] = []
+    failed: list[Exception] = []
 
     def task(cfg: DictConfig) -> None:
         config = composition.to_config(cfg)
         try:
             run(config)
-        except RunnerError as error:
+        except Exception as error:
             # Hydra heads what a single run raises with a line of its own; a sweep collects what its jobs raise.
             if config.parent_run is not None:
                 raise

@@ -213,8 +213,9 @@ class CheckedConfigLoader(ConfigLoaderImpl):
                 ),
                 None,
             )
-            if culprit is not None and _is_no_choice(error):
-                mistakes.append(self._missing_group(*culprit.lstrip("+").partition("=")[::2]))
+            group, _, given = (culprit or "").lstrip("+").partition("=")
+            if group and _is_no_choice(error):
+                mistakes.append(self._missing_group(group, given))
             else:
                 mistakes.append(explain(error, culprit))
             if culprit is None:

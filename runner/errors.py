@@ -37,3 +37,8 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
     names = {text.lower(): text for text in allowed}
     close = difflib.get_close_matches(name.lower(), names, n=1)
     return f"; did you mean '{names[close[0]]}'?" if close else ""
+
+
+def one_line(error: BaseException) -> str:
+    """Return an error's type and message in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"

@@ -13,10 +13,9 @@ from runner.config import Config
 from runner.descent import Block
 from runner.device import Hardware, choose_device, set_threads
 from runner.diagnostics import Diagnostics
-from runner.errors import RunnerError
+from runner.errors import RunnerError, one_line
 from runner.hiding import shown_tree
 from runner.metrics import point_metrics, points_of, start_metrics
-from runner.objectives.imported import one_line
 from runner.problem import Batch, check_batch, nan_start, prepare, starts_with_nan
 from runner.progress import Descent, Passage
 from runner.result import Outcome, Result
@@ -114,7 +113,7 @@ def execute(jobs: Sequence[Job], tracker: Tracker, view: View, trajectory: Traje
             ended = {run: result(run) for run in descent.endings}
             raise BatchError(ended, {run: recording.recorded[run] for run in descent.going}) from error
         unfinished = {run: replace(result(run), outcome=_outcome_of(error)) for run in descent.going}
-        recording.end(unfinished, reason=_reason(error))
+        recording.end(unfinished, reason=one_line(error))
         view.stop()
         raise
     return [result(run) for run in range(len(jobs))]
@@ -135,52 +134,44 @@ def _outcome_of(error: BaseException) -> Outcome:
     return Outcome.KILLED if isinstance(error, KeyboardInterrupt | SystemExit) else Outcome.FAILED
 
 
-def _reason(error: BaseException) -> str:
-    return one_line(error)
-
-
-@dataclass(frozen=True)
 class Recording:
     """Appends the runs of a batch to the journal.
 
     Attributes:
         recorded: the last recorded step of each run.
-        since: when the steps that are being made began.
     """
 
-    jobs: Sequence[Job]
-    tracker: Tracker
-    lr_varies: bool
-    trajectory: Trajectory | None
-    recorded: list[int] = field(init=False)
-    since: list[int] = field(default_factory=lambda: [now_ms()])
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "recorded", [job.recorded for job in self.jobs])
+    def __init__(self, jobs: Sequence[Job], tracker: Tracker, lr_varies: bool, trajectory: Trajectory | None) -> None:
+        self.recorded = [job.recorded for job in jobs]
+        self._jobs = jobs
+        self._tracker = tracker
+        self._lr_varies = lr_varies
+        self._trajectory = trajectory
+        self._since = now_ms()  # when the steps that are being made began
 
     def begin(self, hardware: Hardware, weight: Tensor) -> None:
         """Append who the runs are, their configs, and step 0, for weights `(runs, dim)`."""
-        if self.trajectory is not None:
-            self.trajectory.start(weight[0])
+        if self._trajectory is not None:
+            self._trajectory.start(weight[0])
         if not self._is_tracked:
             return
         now = now_ms()
         tags = {"version.torch": torch.__version__, "device": str(hardware.device)}
-        new = [index for index, job in enumerate(self.jobs) if job.recorded < 0]
+        new = [index for index, job in enumerate(self._jobs) if job.recorded < 0]
         for index in new:
-            self._begin(self.jobs[index], tags, now)
+            self._begin(self._jobs[index], tags, now)
             self.recorded[index] = 0
         if new:
-            self.tracker.append(start_metrics([self.jobs[index].run for index in new], weight[new], now))
+            self._tracker.append(start_metrics([self._jobs[index].run for index in new], weight[new], now))
 
     @property
     def _is_tracked(self) -> bool:
-        return self.jobs[0].member.config.tracking.experiment is not None
+        return self._jobs[0].member.config.tracking.experiment is not None
 
     def _begin(self, job: Job, tags: dict[str, str], now: int) -> None:
         config = job.member.config
         assert config.tracking.experiment is not None
-        self.tracker.append(
+        self._tracker.append(
             Begin(
                 job.run,
                 name_of(config),
@@ -192,17 +183,17 @@ class Recording:
             )
         )
         if config.parent_run is None:  # the children of a sweep would make a folder each
-            self.tracker.append(Artifact(job.run, "config.yaml", config_yaml(config).encode()))
+            self._tracker.append(Artifact(job.run, "config.yaml", config_yaml(config).encode()))
 
     def block(self, passage: Passage, diagnostics: Diagnostics) -> None:
         """Append the steps of a block that are to be recorded, and what diagnostics measure there."""
         now = now_ms()
         by_steps: dict[tuple[int, int, bool], list[int]] = {}
         for run in passage.going:
-            every = self.jobs[run].member.config.recorded_every
+            every = self._jobs[run].member.config.recorded_every
             by_steps.setdefault((every, passage.last(run), run in passage.endings), []).append(run)
         for (every, last, is_end), runs in by_steps.items():
-            first = max(passage.block.first, min(self.jobs[run].recorded for run in runs) + 1)
+            first = max(passage.block.first, min(self._jobs[run].recorded for run in runs) + 1)
             recorded = [*range(first + -first % every, last + 1, every)]
             if is_end and last % every:
                 recorded.append(last)
@@ -210,19 +201,19 @@ class Recording:
                 self._points(passage.block, recorded, runs, diagnostics, now)
                 for run in runs:
                     self.recorded[run] = recorded[-1]
-        self.since[0] = now
+        self._since = now
 
     def _points(self, block: Block, steps: list[int], runs: list[int], diagnostics: Diagnostics, now: int) -> None:
         points = points_of(block, steps, runs)
-        measured = {"lr": points.lr} if self.lr_varies else {}
+        measured = {"lr": points.lr} if self._lr_varies else {}
         if diagnostics.has_any:
             measured |= diagnostics.measure(runs, points.weight)
         if self._is_tracked:
-            self.tracker.append(
-                point_metrics([self.jobs[run].run for run in runs], points, measured, now, self.since[0])
+            self._tracker.append(
+                point_metrics([self._jobs[run].run for run in runs], points, measured, now, self._since)
             )
-        if self.trajectory is not None:
-            self.trajectory.append(points, measured)
+        if self._trajectory is not None:
+            self._trajectory.append(points, measured)
 
     def end(self, results: dict[int, Result], reason: str | None = None) -> None:
         """Append how runs ended."""
@@ -230,7 +221,7 @@ class Recording:
             return
         now = now_ms()
         for run, result in results.items():
-            self.tracker.append(_end_of(self.jobs[run].run, result, now, reason))
+            self._tracker.append(_end_of(self._jobs[run].run, result, now, reason))
 
 
 def _end_of(run: str, result: Result, now: int, reason: str | None) -> End:

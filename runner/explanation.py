@@ -1,8 +1,10 @@
 """The one line that says what is wrong in an error of Hydra, OmegaConf or a config file."""
 
+import traceback
 from typing import Any
 
 import yaml
+from hydra.core.utils import configure_log
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
@@ -44,6 +46,15 @@ def explain(error: Exception, override: str | None = None) -> str:
     if isinstance(cause, OmegaConfBaseException):
         return f"{override or 'the config'}: not a value that this key takes ({str(cause).splitlines()[0]})"
     return " ".join(str(cause).split("\nConfig search path")[0].split())
+
+
+def explain_logging(error: Exception) -> str | None:
+    """Return the one line for an error that Hydra met while it set up logging, None for any other."""
+    if not any(frame.f_code is configure_log.__code__ for frame, _ in traceback.walk_tb(error.__traceback__)):
+        return None
+    reason = " ".join(str(error.__cause__ or error).split())
+    settings = "hydra.job_logging, hydra.hydra_logging, hydra.verbose"
+    return f"{settings}: logging cannot be set up so ({reason or 'expected true, false or names of loggers'})"
 
 
 def _explain_file(error: Exception, override: str | None) -> str:

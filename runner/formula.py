@@ -139,7 +139,8 @@ class _Reader:
                 # A line break is a space here, as YAML's folded blocks would have it.
                 body = ast.parse(" ".join(self._text.strip().splitlines()), mode="eval").body
         except SyntaxError as error:
-            self._fail((error.offset or 1) + self._indent, error.msg)
+            at_end = len(self._text.strip()) + 1  # which the offset of 0 stands for
+            self._fail((error.offset or at_end) + self._indent, error.msg)
         except (ValueError, MemoryError, RecursionError):
             raise UserError(f"{self._path}: nested too deeply, expected at most {DEEPEST} levels") from None
         self.is_vector = any(map(self._is_of_vector, ast.walk(body)))

@@ -181,3 +181,19 @@ def test_a_terminal_shows_a_bar(tmp_path: Path) -> None:
 def test_a_folder_that_hydra_cannot_make_is_told_in_a_line(runner: Command) -> None:
     done = runner("hydra.run.dir=/proc/nowhere", "steps=2", "tracking=off")
     assert (done.code, done.err) == (2, "error: /proc/nowhere: No such file or directory\n")
+
+
+def test_logging_that_cannot_be_set_up_is_told_in_a_line(runner: Command) -> None:
+    done = runner("hydra/job_logging=stdout", "hydra.job_logging.root.level=LOUD", "steps=2")
+    assert (done.code, len(done.err.splitlines())) == (2, 1)
+    assert "Unknown level: 'LOUD'" in done.errors[0]
+    assert not (runner.folder / "outputs").exists()
+
+
+def test_an_objective_that_raises_midway_is_told_in_a_line_that_repeats_no_override(runner: Command) -> None:
+    text = "def late(w):\n    if w[0] < 5:\n        raise RuntimeError('too low')\n    return (w**2).sum()\n"
+    (runner.folder / "mine.py").write_text(text)
+    chosen = ("objective=callable", "objective.target=mine:late", "allow_code=true", "tags.password=hush")
+    done = runner("initial_weight=[10]", *chosen)
+    assert (done.code, done.err) == (1, "error: RuntimeError: too low; with HYDRA_FULL_ERROR=1 it says where\n")
+    assert "hush" not in done.out

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
-from runner.errors import UserError, nearest
+from runner.errors import UserError, nearest, one_line
 from runner.ranges import shown, unknown_key
 
 Function = Callable[..., Tensor]
@@ -139,8 +139,3 @@ def check_curvature(loss: Callable[[Tensor], Tensor], points: Tensor, name: str)
         raise UserError(
             f"diagnostics.curvature=true: objective {name} has none to compute: {one_line(error)}"
         ) from None
-
-
-def one_line(error: BaseException) -> str:
-    """Return an error's type and message in one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"

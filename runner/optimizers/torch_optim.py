@@ -7,8 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from runner.errors import UserError
-from runner.objectives.imported import one_line
+from runner.errors import UserError, one_line
 from runner.ranges import unknown_key
 from runner.registry import look_up
 

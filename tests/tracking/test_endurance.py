@@ -51,18 +51,20 @@ def test_a_single_run_that_is_killed_misses_nothing_that_its_journal_was_given(
             os.kill(recorder, signal.SIGKILL)
         if who != "recorder":
             process.kill()
+        killed_at = time.time()
         process.communicate(timeout=280)
         if who == "both":
             given = journalled(runner)
             assert runner(module="runner.replay").code == 0
             assert rows(runner, "select count(*) from metrics where key = 'loss'") >= [(given,)]
         wait_until(lambda runner=runner: is_closed(runner))  # type: ignore[misc]
-        ((count, steps, last),) = rows(
-            runner, "select count(*), count(distinct step), max(step) / 10 from metrics where key = 'loss'"
-        )
+        query = "select count(*), count(distinct step), max(step) / 10, max(timestamp) from metrics where key = 'loss'"
+        ((count, steps, last, latest),) = rows(runner, query)
         assert count == steps == last
         status = rows(runner, "select status from runs")
         assert status == [("FINISHED",)] if last == 10_000 else [("KILLED",)]
+        is_alone = moments > 2  # beside other tests the machine may be late by itself
+        assert last == 10_000 or not is_alone or killed_at - latest / 1000 < 1
 
 
 @pytest.mark.timeout(3600)

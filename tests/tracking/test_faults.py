@@ -34,7 +34,7 @@ def frozen_disk(tmp_path: Path) -> Iterator[Path]:
     yield from mounted(tmp_path / "frozen", "-o", "size=8m,ro")
 
 
-def test_a_full_disk_is_one_line_and_keeps_what_is_recorded(small_disk: Path) -> None:
+def test_a_full_disk_is_one_line_and_keeps_what_is_recorded_and_what_is_left(small_disk: Path) -> None:
     runner = Command(small_disk)
     assert runner("steps=50", "name=before").code == 0
     full = runner("steps=300000", "log_every=1", "name=full")
@@ -47,6 +47,12 @@ def test_a_full_disk_is_one_line_and_keeps_what_is_recorded(small_disk: Path) ->
         runner, "select count(*) from metrics join runs using (run_uuid) where key = 'loss' and name = 'before'"
     )
     assert (before, count) == ([("FINISHED",)], [(50,)])
+    subprocess.run(["mount", "-o", "remount,size=200m", str(small_disk)], check=True)
+    assert runner(module="runner.replay").code == 0
+    query = "select count(*), count(distinct step), max(step) from metrics join runs using (run_uuid)"
+    ((losses, steps, last),) = rows(runner, f"{query} where key = 'loss' and name = 'full'")
+    assert losses == steps == last > 0
+    assert not list((small_disk / "outputs/journals").glob("*.journal"))
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(frozen_disk: Path) -> None:
@@ -55,7 +61,8 @@ def test_a_folder_that_cannot_be_written_is_one_line(frozen_disk: Path) -> None:
     assert "Read-only file system" in done.errors[0]
 
 
-def test_a_database_that_is_locked_for_a_while_is_waited_for(runner: Command) -> None:
+@pytest.mark.parametrize("seconds", [8, pytest.param(30, marks=pytest.mark.endurance)])
+def test_a_database_that_is_locked_for_a_while_is_waited_for(runner: Command, seconds: int) -> None:
     assert runner("steps=3", "name=first").code == 0
     path = runner.folder / "outputs/mlflow.db"
     process = runner.start("steps=100000", "log_every=10", "name=second")
@@ -64,7 +71,7 @@ def test_a_database_that_is_locked_for_a_while_is_waited_for(runner: Command) ->
     def hold() -> None:
         with sqlite3.connect(path, timeout=30, isolation_level=None) as database:
             database.execute("begin immediate")
-            time.sleep(8)
+            time.sleep(seconds)
             database.execute("rollback")
 
     holding = threading.Thread(target=hold)
@@ -110,6 +117,7 @@ def test_the_record_is_a_single_file_afterwards(runner: Command, tmp_path: Path)
         assert database.execute("select count(*) from metrics where key = 'loss'").fetchone() == (40,)
 
 
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("writers", [4, pytest.param(16, marks=pytest.mark.endurance)])
 def test_sweeps_at_once_on_a_fresh_database_are_all_there(runner: Command, writers: int) -> None:
     rounds = 20 if writers == 16 else 1

@@ -6,6 +6,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ def wait_until(is_so: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-def rows(runner: Command, query: str) -> list[tuple[object, ...]]:
+def rows(runner: Command, query: str) -> list[tuple[Any, ...]]:
     path = runner.folder / "outputs/mlflow.db"
     try:
         with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as database:
