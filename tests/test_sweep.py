@@ -1,6 +1,7 @@
 """Sweeps: every combination a child of one parent, validated before the first starts, none hiding another."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -177,6 +178,20 @@ def test_means_and_spreads_over_seeds_are_told(runner: Command) -> None:
     assert told[0].startswith("seeds      lr=0.05 ")
     assert len(told) == 2
     assert "+- 0 " not in done.out
+
+
+def test_seeds_that_diverge_are_counted_apart(runner: Command) -> None:
+    random = (
+        "objective=expression",
+        "objective.formula='(x**2-1)**2'",
+        "objective.bounds=[-6,6]",
+        "initial_weight=random",
+    )
+    done = runner("-m", *random, "lr=0.02,0.9", "repeats=8", "steps=30", "dtype=float64", "tracking=off")
+    assert done.code == 0, done.err
+    some, all_of_them = (line for line in done.out.splitlines() if line.startswith(("seeds ", " " * 11)))
+    assert re.fullmatch(r"seeds      lr=0\.02  loss \S+ \+- \S+ over \d seeds, \d diverged", some)
+    assert all_of_them.split() == ["lr=0.9", "all", "8", "seeds", "diverged"]
 
 
 def test_a_sweep_records_at_most_320_points_a_run_unless_told_otherwise(runner: Command) -> None:

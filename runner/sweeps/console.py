@@ -1,9 +1,10 @@
 """What a person sees of a sweep: what starts, how far it is, the best at the end."""
 
+import math
 import statistics
 import time
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from runner.config import Config
 from runner.console import is_terminal, say, say_recorded
@@ -160,15 +161,32 @@ def _best_lines(done: "Sequence[JobDone]") -> Iterator[str]:
 
 def _spread_lines(done: "Sequence[JobDone]") -> Iterator[str]:
     """Yield the means and spreads over seeds, where each combination ran with several of them."""
-    losses: dict[str, list[float]] = {}
+    by_name: dict[str, list[JobDone]] = {}
     for one in done:
-        if one.loss is not None and any(text.startswith("seed=") for text in one.job.varying):
+        if one.status != "FAILED" and any(text.startswith("seed=") for text in one.job.varying):
             name = " ".join(text for text in one.job.varying if not text.startswith("seed="))
-            losses.setdefault(name or "all", []).append(one.loss)
-    spreads = [(statistics.fmean(values), name, values) for name, values in losses.items() if len(values) > 1]
-    if not spreads:
-        return
-    width = max(len(name) for _, name, _ in spreads)
-    for place, (mean, name, values) in enumerate(sorted(spreads)[:BEST]):
-        head = "seeds" if place == 0 else ""
-        yield f"{head:<11}{name:<{width}}  loss {mean:.6g} +- {statistics.stdev(values):.3g} over {len(values)} seeds"
+            by_name.setdefault(name or "all", []).append(one)
+    spreads = sorted(_spread_of(name, seeds) for name, seeds in by_name.items() if len(seeds) > 1)
+    width = max((len(spread.name) for spread in spreads), default=0)
+    for place, spread in enumerate(spreads[:BEST]):
+        yield f"{'seeds' if place == 0 else '':<11}{spread.name:<{width}}  {spread.text}"
+
+
+class _Spread(NamedTuple):
+    """How one combination went with several seeds; the better sorts before the worse."""
+
+    diverged: int
+    mean: float
+    name: str
+    text: str
+
+
+def _spread_of(name: str, seeds: "Sequence[JobDone]") -> _Spread:
+    losses = [one.loss for one in ranked(seeds) if one.loss is not None]
+    diverged = len(seeds) - len(losses)
+    if not losses:
+        return _Spread(diverged, math.inf, name, f"all {diverged} seeds diverged")
+    mean = statistics.mean(losses)
+    spread = f" +- {statistics.stdev(losses):.3g}" if len(losses) > 1 else ""
+    number = f"{len(losses)} seed{'s' if len(losses) > 1 else ''}" + (f", {diverged} diverged" if diverged else "")
+    return _Spread(diverged, mean, name, f"loss {mean:.6g}{spread} over {number}")
