@@ -116,6 +116,12 @@ def test_a_diverged_run_is_finished_and_tells_the_step(runner: Command) -> None:
     assert all(math.isfinite(loss) for at, loss in losses.items() if at < step)
 
 
+def test_warnings_that_the_caller_makes_errors_are_none_of_mlflows(runner: Command) -> None:
+    done = runner("steps=3", PYTHONWARNINGS="error")
+    assert (done.code, done.err) == (0, "")
+    assert [run.info.status for run in runs_in(runner)] == ["FINISHED"]
+
+
 def test_the_uri_given_comes_before_the_environment_before_the_default(runner: Command) -> None:
     env = {"MLFLOW_TRACKING_URI": "sqlite:///env.db"}
     quick = ["steps=2", "quiet=true"]
