@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from runner.config import Config, Tracking
-from runner.errors import RunnerError, SweepError, UserError
+from runner.errors import RunnerError, SweepError, UserError, one_line
 from runner.job import no_garbage_collection
 from runner.sweeps.console import SweepConsole
 from runner.sweeps.fingerprint import fingerprint, sweep_fingerprint
@@ -221,7 +221,7 @@ def _run_portion(sweep: _Sweep, indices: Sequence[int], runs: "Sequence[executio
     except Exception as error:  # whatever a stranger's function raises is that job's failure
         if len(runs) > 1:
             raise
-        sweep.failures[indices[0]] = " ".join(f"{type(error).__name__}: {error}".split())
+        sweep.failures[indices[0]] = one_line(error)
     else:
         sweep.results |= dict(zip(indices, results, strict=True))
 
