@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+# As the command does, before anything imports torch: tests run beside each other.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 # How long an example takes is the machine's affair.
 settings.register_profile("unhurried", settings.default, deadline=None)
 settings.load_profile("unhurried")

@@ -234,7 +234,8 @@ def test_a_seed_repeats_a_run_and_another_changes_it(overrides: list[str]) -> No
 
 def test_gradient_noise_has_its_scale() -> None:
     _, tracker = done("gradient_noise=3", "lr=1e-9", "steps=2000", "dtype=float64")
-    noise = torch.tensor([tracker.history("gradient")[step] - 20 for step in range(1, 2001)])
+    gradients = tracker.history("gradient")
+    noise = torch.tensor([gradients[step] - 20 for step in range(1, 2001)])
     assert float(noise.std()) == pytest.approx(3, rel=0.1)
     assert abs(float(noise.mean())) < 0.3
 
