@@ -7,6 +7,7 @@ import io
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from typing import NoReturn
 
 import hydra
@@ -40,22 +41,10 @@ def main() -> int:
     try:
         _check_flags()
         _run_hydra()
-    except RunnerError as error:
-        return _tell(error.lines, error.exit_code)
-    except (HydraException, OmegaConfBaseException) as error:
-        if wants_traceback:
-            raise
-        return _tell([explain(error)], UserError.exit_code)
-    except OSError as error:  # of a folder that Hydra was told to make, or of a disk
-        if wants_traceback or error.filename is None:
-            raise
-        return _tell([f"{error.filename}: {error.strerror}"], 1 if error.errno in ILL_DISK else UserError.exit_code)
     except Exception as error:
-        if wants_traceback:
+        if wants_traceback and not isinstance(error, RunnerError):
             raise
-        if (told := explain_logging(error)) is not None:
-            return _tell([told], UserError.exit_code)
-        return _tell([f"{one_line(error)}; with HYDRA_FULL_ERROR=1 it says where"], RunnerError.exit_code)
+        return _tell(*_told(error))
     except Terminated:
         return _tell(["terminated"], 128 + signal.SIGTERM)
     except KeyboardInterrupt:
@@ -63,6 +52,19 @@ def main() -> int:
     finally:
         gc.freeze()  # else leaving takes a last collection of all of torch
     return 0
+
+
+def _told(error: Exception) -> tuple[Sequence[str], int]:
+    """Return the lines that tell an error, and the exit code that goes with it."""
+    if isinstance(error, RunnerError):
+        return error.lines, error.exit_code
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        return [explain(error)], UserError.exit_code
+    if isinstance(error, OSError) and error.filename is not None:  # of a folder that Hydra was told to make, or a disk
+        return [f"{error.filename}: {error.strerror}"], 1 if error.errno in ILL_DISK else UserError.exit_code
+    if (line := explain_logging(error)) is not None:
+        return [line], UserError.exit_code
+    return [f"{one_line(error)}; with HYDRA_FULL_ERROR=1 it says where"], RunnerError.exit_code
 
 
 def _check_flags() -> None:
@@ -138,7 +140,7 @@ def _run_hydra() -> None:
         raise failed[0]
 
 
-def _tell(lines: list[str] | tuple[str, ...], exit_code: int) -> int:
+def _tell(lines: Sequence[str], exit_code: int) -> int:
     for line in lines:
         print(f"error: {shown_text(line)}", file=sys.stderr)
     return exit_code
