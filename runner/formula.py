@@ -7,6 +7,7 @@ until a formula meets a tensor.
 import ast
 import math
 import operator
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ NAMED = {"pi": math.pi, "e": math.e}
 LONGEST = 10_000
 DEEPEST = 200
 LARGEST_POWER = 1000
+# A comment, where it stands in no text.
+COMMENT = re.compile(r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|(?P<comment>#)""")
 
 Values = Mapping[str, Any]
 
@@ -131,6 +134,9 @@ class _Reader:
         for column, character in enumerate(self._text, 1):
             if not (character.isascii() and (character.isprintable() or character.isspace())):
                 self._fail(column, f"character {character!r}, expected plain ASCII")
+        for found in COMMENT.finditer(self._text):
+            if found["comment"]:  # which would drop the lines that YAML folds behind it
+                self._fail(found.start() + 1, "# cannot stand in a formula: comments belong before its key in the YAML")
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter(

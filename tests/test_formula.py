@@ -138,6 +138,11 @@ FORBIDDEN = {
     "1/0": r".*has no value \(float division by zero\)",
     "log(0)": r".*has no value .*",
     "x +": r".*column 4: invalid syntax",
+    "x**2  # pull\n+ 10*(x+2)**2": r".*at column 7: # cannot stand in a formula: comments belong before its key.*",
+    "# pull\nx": r".*at column 1: # cannot stand.*",
+    "x  # folded + 3": r".*at column 4: # cannot stand.*",
+    "x \\\n+ 1": r".*column 4: unexpected character after line continuation character",
+    "x; y": r".*column 2: invalid syntax",
     "x\0": r".*column 2: character '\\x00', expected plain ASCII",
     "\uff53in(x)": r".*column 1: character .*, expected plain ASCII",
     "(" * 150 + "x" + ")" * 150 + "+" * 100: r".*",
@@ -154,6 +159,19 @@ def test_what_the_language_has_not_is_refused_in_one_line(text: str) -> None:
     assert len(told.value.lines) == 1
     assert "\n" not in told.value.lines[0]
     assert re.fullmatch(FORBIDDEN[text], told.value.lines[0])
+
+
+@pytest.mark.parametrize("between", ["\n", "\r\n", "\n\n  ", "\t", "\f"])
+def test_a_formula_may_stand_on_several_lines(between: str) -> None:
+    text = f"{between}x**2{between}+ 10*({between}x+2)**2{between}"
+    assert parse(text, path="f").evaluate({"x": 3.0}) == 259
+
+
+def test_a_hash_within_a_text_begins_no_comment() -> None:
+    condition = parse("name == 'a#b' and not name == \"it's#\"", path="where", conditions=True)
+    assert condition.evaluate({"name": "a#b"})
+    with pytest.raises(UserError, match="at column 15: # cannot stand in a formula"):
+        parse("name == 'a#b' # or so", path="where", conditions=True)
 
 
 @given(st.text(max_size=30))
