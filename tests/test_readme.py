@@ -54,9 +54,14 @@ def test_a_command_prints_what_the_readme_shows(
 
 def test_the_commands_at_the_top_install_and_run() -> None:
     # The second is what .ci/run runs, in a clean clone; the first installs the same package.
-    commands = [line for line in README.splitlines() if line.startswith("pip install")]
+    commands = [line for line in README.splitlines() if line.startswith("pip install -c")]
     assert commands == [
         "pip install -c constraints.txt -e . && python -m runner lr=0.05 steps=1000",
         "pip install -c constraints.txt -e '.[test]' && pytest",
     ]
     assert "README.md" in (ROOT / ".ci/run").read_text()
+
+
+def test_the_cpu_build_is_the_version_that_the_constraints_file_pins() -> None:
+    pinned = next(line for line in (ROOT / "constraints.txt").read_text().splitlines() if line.startswith("torch=="))
+    assert f"pip install {pinned} --index-url https://download.pytorch.org/whl/cpu\n" in README
