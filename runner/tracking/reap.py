@@ -11,8 +11,9 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
 from runner.tracking.journal import now_ms
+from runner.tracking.opening import open_store
 from runner.tracking.processes import HEARTBEAT, HOST, lives
-from runner.tracking.store import Store, StoreError, open_store
+from runner.tracking.store import Store, StoreError
 
 DEFAULT_URI = "sqlite:///outputs/mlflow.db"
 # Another host's run is taken for dead when nothing was heard of it for so long; it beats far more often.

@@ -122,7 +122,8 @@ def _write_all(file: int, data: bytes) -> None:
 
 def record(settings: dict[str, Any], runner: Runner) -> int:
     """Follow the journal of `settings` to its end and return the exit code; the journal is deleted when all is in."""
-    from runner.tracking.store import AwayError, StoreError, describe_error, open_store, prepared
+    from runner.tracking.opening import describe_error, open_store, prepared
+    from runner.tracking.store import AwayError, StoreError
 
     journal = Path(settings["journal"])
     try:
@@ -223,9 +224,9 @@ class Recorder:
 
 def _wait_for(journal: Path, runner: Runner, store: "Store | None", settings: dict[str, Any]) -> bool:
     """Return whether the runner has begun to write; False when it is gone without. Answer what it asks till then."""
+    from runner.tracking.opening import open_store, prepared
     from runner.tracking.reap import reap_all
     from runner.tracking.replay import Replayer
-    from runner.tracking.store import open_store, prepared
 
     if store is not None:
         reap_all(store)

@@ -12,8 +12,9 @@ from typing import Any
 
 from runner.hiding import HIDDEN, shown_text
 from runner.tracking.journal import JOURNALS, Begin, Close, JournalReader, Open
+from runner.tracking.opening import describe_error, open_store
 from runner.tracking.processes import lives
-from runner.tracking.store import Store, StoreError, describe_error, open_store
+from runner.tracking.store import Store, StoreError
 from runner.tracking.uris import absolute_uri
 
 SETTLE_SECONDS = 60

@@ -1,35 +1,23 @@
-"""MLflow's store as the recorder uses it: opened under a lock, fed with journal entries."""
+"""MLflow's store as the recorder uses it: fed with journal entries."""
 
-import contextlib
-import fcntl
 import math
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import mlflow.store.db.utils as db_utils
-import sqlalchemy as sa
 from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from runner.hiding import shown_text
 from runner.tracking.journal import Artifact, Begin, End, Entry, Metrics, now_ms
 from runner.tracking.names import accepted
 from runner.tracking.processes import HEARTBEAT, HOST, PID, STARTED, lives
-from runner.tracking.reach import unreachable
-from runner.tracking.uris import absolute_uri, sqlite_path, sqlite_uri
 
 ID_TAG = "runner.id"
 FINGERPRINT = "runner.fingerprint"
 DIVERGED = "diverged_at_step"
 # Else the UI takes the experiment for one about language models.
 SHOWN_AS_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
-# Of PostgreSQL's advisory locks, that of the first use; any number that others are unlikely to take.
-LOCK_NUMBER = 0x6472756E
-FIRST_USE_SECONDS = 60
 METRICS_A_REQUEST = 1000
 LARGEST = 1.7976931348623157e308
 PARAMS_A_REQUEST = 100
@@ -53,104 +41,10 @@ class Created:
     experiment_id: str
 
 
-def prepared(settings: dict[str, Any]) -> bool:
-    """Tell whether opening the store creates nothing: it is a server, or a database that has tables."""
-    path = sqlite_path(settings["uri"])
-    if path is None:
-        return True
-    return path.is_file() and path.stat().st_size > 0
-
-
-def open_store(settings: dict[str, Any]) -> "Store":
-    """Open the tracking store, which is created if it is a database that is not there yet.
-
-    Raises:
-        AwayError: nothing answers there.
-        StoreError: the store is of an older schema, or cannot be created.
-    """
-    if not settings.get("is_reached") and (reason := unreachable(settings["uri"])) is not None:
-        raise AwayError(f"tracking.uri={shown_text(settings['uri'])}: {reason}")
-    uri = absolute_uri(settings["uri"])
-    artifacts = None if settings["artifacts"] is None else Path(settings["artifacts"]).absolute().as_uri()
-    if artifacts is not None:
-        # Else MLflow gives the experiment that it makes for itself a folder ./mlruns.
-        os.environ["_MLFLOW_SERVER_ARTIFACT_ROOT"] = artifacts
-    try:
-        with _first_use(uri):
-            client = MlflowClient(uri)
-            client.search_experiments(max_results=1)
-    except Exception as error:
-        is_ill = uri.startswith("http") and getattr(error, "error_code", "") == "INTERNAL_ERROR"
-        raise (AwayError if is_ill else StoreError)(
-            f"tracking.uri={shown_text(uri)}: {describe_error(error, uri)}"
-        ) from error
-    if uri.startswith("http"):
-        from runner.tracking.server import ServerStore
-
-        return ServerStore(client, None, settings["again"])
-    from runner.tracking.bulk import BulkStore, is_known
-
-    if is_known(client):
-        return BulkStore(client, artifacts, settings["again"])
-    store = Store(client, artifacts, settings["again"])
-    store.warning = "the tables of this MLflow are not those that are written in bulk: recording one by one, slowly"
-    return store
-
-
-@contextlib.contextmanager
-def _first_use(uri: str) -> Iterator[None]:
-    """Hold a lock, beside a SQLite database or in PostgreSQL: MLflow lets two processes create its tables at once."""
-    path = sqlite_path(uri)
-    if path is None:
-        with _postgresql_lock(uri) if uri.startswith("postgresql") else contextlib.nullcontext():
-            yield
-        return
-    # MLflow would make a folder of that name as it is spelled in the URI.
-    db_utils._make_parent_dirs_if_sqlite = lambda db_uri: None  # noqa: ARG005  # called by name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path.with_name(f"{path.name}.lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not path.exists() or path.stat().st_size == 0:
-            _create(path)
-        yield
-
-
-@contextlib.contextmanager
-def _postgresql_lock(uri: str) -> Iterator[None]:
-    engine = sa.create_engine(uri)
-    try:
-        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            connection.execute(sa.text(f"SET lock_timeout = '{FIRST_USE_SECONDS}s'"))
-            connection.execute(sa.text(f"SELECT pg_advisory_lock({LOCK_NUMBER})"))
-            yield
-    finally:
-        engine.dispose()
-
-
-def _create(path: Path) -> None:
-    """Create a SQLite database with MLflow's tables beside its place and move it there, so that no kill halves it."""
-    making = path.with_name(f"{path.name}.making")
-    for left in making.parent.glob(f"{making.name}*"):
-        left.unlink()
-    client = MlflowClient(sqlite_uri(making))
-    client.search_experiments(max_results=1)
-    client._tracking_client.store.engine.dispose()
-    making.replace(path)
-
-
 def _results(metrics: dict[str, float]) -> dict[str, float]:
     """Return of a run's metrics its final results; the largest float stands for infinity in MLflow."""
     results = {key: value for key, value in metrics.items() if key.startswith("final/") or key in RESULTS}
     return {key: math.copysign(math.inf, value) if abs(value) >= LARGEST else value for key, value in results.items()}
-
-
-def describe_error(error: BaseException, uri: str) -> str:
-    """Return an error in one line, without the password of the URI."""
-    text = str(error)
-    if "out-of-date database schema" in text:
-        return "the database is of another version's schema; back it up, then run 'mlflow db upgrade' on it"
-    line = shown_text(" ".join(text.split()).replace(uri, shown_text(uri)))
-    return line[:300] or type(error).__name__
 
 
 class Store:

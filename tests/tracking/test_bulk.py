@@ -16,7 +16,8 @@ from sqlalchemy import text
 
 from runner.tracking.bulk import BulkStore, is_known
 from runner.tracking.journal import Artifact, Begin, End, Entry, Metrics
-from runner.tracking.store import Store, open_store
+from runner.tracking.opening import open_store
+from runner.tracking.store import Store
 
 RUNS = ["a" * 32, "b" * 32, "c" * 32]
 SPECIAL = [math.nan, math.inf, -math.inf]

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from runner.tracking.journal import HEADER, Begin, Close, End, Entry, JournalReader, Metrics, Open, encode
+from runner.tracking.opening import open_store
 from runner.tracking.replay import Replayer
-from runner.tracking.store import open_store
 from tests.conftest import Command
 from tests.tracking.test_kills import is_closed, rows, wait_until
 
