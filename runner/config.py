@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Self, get_args
 
+from runner.direction import Direction
 from runner.errors import UserError
 from runner.formula import parse
 from runner.ranges import (
@@ -148,6 +149,11 @@ class Config:
         if not isinstance(values["name"], str | None):
             values["name"] = str(values["name"])
         return cls(**values)
+
+    @property
+    def direction(self) -> Direction:
+        """Whether the run goes down or up."""
+        return Direction.of(self.optimizer)
 
     @property
     def recorded_every(self) -> int:

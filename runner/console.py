@@ -109,7 +109,7 @@ def _summary(result: "Result") -> Iterator[str]:
     minimum = "" if result.nearest_minimum is None else f"  minimum at {_numbers(result.nearest_minimum)}"
     yield f"weight     {_numbers(result.weight.tolist())}{minimum}{_error(result.weight_error)}"
     yield f"gradient   {_numbers(result.gradient.tolist())}  near 0 means converged"
-    lowest = "" if result.objective.known.minimum is None else f"  minimum {result.objective.known.minimum:g}"
+    lowest = "" if result.minimum is None else f"  minimum {result.minimum:g}"
     yield f"loss       {_number(result.loss)}{lowest}{_error(result.loss_error)}"
 
     for name, value in result.measured.items():

@@ -88,7 +88,7 @@ def prepare(members: Sequence[Member]) -> Batch:
 def _rates(configs: Sequence[Config], weight: Tensor) -> Rates:
     lr, steps = [config.lr for config in configs], [config.steps for config in configs]
     groups = [config.schedule for config in configs]
-    arguments = schedule_parameters(groups, lr, steps, len(weight), weight.device)
+    arguments = schedule_parameters(groups, lr, steps, len(weight), weight.device, configs[0].direction)
     return Rates(schedule_of(groups[0]), column(lr, len(weight), weight.device), arguments)
 
 

@@ -1,6 +1,5 @@
 """A batch's descent as it goes on: where each run stands, and what ends it."""
 
-import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor
 
 from runner.descent import Block, descend
+from runner.direction import Direction
 from runner.metrics import norms
 from runner.problem import Batch
 from runner.result import Outcome, Result
@@ -62,7 +62,9 @@ class Descent:
     def __init__(self, batch: Batch) -> None:
         self._batch = batch
         self._configs = batch.configs
-        self._limits = Limits.of([config.stop for config in self._configs], batch.problem.weight.device)
+        self._direction = self._configs[0].direction  # the runs of a batch agree in it
+        stops = [config.stop for config in self._configs]
+        self._limits = Limits.of(stops, batch.problem.weight.device, self._direction)
         self._clocked = [run for run, config in enumerate(self._configs) if config.stop["seconds"] is not None]
         weight = batch.problem.weight[: batch.problem.runs]
         self._earlier = torch.zeros((0, len(weight)), dtype=weight.dtype, device=weight.device)
@@ -70,13 +72,18 @@ class Descent:
         self._now = _Standing(0, 0.0, weight, nothing, nothing[:, 0])
         self.endings: dict[int, Ending] = {}
         self._standings: dict[int, _Standing] = {}
-        self.best = torch.inf
+        self.best = self._direction.worst
 
     def end_at_start(self, runs: Iterable[int]) -> None:
         """End runs whose loss or gradient is NaN where they start: they make no step."""
         for run in runs:
             self.endings[run] = Ending(0, Outcome.DIVERGED)
             self._standings[run] = _at(self._now, run)
+
+    @property
+    def direction(self) -> Direction:
+        """Where the runs go."""
+        return self._direction
 
     @property
     def going(self) -> list[int]:
@@ -117,6 +124,7 @@ class Descent:
         return Result(
             outcome=ending.outcome,
             objective=self._batch.members[run].objective,
+            direction=self._direction,
             steps=ending.step,
             seconds=standing.seconds,
             weight=standing.weight,
@@ -135,7 +143,7 @@ class Descent:
         losses = [float(self._standings[run].loss) for run in endings]
         if len(endings) < len(going):
             losses += block.loss[-1].tolist() if not self.endings else block.loss[-1][self.going].tolist()
-        self.best = min([self.best, *filter(math.isfinite, losses)])
+        self.best = self._direction.best([self.best, *losses])
 
     def _endings_in(self, block: Block, seconds: float) -> dict[int, Ending]:
         """Return how the runs that end in the block do so; the earliest of what ends a run counts."""

@@ -7,8 +7,10 @@ from enum import Enum
 import torch
 from torch import Tensor
 
+from runner.direction import Direction
 from runner.metrics import component_keys, components, norms
 from runner.objectives import Objective
+from runner.objectives.declaration import Point
 
 
 class Outcome(Enum):
@@ -31,6 +33,7 @@ class Result:
     """The last step of a run.
 
     Attributes:
+        direction: where it went; only one that goes down is held to a known minimum.
         steps: how many updates were made.
         seconds: how long they took.
         weight: `(dim,)`, after the last update.
@@ -43,6 +46,7 @@ class Result:
 
     outcome: Outcome
     objective: Objective
+    direction: Direction
     steps: int
     seconds: float
     weight: Tensor
@@ -59,22 +63,29 @@ class Result:
 
     @property
     def weight_error(self) -> float | None:
-        """The distance to the nearest known minimum point, or None where none is known."""
-        if not self.objective.known.minimum_at:
-            return None
-        return float(norms(self._offsets()).min())
+        """The distance to the nearest known minimum point, or None where none is known or sought."""
+        return float(norms(self._offsets()).min()) if self._minimum_at else None
 
     @property
-    def nearest_minimum(self) -> tuple[float, ...] | None:
-        """The known minimum point that is nearest."""
-        if not self.objective.known.minimum_at:
+    def nearest_minimum(self) -> Point | None:
+        """The known minimum point that is nearest, or None where none is known or sought."""
+        if not self._minimum_at:
             return None
-        return self.objective.known.minimum_at[int(norms(self._offsets())[:, 0].nan_to_num(torch.inf).argmin())]
+        return self._minimum_at[int(norms(self._offsets())[:, 0].nan_to_num(torch.inf).argmin())]
+
+    @property
+    def minimum(self) -> float | None:
+        """The known minimum; None where none is known or sought."""
+        return self.objective.known.minimum if self.direction is Direction.DOWN else None
 
     @property
     def loss_error(self) -> float | None:
-        """How far the loss is above the known minimum."""
-        return None if self.objective.known.minimum is None else self.loss - self.objective.known.minimum
+        """How far the loss is above the known minimum, or None where none is known or sought."""
+        return None if self.minimum is None else self.loss - self.minimum
+
+    @property
+    def _minimum_at(self) -> tuple[Point, ...]:
+        return self.objective.known.minimum_at if self.direction is Direction.DOWN else ()
 
     def metrics(self) -> dict[str, float]:
         """Return the final results under their names in MLflow."""
@@ -99,5 +110,5 @@ class Result:
         yield from zip(component_keys(name, len(vector)), components(vector).tolist(), strict=True)
 
     def _offsets(self) -> Tensor:
-        points = torch.tensor(self.objective.known.minimum_at, dtype=torch.float64)
+        points = torch.tensor(self._minimum_at, dtype=torch.float64)
         return self.weight.cpu().to(torch.float64) - points

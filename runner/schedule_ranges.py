@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from runner.direction import Direction
 from runner.ranges import COUNT, FLAG, POSITIVE, Rule, Tree, is_finite, is_whole, shown, unknown_key, wrong_value
 
 
@@ -55,7 +56,7 @@ ARGUMENTS: dict[str, dict[str, Rule]] = {
         "three_phase": FLAG,
     },
     "plateau": {
-        "mode": _one_of("min", "max"),
+        "mode": _one_of("min", "max").or_null("max where the run maximizes, else min"),
         "factor": _number("a number above 0 and below 1", lambda value: 0 < value < 1),
         "patience": COUNT_FROM_0,
         "threshold": NOT_NEGATIVE,
@@ -120,10 +121,10 @@ def schedule_problems(settings: Tree, lr: float, steps: int) -> Iterator[str]:
         yield from _misfits(settings, lr, steps)
 
 
-def resolved(settings: Tree, lr: float, steps: int) -> dict[str, Any]:
-    """Return the settings with each null replaced by what it means for a run of that rate and length."""
+def resolved(settings: Tree, lr: float, steps: int, direction: Direction = Direction.DOWN) -> dict[str, Any]:
+    """Return the settings with each null replaced by what it means for a run of that rate, length and direction."""
     left = steps - settings["warmup_steps"]
-    meant = {"T_max": left, "total_iters": left, "total_steps": left, "max_lr": lr}
+    meant = {"T_max": left, "total_iters": left, "total_steps": left, "max_lr": lr, "mode": direction.value}
     return {key: meant.get(key) if value is None else value for key, value in settings.items()}
 
 

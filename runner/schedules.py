@@ -17,6 +17,7 @@ from typing import Any, TypeAlias, TypeVar
 import torch
 from torch import Tensor
 
+from runner.direction import Direction
 from runner.optimizers import hyper_parameters
 from runner.registry import check_arguments, look_up
 from runner.schedule_ranges import WARMUP, resolved
@@ -355,10 +356,15 @@ def schedule_of(settings: Mapping[str, Any]) -> Schedule:
 
 
 def schedule_parameters(
-    settings: Sequence[Mapping[str, Any]], lr: Sequence[float], steps: Sequence[int], rows: int, device: torch.device
+    settings: Sequence[Mapping[str, Any]],
+    lr: Sequence[float],
+    steps: Sequence[int],
+    rows: int,
+    device: torch.device,
+    direction: Direction = Direction.DOWN,
 ) -> dict[str, Any]:
-    """Return the arguments of the runs' groups as schedules take them, nulls filled in for the lengths and rates."""
-    groups = [resolved(*each) for each in zip(settings, lr, steps, strict=True)]
+    """Return the arguments of the runs' groups as schedules take them, nulls filled in for what the runs are."""
+    groups = [resolved(*each, direction) for each in zip(settings, lr, steps, strict=True)]
     return hyper_parameters(groups, rows, device)
 
 

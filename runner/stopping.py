@@ -12,6 +12,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from runner.direction import Direction
 from runner.stop_rules import StopReason
 
 # Which rule is named when a step meets several.
@@ -25,9 +26,10 @@ class Limits:
     Attributes:
         gradient_norm: `(runs,)` in float64; a run stops below it.
         loss_change: `(runs,)` in float64; a run stops when its loss has changed by less in `window` steps.
-        target_loss: `(runs,)` in float64; a run stops at or below it.
+        target_loss: `(runs,)` in float64; a run stops at or below it, at or above it where it goes up.
         window: `(runs,)` whole numbers.
         longest_window: the largest of `window` where loss changes matter, else 0.
+        direction: where the runs go.
     """
 
     gradient_norm: Tensor | None
@@ -35,9 +37,15 @@ class Limits:
     target_loss: Tensor | None
     window: Tensor
     longest_window: int
+    direction: Direction = Direction.DOWN
 
     @classmethod
-    def of(cls, settings: Sequence[Mapping[str, Any]], device: torch.device) -> Self:
+    def of(
+        cls,
+        settings: Sequence[Mapping[str, Any]],
+        device: torch.device,
+        direction: Direction = Direction.DOWN,
+    ) -> Self:
         """Return the limits that the config groups of the runs, one each, set."""
         changes = [group["loss_change"] for group in settings]
         windows = [change["window"] for change in changes]
@@ -48,6 +56,7 @@ class Limits:
             target_loss=_limits([group["target_loss"] for group in settings], device),
             window=torch.tensor(windows, device=device),
             longest_window=0 if loss_change is None else max(windows),
+            direction=direction,
         )
 
     @property
@@ -89,7 +98,7 @@ def first_stop(loss: Tensor, gradient_norm: Tensor, earlier_losses: Tensor, limi
         [
             _below(gradient_norm, limits.gradient_norm),
             _changed_less(loss, earlier_losses, limits),
-            _at_most(loss, limits.target_loss),
+            _reached(loss, limits.target_loss, limits.direction),
         ]
     )
     any_met = met.any(0)
@@ -113,8 +122,11 @@ def _below(values: Tensor, limit: Tensor | None) -> Tensor:
     return _never(values) if limit is None else values.to(torch.float64) < limit
 
 
-def _at_most(values: Tensor, limit: Tensor | None) -> Tensor:
-    return _never(values) if limit is None else values.to(torch.float64) <= limit
+def _reached(loss: Tensor, target: Tensor | None, direction: Direction) -> Tensor:
+    if target is None:
+        return _never(loss)
+    exact = loss.to(torch.float64)
+    return exact <= target if direction is Direction.DOWN else exact >= target
 
 
 def _never(values: Tensor) -> Tensor:

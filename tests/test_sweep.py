@@ -47,6 +47,14 @@ def test_every_combination_is_a_child_named_by_what_varies(runner: Command) -> N
     assert sorted(path.name for path in runner.folder.iterdir()) == ["outputs"]
 
 
+def test_the_best_of_a_sweep_that_maximizes_is_the_highest(runner: Command) -> None:
+    done = runner("-m", "optimizer=adam", "optimizer.maximize=true", "lr=0.1,0.01", "steps=5")
+    assert done.code == 0, done.err
+    parent, children = parent_and_children(runs_in(runner))
+    assert parent.data.metrics["best_loss"] == max(child.data.metrics["final/loss"] for child in children)
+    assert parent.data.tags["best.lr"] == "0.1"
+
+
 def test_all_wrong_jobs_are_told_and_none_is_started(runner: Command) -> None:
     done = runner("-m", "lr=0.1,-1,-2,-3,-4,-5,-6", "steps=1,0")
     assert done.code == 2

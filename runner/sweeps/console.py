@@ -1,5 +1,6 @@
 """What a person sees of a sweep: what starts, how far it is, the best at the end."""
 
+import itertools
 import math
 import statistics
 import time
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from runner.config import Config
 from runner.console import is_terminal, say, say_recorded
+from runner.direction import Direction
 from runner.sweeps.parent import counts, ranked
 from runner.sweeps.planning import Job
 
@@ -35,7 +37,7 @@ class SweepConsole:
         self._steps = sum(job.config.steps for job in jobs)
         self._done_jobs = self._done_steps = 0
         self._next_line = time.monotonic() + LINE_SECONDS
-        self._best = float("inf")
+        self._best: dict[Direction, float] = {}
         self._has_started = False
         self._bar: Progress | None = None
         self._task: TaskID | None = None
@@ -76,7 +78,8 @@ class SweepConsole:
 
     def progress(self, descent: "Descent") -> None:
         """Show how far the sweep has come."""
-        self._best = min(self._best, descent.best)
+        way = descent.direction
+        self._best[way] = way.best([self._best.get(way, way.worst), descent.best])
         self._show(self._done_steps + descent.steps_made, self._done_jobs + len(descent.endings))
 
     def portion_done(self, jobs: int, steps: int) -> None:
@@ -88,10 +91,14 @@ class SweepConsole:
     def _show(self, steps: int, jobs: int) -> None:
         if self._bar is not None and self._task is not None:
             count = f"{jobs:,} of {self._jobs:,} runs"
-            self._bar.update(self._task, completed=steps, jobs=count, best=f"best loss {self._best:.6g}")
+            self._bar.update(self._task, completed=steps, jobs=count, best=self._best_so_far())
         elif not self._config.quiet and time.monotonic() >= self._next_line:
-            say(f"{jobs:>9,} of {self._jobs:,} runs ended, {steps:,} steps  best loss {self._best:.6g}")
+            say(f"{jobs:>9,} of {self._jobs:,} runs ended, {steps:,} steps  {self._best_so_far()}")
             self._next_line = time.monotonic() + LINE_SECONDS
+
+    def _best_so_far(self) -> str:
+        names = {Direction.DOWN: "lowest", Direction.UP: "highest"} if len(self._best) > 1 else {}
+        return ", ".join(f"{names.get(way, 'best')} loss {loss:.6g}" for way, loss in self._best.items())
 
     def recording(self, recorded: int, total: int) -> None:
         """Show how far the recorder has caught up, of so many bytes."""
@@ -149,14 +156,16 @@ def _totals(done: "Sequence[JobDone]") -> str:
 
 
 def _best_lines(done: "Sequence[JobDone]") -> Iterator[str]:
-    best = [one for one, _ in zip(ranked(done), range(BEST), strict=False)]
-    if len(done) < 2 or not best:
+    if len(done) < 2:
         return
-    width = max(len(one.job.name) for one in best)
-    for place, one in enumerate(best, start=1):
-        error = one.metrics.get("final/error")
-        distance = "" if error is None else f"  error {error:.6g}"
-        yield f"{'best' if place == 1 else '':<6}{place:>3}  {one.job.name:<{width}}  loss {one.loss:.10g}{distance}"
+    for _, jobs in itertools.groupby(ranked(done), lambda one: one.job.config.direction):
+        best = list(itertools.islice(jobs, BEST))
+        width = max(len(one.job.name) for one in best)
+        for place, one in enumerate(best, start=1):
+            error = one.metrics.get("final/error")
+            distance = "" if error is None else f"  error {error:.6g}"
+            first = "best" if place == 1 else ""
+            yield f"{first:<6}{place:>3}  {one.job.name:<{width}}  loss {one.loss:.10g}{distance}"
 
 
 def _spread_lines(done: "Sequence[JobDone]") -> Iterator[str]:
@@ -175,8 +184,9 @@ def _spread_lines(done: "Sequence[JobDone]") -> Iterator[str]:
 class _Spread(NamedTuple):
     """How one combination went with several seeds; the better sorts before the worse."""
 
+    is_upward: bool
     diverged: int
-    mean: float
+    place: float
     name: str
     text: str
 
@@ -184,9 +194,10 @@ class _Spread(NamedTuple):
 def _spread_of(name: str, seeds: "Sequence[JobDone]") -> _Spread:
     losses = [one.loss for one in ranked(seeds) if one.loss is not None]
     diverged = len(seeds) - len(losses)
+    way = seeds[0].job.config.direction
     if not losses:
-        return _Spread(diverged, math.inf, name, f"all {diverged} seeds diverged")
+        return _Spread(way is Direction.UP, diverged, math.inf, name, f"all {diverged} seeds diverged")
     mean = statistics.mean(losses)
     spread = f" +- {statistics.stdev(losses):.3g}" if len(losses) > 1 else ""
     number = f"{len(losses)} seed{'s' if len(losses) > 1 else ''}" + (f", {diverged} diverged" if diverged else "")
-    return _Spread(diverged, mean, name, f"loss {mean:.6g}{spread} over {number}")
+    return _Spread(way is Direction.UP, diverged, way.sort_key(mean), name, f"loss {mean:.6g}{spread} over {number}")

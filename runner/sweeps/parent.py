@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from runner.config import Config
+from runner.direction import Direction
 from runner.hiding import shown_override, shown_tree
 from runner.tracking import provenance
 from runner.tracking.journal import Artifact, Begin, End, now_ms
@@ -53,7 +54,7 @@ class ParentRun:
         results = counts(done)
         tags: dict[str, str] = {}
         references: dict[str, str] = {}
-        best = next(ranked(done), None)
+        best = best_of(done)
         if best is not None and best.loss is not None:
             results["best_loss"] = best.loss
             references = {"best.run": best.run}
@@ -70,6 +71,20 @@ def counts(done: "Sequence[JobDone]") -> dict[str, float]:
 
 
 def ranked(done: "Sequence[JobDone]") -> "Iterator[JobDone]":
-    """Yield the jobs whose last loss is a number, the lowest first, and of these the nearest to a known minimum."""
+    """Yield the jobs whose last loss is a number, the best first, and of these the nearest to a known minimum.
+
+    Where some go down and others up, whose losses do not compare, those that go down come first.
+    """
+
+    def place(one: "JobDone") -> tuple[bool, float, float]:
+        direction = one.job.config.direction
+        return direction is Direction.UP, direction.sort_key(one.loss or 0.0), one.metrics.get("final/error", 0.0)
+
     finite = [one for one in done if one.loss is not None and math.isfinite(one.loss) and not one.has_diverged]
-    yield from sorted(finite, key=lambda one: (one.loss or 0.0, one.metrics.get("final/error", 0.0)))
+    yield from sorted(finite, key=place)
+
+
+def best_of(done: "Sequence[JobDone]") -> "JobDone | None":
+    """Return the best job; None where there is none, or some go down and others up."""
+    directions = {one.job.config.direction for one in done}
+    return next(ranked(done), None) if len(directions) == 1 else None
