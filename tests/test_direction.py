@@ -8,8 +8,9 @@ import torch
 
 import runner
 from runner.api import RunResult
+from runner.optimizers import RULES
 from runner.result import Outcome
-from tests.optimizers.test_rules import RULES, defaults
+from tests.optimizers.test_rules import defaults
 
 OFF = ["quiet=true", "tracking=off", "objective=expression", "initial_weight=2"]
 HILL, BOWL = "objective.formula='5 - (x - 1)**2'", "objective.formula='(x - 1)**2 - 5'"
