@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from runner.config import Config
 from runner.console import Console, say_recorded
-from runner.tracking import provenance
 from runner.tracking.tracker import Recorded, tracking_to
 
 if TYPE_CHECKING:
@@ -35,7 +34,6 @@ def run(config: Config, trajectory: "Trajectory | None" = None) -> Done:
         RecordingError: the run went well, its record did not.
     """
     console = Console(config)
-    provenance.look()
     with tracking_to(config.tracking) as tracker:
         with no_garbage_collection():
             from runner.batches import member_of

@@ -12,7 +12,6 @@ from runner.sweeps.console import SweepConsole
 from runner.sweeps.fingerprint import fingerprint, sweep_fingerprint
 from runner.sweeps.parent import ParentRun
 from runner.sweeps.planning import Job, Mistakes, raise_all
-from runner.tracking import provenance
 from runner.tracking.ledger import Finished
 from runner.tracking.tracker import Tracker, tracking_to
 
@@ -87,7 +86,6 @@ def run_sweep(jobs: Sequence[Job], texts: Sequence[str], memory_mib: int, resume
     config = jobs[0].config
     _check_one_store(jobs)
     console = SweepConsole(config, jobs)
-    provenance.look()
     with tracking_to(config.tracking, console.recording) as tracker:
         with no_garbage_collection():
             from runner import batches, execution  # noqa: F401  # torch comes while the recorder starts

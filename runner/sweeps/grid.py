@@ -21,7 +21,6 @@ from runner.sweeps.fingerprint import sweep_fingerprint
 from runner.sweeps.language import SweepRequest, sweep_request
 from runner.sweeps.parent import ParentRun
 from runner.sweeps.planning import Job, JobLoader, plan
-from runner.tracking import provenance
 from runner.tracking.journal import End, now_ms
 from runner.tracking.tracker import tracking_to
 
@@ -74,7 +73,6 @@ class GridSweeper(Sweeper):
         """Run the jobs by one of Hydra's own launchers, which composes the config of each anew."""
         parent = ParentRun(jobs[0].config, texts, sweep_fingerprint(texts))
         run = uuid.uuid4().hex
-        provenance.look()
         with tracking_to(parent.config.tracking) as tracker:
             parent.begin(tracker, run)
             status = "KILLED"

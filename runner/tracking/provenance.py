@@ -1,11 +1,10 @@
 """Where a run comes from: its config as params and YAML, the versions and the commit it ran with."""
 
-import functools
 import getpass
 import os
 import platform
-import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -14,39 +13,28 @@ from runner import __version__
 from runner.config import Config
 from runner.hiding import shown_tree
 from runner.ranges import shown
+from runner.tracking.checkout import Look
 from runner.tracking.processes import process_tags
 
-GIT_SECONDS = 5
 # The one written in C, where there is one, is ten times as fast.
 Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
-@functools.cache
-def look() -> subprocess.Popen[str] | None:
-    """Start asking git for the commit, so that the answer is there when it is wanted."""
-    command = ["git", "--no-optional-locks", "status", "--porcelain=v2", "--branch"]
-    try:
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    except OSError:  # no git on this machine
-        return None
+_looks: dict[Path, Look] = {}
 
 
-@functools.cache
+def look() -> Look:
+    """Begin to look at the checkout of the working directory, so that the answer is there when it is wanted."""
+    folder = Path.cwd()
+    begun = _looks.get(folder)
+    if begun is None or begun.is_read:
+        begun = _looks[folder] = Look.at(folder)
+    return begun
+
+
 def git_tags() -> dict[str, str]:
     """Return the commit of the working directory, and whether something in it was not committed."""
-    git = look()
-    if git is None:
-        return {}
-    try:
-        lines = git.communicate(timeout=GIT_SECONDS)[0].splitlines()
-    except subprocess.TimeoutExpired:
-        git.kill()
-        return {}
-    if git.returncode != 0:  # not a checkout
-        return {}
-    commit = next(line.removeprefix("# branch.oid ") for line in lines if line.startswith("# branch.oid "))
-    is_dirty = any(not line.startswith("#") for line in lines)
-    return {"git.commit": commit, "git.dirty": str(is_dirty).lower()}
+    return (_looks.get(Path.cwd()) or look()).tags()
 
 
 def tags_of(config: Config) -> dict[str, str]:

@@ -19,6 +19,7 @@ from runner.config import Tracking
 from runner.errors import RecordingError, RunnerError, UserError
 from runner.hiding import shown_text
 from runner.ranges import shown
+from runner.tracking import provenance
 from runner.tracking.journal import JOURNALS, Close, Entry, JournalWriter, Open
 from runner.tracking.ledger import Ledger
 from runner.tracking.processes import process_tags
@@ -282,6 +283,11 @@ def _import_path() -> str:
     return os.pathsep.join(path or os.getcwd() for path in sys.path)
 
 
+def _tracked(tracking: Tracking, on_recorded: OnRecorded | None) -> JournalTracker:
+    provenance.look()  # it has answered by the time that the first run begins
+    return JournalTracker(tracking, on_recorded)
+
+
 _shared: ContextVar[tuple[Tracking, Tracker] | None] = ContextVar("shared tracker", default=None)
 
 
@@ -301,7 +307,7 @@ def tracking_to(tracking: Tracking, on_recorded: OnRecorded | None = None) -> It
     if outer is not None and outer[0] == tracking:
         yield outer[1]
         return
-    tracker: Tracker = Untracked() if tracking.name == "off" else JournalTracker(tracking, on_recorded)
+    tracker: Tracker = Untracked() if tracking.name == "off" else _tracked(tracking, on_recorded)
     token = _shared.set((tracking, tracker))
     try:
         yield tracker
