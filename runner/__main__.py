@@ -1,19 +1,27 @@
 """The command line: `python -m runner lr=0.05 steps=1000`."""
 
 import os
-from typing import NoReturn
+import sys
 
-from runner import interruption
+from runner import interruption, leaving
 
 
-def main() -> NoReturn:
-    """Run what the arguments say and leave with the exit code: also the installed command."""
-    interruption.leave_at_once()
+def main() -> None:
+    """Run what the arguments say and leave: also the installed command.
+
+    Raises:
+        SystemExit: with the exit code, where it is not 0; one that is may return, where others go on after us.
+    """
+    is_free = leaving.is_program(sys._getframe()) and not leaving.has_hooks()
+    if is_free:
+        interruption.leave_at_once()
     # Threads that spin while they wait make runs beside each other several times slower, and a run alone no faster.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    from runner.command_line import leave
+    with leaving.visiting():
+        from runner import command_line
 
-    leave()
+        code = command_line.main()
+    leaving.leave(code, is_free)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 import argparse
 import errno
-import gc
 import io
 import os
 import signal
@@ -16,7 +15,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from runner import __version__, composition, interruption, sweeps
+from runner import __version__, composition, interruption, leaving, sweeps
 from runner.config import Config, keys_of
 from runner.errors import RunnerError, Terminated, UserError, nearest, one_line
 from runner.explanation import explain, explain_logging
@@ -30,6 +29,7 @@ SHELLS = ("bash", "fish", "zsh")
 
 def main() -> int:
     """Run what the arguments say and return the exit code: 2 for a user's mistake, 1 for a failure."""
+    _open_streams()
     if "--version" in sys.argv[1:]:
         print(f"runner {__version__}")
         return 0
@@ -38,6 +38,8 @@ def main() -> int:
     composition.install()
     sweeps.register()
     interruption.listen()
+    if any(text.lstrip("+~").startswith("hydra") for text in sys.argv[1:]):  # a callback, a logger: code of the user's
+        leaving.expect_guests()
     try:
         _check_flags()
         _run_hydra()
@@ -49,8 +51,6 @@ def main() -> int:
         return _tell(["terminated"], 128 + signal.SIGTERM)
     except KeyboardInterrupt:
         return _tell(["interrupted"], 128 + signal.SIGINT)
-    finally:
-        gc.freeze()  # else leaving takes a last collection of all of torch
     return 0
 
 
@@ -153,20 +153,3 @@ def _open_streams() -> None:
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115  # for as long as the process lives
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
-
-
-def leave() -> NoReturn:
-    """Run what the arguments say and leave with the exit code."""
-    _open_streams()
-    code = main()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    if _has_workers():
-        sys.exit(code)  # which ends them, too; they would hold our output open for minutes
-    os._exit(code)  # taking torch down module by module would take a tenth of a short run's time
-
-
-def _has_workers() -> bool:
-    """Return whether one of Hydra's launchers has left processes of its own that wait for more work."""
-    multiprocessing = sys.modules.get("multiprocessing")
-    return multiprocessing is not None and bool(multiprocessing.active_children())

@@ -1,17 +1,23 @@
 """Being stopped: Ctrl-C and SIGTERM end what runs, and a second one ends the process at once."""
 
+import contextlib
 import os
 import signal
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 from runner.errors import Terminated
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _received: list[signal.Signals] = []
+_is_process_ours = False
 
 
 def leave_at_once() -> None:
-    """Let a signal end the process without a word, while there is nothing yet to put an end to."""
+    """Let a signal end the process, which is ours, without a word, while there is nothing yet to put an end to."""
+    global _is_process_ours
+    _is_process_ours = True
     _take(lambda number, _frame: os._exit(128 + number))
 
 
@@ -21,7 +27,27 @@ def listen() -> None:
     _take(_handle)
 
 
+@contextlib.contextmanager
+def given_back() -> Iterator[None]:
+    """Take signals as before once this ends."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        if _is_heard():
+            for number, handler in before.items():
+                if handler is not None:  # one that Python knows
+                    signal.signal(number, handler)
+
+
+def _is_heard() -> bool:
+    """Return whether signals reach this thread."""
+    return threading.current_thread() is threading.main_thread()
+
+
 def _take(handler: Callable[[int, FrameType | None], None]) -> None:
+    if not _is_heard():
+        return
     signal.signal(signal.SIGTERM, handler)
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, handler)
@@ -39,7 +65,7 @@ def check() -> None:
 
 def _handle(number: int, _frame: FrameType | None) -> None:
     received = signal.Signals(number)
-    if received in _received:
+    if received in _received and _is_process_ours:
         os._exit(128 + number)  # the journal keeps what is not recorded, and the recorder brings it home
     _received.append(received)
     _raise(received)

@@ -1,5 +1,6 @@
 """One run, from its config to its result; torch is imported only once the recorder has been started."""
 
+import atexit
 import contextlib
 import gc
 import sys
@@ -59,5 +60,6 @@ def no_garbage_collection() -> Iterator[None]:
         yield
     finally:
         gc.freeze()
+        atexit.register(gc.unfreeze)  # what is frozen may hold a user's open file, which the end of Python flushes
         if was_enabled:
             gc.enable()

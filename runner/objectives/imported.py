@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
+from runner import leaving
 from runner.errors import UserError, nearest, one_line
 from runner.ranges import shown, unknown_key
 
@@ -31,6 +32,7 @@ def import_function(target: str) -> Function:
     if not module_name or not name:
         raise UserError(f"objective.target={shown(target)}: expected package.module:function")
     look_in_working_directory()
+    leaving.expect_guests()
     try:
         module = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:  # whatever a stranger's module raises
