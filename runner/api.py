@@ -90,7 +90,8 @@ def sweep(overrides: Sequence[str] = ()) -> "pd.DataFrame":
 
     Returns a frame with a row a job: what varied, under its keys; `status`, which is COMPLETED, STOPPED, DIVERGED,
     FAILED, or SKIPPED where `resume` found the job done; `reason`, why it failed or which rule stopped it; `run_id`;
-    and the final results under their names in MLflow. Hydra's and torch's global state are afterwards as they were
+    `remark`, what is to be said besides, such as that its weight no longer moved; and the final results under their
+    names in MLflow. Hydra's and torch's global state are afterwards as they were
     before.
 
     Raises:

@@ -114,8 +114,8 @@ def _summary(result: "Result") -> Iterator[str]:
 
     for name, value in result.measured.items():
         yield f"{name:<9}  {value:.10g}"
-    if result.remark is not None:
-        yield f"remark     {result.remark}"
+    for remark in result.remarks:
+        yield f"remark     {remark}"
 
 
 def _error(error: float | None) -> str:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from runner.norms import norm
+
 # Up to here the Hessian is made whole; past it only its products with vectors are.
 EXACT_DIMENSION = 32
 PRODUCTS = 80
@@ -58,7 +60,7 @@ def _by_lanczos(loss: Loss, point: Tensor) -> float:
     products: list[Tensor] = []
     found = float("nan")
     for _ in range(min(len(point), PRODUCTS)):
-        basis.append(vector / vector.norm())
+        basis.append(vector / norm(vector))
         products.append(hessian_products(loss, point, basis[-1][None].to(point.dtype))[0].to(torch.float64))
         span = torch.stack(basis)
         projected = span @ torch.stack(products).T
@@ -68,7 +70,7 @@ def _by_lanczos(loss: Loss, point: Tensor) -> float:
         vector = products[-1]
         for _ in range(2):  # once leaves rounding that grows
             vector = vector - span.T @ (span @ vector)
-        if abs(found - previous) <= TOLERANCE * abs(found) or float(vector.norm()) <= TOLERANCE * abs(found):
+        if abs(found - previous) <= TOLERANCE * abs(found) or float(norm(vector)) <= TOLERANCE * abs(found):
             break
     return found
 

@@ -96,7 +96,9 @@ def execute(jobs: Sequence[Job], tracker: Tracker, view: View, trajectory: Traje
     descent, diagnostics = Descent(batch), Diagnostics(members, batch.lr_varies, batch.multiple)
 
     def result(run: int) -> Result:
-        return replace(descent.result(run), measured=diagnostics.last(run), remark=diagnostics.remark(run))
+        found, remark = descent.result(run), diagnostics.remark(run)
+        remarks = found.remarks if remark is None else (*found.remarks, remark)
+        return replace(found, measured=diagnostics.last(run), remarks=remarks)
 
     try:
         nan = starts_with_nan(batch)
@@ -228,6 +230,8 @@ def _end_of(run: str, result: Result, now: int, reason: str | None) -> End:
     tags = {"runner.outcome": result.sentence}
     if result.outcome is Outcome.DIVERGED:
         tags["diverged_at_step"] = str(result.steps)
+    if result.still_since is not None:
+        tags["still_since_step"] = str(result.still_since)
     if result.remark is not None:
         tags["runner.remark"] = result.remark
     if reason is not None:

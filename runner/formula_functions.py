@@ -67,5 +67,7 @@ def reduced(name: str, vectors: Sequence[Any]) -> Any:
     if name == "dot":
         return (vectors[0] * vectors[1]).sum(-1)
     if name == "norm":  # whose gradient torch defines as 0 at 0
-        return vectors[0].norm(dim=-1)
+        from runner.norms import norm  # which knows torch
+
+        return norm(vectors[0])[..., 0]
     return vectors[0].sum(-1) if name == "sum" else vectors[0].mean(-1)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from runner.descent import Block
+from runner.norms import exact_norm
 from runner.tracking.journal import Metrics
 
 # Past this many dimensions a weight is recorded by its norm only.
@@ -25,13 +26,7 @@ def component_keys(name: str, dimension: int) -> list[str]:
 def components(vectors: Tensor) -> Tensor:
     """Return what `component_keys` names: `(..., dim)` to `(..., keys)`, in float64."""
     exact = vectors.to(torch.float64)
-    return exact if vectors.shape[-1] <= MOST_COMPONENTS else norms(vectors)
-
-
-def norms(vectors: Tensor) -> Tensor:
-    """Return the Euclidean norms of vectors, `(..., dim)` to `(..., 1)`, in float64."""
-    length: Tensor = torch.linalg.vector_norm(vectors.to(torch.float64), dim=-1, keepdim=True)
-    return length
+    return exact if vectors.shape[-1] <= MOST_COMPONENTS else exact_norm(vectors)
 
 
 def start_metrics(runs: list[str], weight: Tensor, time_ms: int) -> Metrics:
@@ -86,7 +81,7 @@ def point_metrics(
         keys += component_keys("gradient", dimension)
         values.append(components(points.gradient))
     keys += ["gradient_norm", *measured]
-    values += [norms(points.gradient), *(one.to(points.loss.device)[..., None] for one in measured.values())]
+    values += [exact_norm(points.gradient), *(one.to(points.loss.device)[..., None] for one in measured.values())]
     return Metrics(runs, keys, points.steps, time_ms, _as_bytes(torch.cat(values, dim=-1).transpose(1, 2)), since_ms)
 
 

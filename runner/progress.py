@@ -2,16 +2,17 @@
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from runner.descent import Block, descend
 from runner.direction import Direction
-from runner.metrics import norms
+from runner.norms import exact_norm
 from runner.problem import Batch
 from runner.result import Outcome, Result
+from runner.stillness import Movement, stillness
 from runner.stop_rules import StopReason
 from runner.stopping import Limits, first_stop, last_losses
 
@@ -70,6 +71,7 @@ class Descent:
         self._earlier = torch.zeros((0, len(weight)), dtype=weight.dtype, device=weight.device)
         nothing = torch.full_like(weight, torch.nan)
         self._now = _Standing(0, 0.0, weight, nothing, nothing[:, 0])
+        self._movement = Movement(len(weight), weight.device)
         self.endings: dict[int, Ending] = {}
         self._standings: dict[int, _Standing] = {}
         self.best = self._direction.worst
@@ -121,7 +123,7 @@ class Descent:
         """Return where a run ended or, if it has not, stands; nothing has ended such a run, so it was stopped."""
         ending = self.endings.get(run) or Ending(self._now.steps, Outcome.KILLED)
         standing = self._standings.get(run) or _at(self._now, run)
-        return Result(
+        result = Result(
             outcome=ending.outcome,
             objective=self._batch.members[run].objective,
             direction=self._direction,
@@ -132,8 +134,12 @@ class Descent:
             loss=float(standing.loss),
             reason=ending.reason,
         )
+        last = self._movement.last(run)
+        sentence = stillness(self._configs[run], result, last)
+        return result if sentence is None else replace(result, remarks=(sentence,), still_since=last)
 
     def _stand(self, block: Block, going: Sequence[int], endings: dict[int, Ending], seconds: float) -> None:
+        self._movement.see(self._now.weight, block, {run: ending.step for run, ending in endings.items()})
         self.endings |= endings
         self._now = _Standing(block.last, seconds, block.weight[-1], block.gradient[-1], block.loss[-1])
         for run, ending in endings.items():
@@ -168,7 +174,7 @@ class Descent:
     def _stops_in(self, block: Block) -> Iterator[tuple[int, Ending]]:
         if not self._limits.has_rules:
             return
-        stops = first_stop(block.loss, norms(block.gradient)[..., 0], self._earlier, self._limits)
+        stops = first_stop(block.loss, exact_norm(block.gradient)[..., 0], self._earlier, self._limits)
         self._earlier = last_losses(self._earlier, block.loss, self._limits)
         for run, (index, reason) in enumerate(zip(stops.index.tolist(), stops.reasons, strict=True)):
             if reason is not None:

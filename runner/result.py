@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from runner.direction import Direction
-from runner.metrics import component_keys, components, norms
+from runner.metrics import component_keys, components
+from runner.norms import exact_norm
 from runner.objectives import Objective
 from runner.objectives.declaration import Point
 
@@ -40,7 +41,8 @@ class Result:
         gradient: `(dim,)`, of the last forward pass; NaN when there was none.
         loss: of the same pass.
         measured: what diagnostics measured at the last recorded step.
-        remark: what diagnostics say in a sentence.
+        remarks: what is to be said of the run beside, in sentences.
+        still_since: the last step that moved the weight, where it stood still after it short of a known minimum.
         reason: which rule stopped the run, in a sentence.
     """
 
@@ -53,7 +55,8 @@ class Result:
     gradient: Tensor
     loss: float
     measured: Mapping[str, float] = field(default_factory=dict)
-    remark: str | None = None
+    remarks: tuple[str, ...] = ()
+    still_since: int | None = None
     reason: str | None = None
 
     @property
@@ -62,16 +65,21 @@ class Result:
         return self.outcome.value if self.reason is None else f"{self.outcome.value}: {self.reason}"
 
     @property
+    def remark(self) -> str | None:
+        """What is to be said beside, in one line; None for nothing."""
+        return "; ".join(self.remarks) or None
+
+    @property
     def weight_error(self) -> float | None:
         """The distance to the nearest known minimum point, or None where none is known or sought."""
-        return float(norms(self._offsets()).min()) if self._minimum_at else None
+        return float(exact_norm(self._offsets()).min()) if self._minimum_at else None
 
     @property
     def nearest_minimum(self) -> Point | None:
         """The known minimum point that is nearest, or None where none is known or sought."""
         if not self._minimum_at:
             return None
-        return self._minimum_at[int(norms(self._offsets())[:, 0].nan_to_num(torch.inf).argmin())]
+        return self._minimum_at[int(exact_norm(self._offsets())[:, 0].nan_to_num(torch.inf).argmin())]
 
     @property
     def minimum(self) -> float | None:
@@ -95,7 +103,7 @@ class Result:
         yield from self._named("final/weight", self.weight)
         if self.steps > 0:
             yield "final/loss", self.loss
-            yield "final/gradient_norm", float(norms(self.gradient))
+            yield "final/gradient_norm", float(exact_norm(self.gradient))
             if self.loss_error is not None:
                 yield "final/loss_error", self.loss_error
         if self.weight_error is not None:

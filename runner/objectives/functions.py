@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from runner.norms import norm
+
 Loss = Callable[..., Tensor]
 
 
@@ -122,7 +124,7 @@ def ackley(weight: Tensor) -> Tensor:
 
     Ackley, "A Connectionist Machine for Genetic Hillclimbing", 1987.
     """
-    spread = torch.linalg.vector_norm(weight, dim=-1) / math.sqrt(weight.shape[-1])
+    spread = norm(weight)[..., 0] / math.sqrt(weight.shape[-1])
     return -20 * torch.expm1(-0.2 * spread) + math.e - torch.exp(torch.cos(2 * math.pi * weight).mean(-1))
 
 

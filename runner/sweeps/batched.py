@@ -34,6 +34,8 @@ class JobDone:
         metrics: the final results, under their names in MLflow.
         reason: why it failed, or what a rule said that stopped it.
         has_diverged: it did, here or in the earlier sweep.
+        still_since: the last step that moved its weight, where it stood still after it short of a known minimum.
+        remark: what is to be said of it beside.
     """
 
     job: Job
@@ -43,6 +45,8 @@ class JobDone:
     metrics: Mapping[str, float]
     reason: str | None = None
     has_diverged: bool = False
+    still_since: int | None = None
+    remark: str | None = None
 
     @property
     def loss(self) -> float | None:
@@ -237,7 +241,8 @@ def _done(sweep: _Sweep, skipped: Mapping[int, Finished]) -> list[JobDone]:
         if index in sweep.results:
             result = sweep.results[index]
             status = result.outcome.name
-            done.append(JobDone(job, run, None, status, result.metrics(), result.reason, status == "DIVERGED"))
+            ended = result.metrics(), result.reason, status == "DIVERGED", result.still_since, result.remark
+            done.append(JobDone(job, run, None, status, *ended))
         elif index in sweep.failures:
             done.append(JobDone(job, run, None, "FAILED", {}, sweep.failures[index]))
     return done
@@ -246,7 +251,8 @@ def _done(sweep: _Sweep, skipped: Mapping[int, Finished]) -> list[JobDone]:
 def row_of(done: JobDone) -> dict[str, Any]:
     """Return a job as a row of a table: what varied, how it went and why, and the final results."""
     values = {key: _value(done.job.config, key, text) for key, text in done.job.varied.items()}
-    return {**values, "status": done.status, "reason": done.reason, "run_id": done.run_id, **done.metrics}
+    how = {"status": done.status, "reason": done.reason, "run_id": done.run_id, "remark": done.remark}
+    return {**values, **how, **done.metrics}
 
 
 def _value(config: Config, key: str, text: str) -> Any:

@@ -149,7 +149,8 @@ def _totals(done: "Sequence[JobDone]") -> str:
     number = {key.removeprefix("jobs_"): int(count) for key, count in counts(done).items()}
     skipped, failed = number["skipped"], number["failed"]
     ran = len(done) - skipped
-    how = ", ".join(f"{number[key]:,} {key}" for key in ("stopped", "diverged") if number[key])
+    number["stood still"] = sum(one.still_since is not None for one in done)
+    how = ", ".join(f"{number[key]:,} {key}" for key in ("stopped", "diverged", "stood still") if number[key])
     finished = f"{ran - failed:,} finished" + (f" ({how})" if how else "")
     jobs = f"{len(done):,} job{'s' if len(done) != 1 else ''}"
     return f"ended      {jobs} asked for, {skipped:,} skipped, {ran:,} run: {finished}, {failed:,} failed"
@@ -165,7 +166,8 @@ def _best_lines(done: "Sequence[JobDone]") -> Iterator[str]:
             error = one.metrics.get("final/error")
             distance = "" if error is None else f"  error {error:.6g}"
             first = "best" if place == 1 else ""
-            yield f"{first:<6}{place:>3}  {one.job.name:<{width}}  loss {one.loss:.10g}{distance}"
+            still = "" if one.still_since is None else f"  still since step {one.still_since:,}"
+            yield f"{first:<6}{place:>3}  {one.job.name:<{width}}  loss {one.loss:.10g}{distance}{still}"
 
 
 def _spread_lines(done: "Sequence[JobDone]") -> Iterator[str]:
