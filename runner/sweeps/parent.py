@@ -10,6 +10,7 @@ from runner.direction import Direction
 from runner.hiding import shown_override, shown_tree
 from runner.tracking import provenance
 from runner.tracking.journal import Artifact, Begin, End, now_ms
+from runner.tracking.processes import OWNER
 from runner.tracking.provenance import config_yaml
 from runner.tracking.tracker import Tracker
 
@@ -42,7 +43,8 @@ class ParentRun:
         texts = [shown_override(text) for text in self.texts]
         params = dict(text.lstrip("+~").partition("=")[::2] for text in texts)
         name = shown_tree(self.config.name) or " ".join(texts)
-        tags = provenance.tags_of(self.config) | {"runner.kind": "sweep", "runner.fingerprint": self.fingerprint}
+        own = {"runner.kind": "sweep", "runner.fingerprint": self.fingerprint, OWNER: tracker.owner}
+        tags = provenance.tags_of(self.config) | own
         tracker.append(Begin(run, name, self.experiment, now_ms(), params=params, tags=tags, is_new=is_new))
         if is_new:
             tracker.append(Artifact(run, "config.yaml", config_yaml(self.config).encode()))

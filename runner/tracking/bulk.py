@@ -148,10 +148,8 @@ class BulkStore(Store):
         """Let go of the database, which a SQLite one leaves as a single file."""
         self._database.close()
 
-    def beat(self) -> None:
-        """Note that the runs that are under way were heard of now."""
-        for run in self._beating:
-            self._set_tags(self._runs[run], {HEARTBEAT: str(now_ms())})
+    def _beat(self, run_id: str) -> None:
+        self._set_tags(run_id, {HEARTBEAT: str(now_ms())})
 
     def _artifact(self, artifact: Artifact) -> None:
         self.flush()

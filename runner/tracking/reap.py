@@ -1,18 +1,19 @@
 """Marking runs whose process is gone as KILLED, so that nothing is said to be running that is not."""
 
 import argparse
+import contextlib
 import os
 import socket
 import sys
-import time
 from collections.abc import Iterator
 
 from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from runner.tracking.journal import now_ms
 from runner.tracking.opening import open_store
-from runner.tracking.processes import HEARTBEAT, HOST, lives
+from runner.tracking.processes import HEARTBEAT, HOST, REAPED, is_alive, is_here
 from runner.tracking.store import Store, StoreError
 
 DEFAULT_URI = "sqlite:///outputs/mlflow.db"
@@ -24,12 +25,17 @@ PAGE = 1000
 def reap(client: MlflowClient, experiments: list[str]) -> list[str]:
     """Mark the runs of ours that claim to run and do not as KILLED, and return their ids."""
     dead = [run for run in _running(client, experiments) if not _is_alive(client, run)]
-    for run in dead:
-        client.set_tag(
-            run.info.run_id, "runner.reaped", f"marked as killed by {socket.gethostname()}: its process is gone"
-        )
-        client.set_terminated(run.info.run_id, "KILLED", now_ms())
-    return [run.info.run_id for run in dead]
+    return [run.info.run_id for run in dead if _mark(client, run.info.run_id)]
+
+
+def _mark(client: MlflowClient, run_id: str) -> bool:
+    """Mark a run as KILLED, unless it has ended or was heard of since it was found."""
+    run = client.get_run(run_id)
+    if run.info.status != "RUNNING" or _is_alive(client, run):
+        return False
+    client.set_tag(run_id, REAPED, f"marked as killed by {socket.gethostname()}: its process is gone")
+    client.set_terminated(run_id, "KILLED", now_ms())
+    return True
 
 
 def _running(client: MlflowClient, experiments: list[str]) -> Iterator[Run]:
@@ -44,12 +50,12 @@ def _running(client: MlflowClient, experiments: list[str]) -> Iterator[Run]:
 
 
 def _is_alive(client: MlflowClient, run: Run) -> bool:
-    tags = run.data.tags
-    if tags[HOST] == socket.gethostname():
-        return lives(tags)
-    if HEARTBEAT not in tags and "mlflow.parentRunId" in tags:  # a job of a sweep, for which its parent's heart beats
-        tags = client.get_run(tags["mlflow.parentRunId"]).data.tags
-    return time.time() - int(tags.get(HEARTBEAT, "0")) / 1000 < SILENT_SECONDS
+    tags = dict(run.data.tags)
+    if not is_here(tags) and HEARTBEAT not in tags and "mlflow.parentRunId" in tags:
+        # A job of a sweep, for which its parent's heart beats.
+        with contextlib.suppress(MlflowException):  # it was deleted
+            tags[HEARTBEAT] = client.get_run(tags["mlflow.parentRunId"]).data.tags.get(HEARTBEAT, "0")
+    return is_alive(tags, SILENT_SECONDS)
 
 
 def reap_all(store: Store) -> list[str]:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from runner.hiding import shown_text
 from runner.tracking.journal import Close, Entry, JournalReader
+from runner.tracking.processes import BEAT_SECONDS
 from runner.tracking.reach import unreachable
 from runner.tracking.silence import quiet_mlflow
 
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from runner.tracking.store import Store
 
 POLL_SECONDS = 0.01
-BEAT_SECONDS = 60
 NEWS_SECONDS = 0.2
 RETRY_SECONDS = 0.5
 # How long the runner is kept waiting, at its end, for a store that does not take what it is given.
@@ -123,7 +123,7 @@ def _write_all(file: int, data: bytes) -> None:
 def record(settings: dict[str, Any], runner: Runner) -> int:
     """Follow the journal of `settings` to its end and return the exit code; the journal is deleted when all is in."""
     from runner.tracking.opening import describe_error, open_store, prepared
-    from runner.tracking.store import AwayError, StoreError
+    from runner.tracking.store import AwayError, StoreError, TakenError
 
     journal = Path(settings["journal"])
     try:
@@ -136,12 +136,20 @@ def record(settings: dict[str, Any], runner: Runner) -> int:
     except StoreError as error:
         runner.tell(refused=str(error))
         return 2
+    except Exception as error:  # whatever it was, a journal that has begun is kept
+        if not journal.exists():
+            return _refuse(describe_error(error, settings["uri"]), settings, runner)
+        runner.tell(failed=describe_error(error, settings["uri"]))
+        return 1
     if store.warning is not None:
         runner.tell(warning=store.warning)
     gc.freeze()
     gc.enable()
     try:
         Recorder(store, runner).record(journal)
+    except TakenError as error:
+        runner.tell(taken=str(error))
+        return 1
     except Exception as error:  # whatever it was, the journal is kept and the runner says so
         runner.tell(failed=describe_error(error, settings["uri"]))
         return 1
@@ -205,11 +213,13 @@ class Recorder:
 
     def _insist(self, write: Callable[[], Result]) -> Result:
         """Write, again where it fails, until it is done or the runner has waited long enough for it."""
+        from runner.tracking.store import TakenError
+
         give_up_at = None
         while True:
             try:
                 return write()
-            except KeyError:
+            except (KeyError, TakenError):
                 raise
             except Exception:  # the store is away, locked, full: whatever it is, it may pass
                 if self._runner.is_closing or not self._runner.is_alive:

@@ -11,11 +11,13 @@ from mlflow.tracking import MlflowClient
 
 from runner.tracking.journal import Artifact, Begin, End, Entry, Metrics, now_ms
 from runner.tracking.names import accepted
-from runner.tracking.processes import HEARTBEAT, HOST, PID, STARTED, lives
+from runner.tracking.ownership import OwnedError, is_anothers, is_superseded, take
+from runner.tracking.processes import HEARTBEAT, REAPED
 
 ID_TAG = "runner.id"
 FINGERPRINT = "runner.fingerprint"
 DIVERGED = "diverged_at_step"
+OUTCOME = "runner.outcome"
 # Else the UI takes the experiment for one about language models.
 SHOWN_AS_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
 METRICS_A_REQUEST = 1000
@@ -26,6 +28,10 @@ RESULTS = ("steps_done", "seconds", "steps_per_second")
 
 class StoreError(Exception):
     """The store cannot be used, in a line for a person."""
+
+
+class TakenError(StoreError):
+    """A sweep that is recorded here goes on elsewhere."""
 
 
 class AwayError(StoreError):
@@ -59,6 +65,7 @@ class Store:
         self._runs: dict[str, str] = {}
         self._unfinished: dict[str, Begin] = {}
         self._beating: set[str] = set()
+        self._left: set[str] = set()
         self.warning: str | None = None
         # Called while much is written, between two transactions.
         self.after_transaction: Callable[[], None] = lambda: None
@@ -76,17 +83,25 @@ class Store:
                 self._metrics(entry)
             case Artifact():
                 self._artifact(entry)
-            case End():
+            case End() if not self._is_left(entry.run):
                 self._end(entry)
         return None
 
-    def ledger(self, sweep: str, resume: str | bool, experiment: str) -> dict[str, Any] | None:
+    def _is_left(self, run: str) -> bool:
+        if run not in self._left and self._is_anothers(run):
+            self._leave(run)
+        return run in self._left
+
+    def ledger(self, sweep: str, resume: str | bool, experiment: str, claim: dict[str, Any]) -> dict[str, Any] | None:
         """Return the parent and the finished jobs of a sweep, as `Ledger.of` reads them; None where there is none.
+
+        The sweep is the claimant's from then on.
 
         Args:
             sweep: the fingerprint of the sweep.
             resume: true for the last such sweep, or the id of the parent run.
             experiment: the name of the experiment to look in.
+            claim: who wants to go on with it.
 
         Raises:
             StoreError: there is no such parent run, or its sweep is still running.
@@ -94,8 +109,10 @@ class Store:
         parent = self._last_sweep(experiment, sweep) if resume is True else self._parent(str(resume))
         if parent is None:
             return None
-        if parent.info.status == "RUNNING" and lives(parent.data.tags):
-            raise StoreError(f"resume: sweep {parent.info.run_id} is still running, as process {parent.data.tags[PID]}")
+        try:
+            take(self._client, parent.info.run_id, claim)
+        except OwnedError as error:
+            raise StoreError(f"resume: {error}") from None
         finished = [
             (run.data.tags[FINGERPRINT], run.info.run_id, _results(run.data.metrics), DIVERGED in run.data.tags)
             for run in self._children(parent)
@@ -148,40 +165,71 @@ class Store:
         self._may_have_begun = True
 
     def beat(self) -> None:
-        """Note that the runs that are under way were heard of now; a sweep's jobs have its heartbeat."""
-        for run in self._beating:
-            self._client.set_tag(self._runs[run], HEARTBEAT, str(now_ms()))
+        """Note that the runs that are under way were heard of now; a sweep's jobs have its heartbeat.
+
+        Raises:
+            TakenError: a sweep is another process's by now.
+        """
+        for run in list(self._beating):
+            if self._is_anothers(run):
+                self._leave(run)
+                raise TakenError(f"sweep {self._runs[run]} was taken over by another process, which goes on with it")
+            self._beat(self._runs[run])
+        self._unmark()
+
+    def _unmark(self) -> None:
+        """Take from the runs of this journal the marks of those that took them for dead."""
+        ours = {run_id: run for run, run_id in self._runs.items()}
+        experiments = list(self._experiments.values())
+        marked = self._client.search_runs(experiments, f"tags.`{REAPED}` != ''") if experiments else []
+        for run_id in (run.info.run_id for run in marked if run.info.run_id in ours):
+            self._client.delete_tag(run_id, REAPED)
+            if ours[run_id] in self._unfinished:
+                self._client.update_run(run_id, status="RUNNING")
+
+    def _beat(self, run_id: str) -> None:
+        self._client.set_tag(run_id, HEARTBEAT, str(now_ms()))
 
     def end_unfinished(self) -> None:
-        """Mark the runs that the journal does not end as KILLED: their runner is gone."""
+        """Mark the runs that the journal does not end as KILLED: their runner is gone; all others keep no such mark."""
         for run in list(self._unfinished):
-            if self._is_anothers(run):
-                self._forget(run)
+            if self._may_have_begun and self._is_anothers(run):
+                self._leave(run)
                 continue
             self.apply(
                 End(
                     run,
                     "KILLED",
                     now_ms(),
-                    tags={"runner.outcome": "killed: the runner's process ended without a word"},
+                    tags={OUTCOME: "killed: the runner's process ended without a word"},
                 )
             )
+        self.flush()
+        self._unmark()
 
     def _is_anothers(self, run: str) -> bool:
         """Return whether a sweep that this journal began was resumed by another process, which ends it or has."""
-        if not self._may_have_begun or run not in self._beating:
+        begin = self._unfinished.get(run)
+        if begin is None or run not in self._beating or begin.tags.get("runner.kind") != "sweep":
             return False
         self.flush()
-        tags, ours = self._client.get_run(self._runs[run]).data.tags, self._unfinished[run].tags
-        return any(tags.get(key, "") != ours.get(key, "") for key in (HOST, PID, STARTED))
+        return is_anothers(self._client.get_run(self._runs[run]), begin.tags)
+
+    def _leave(self, run: str) -> None:
+        """Write no more of a sweep that is another's."""
+        self._forget(run)
+        self._left.add(run)
 
     def _begin(self, begin: Begin) -> Created:
         experiment = self._experiment(begin.experiment)
         may_exist = self._may_have_begun or not begin.is_new
         found = self._existing(experiment, begin.run) if may_exist else None
         run_id = found or self._create(experiment, begin)
-        params = begin.params if begin.is_new else self._begin_again(run_id, begin)
         self._runs[begin.run] = run_id
+        if found and not begin.is_new and is_superseded(self._client.get_run(run_id), begin.tags):
+            self._left.add(begin.run)
+            return Created(begin.run, run_id, experiment)
+        params = begin.params if begin.is_new else self._begin_again(run_id, begin)
         self._unfinished[begin.run] = begin
         if begin.parent is None:
             self._beating.add(begin.run)
@@ -198,6 +246,8 @@ class Store:
         changed = {key: value for key, value in begin.params.items() if known.get(key, value) != value}
         for key, value in (begin.tags | {f"resumed.{key}": value for key, value in changed.items()}).items():
             self._client.set_tag(run_id, key, value)
+        for key in {OUTCOME, REAPED} & parent.data.tags.keys():  # how it ended before
+            self._client.delete_tag(run_id, key)
         self._client.update_run(run_id, status="RUNNING")
         for child in list(self._children(parent)):
             if child.info.status != "FINISHED":

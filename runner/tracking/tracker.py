@@ -20,7 +20,7 @@ from runner.errors import RecordingError, RunnerError, UserError
 from runner.hiding import shown_text
 from runner.ranges import shown
 from runner.tracking import provenance
-from runner.tracking.journal import JOURNALS, Close, Entry, JournalWriter, Open
+from runner.tracking.journal import JOURNALS, Close, Entry, JournalWriter, Open, now_ms
 from runner.tracking.ledger import Ledger
 from runner.tracking.processes import process_tags
 from runner.tracking.uris import absolute_uri
@@ -44,7 +44,13 @@ class Recorded:
 
 
 class Tracker(Protocol):
-    """Where a run's entries go."""
+    """Where a run's entries go.
+
+    Attributes:
+        owner: its own id, by which it is told from others that want to go on with a sweep.
+    """
+
+    owner: str
 
     def append(self, entry: Entry) -> None:
         """Take an entry."""
@@ -64,6 +70,8 @@ class Tracker(Protocol):
 
 class Untracked:
     """Keeps nothing."""
+
+    owner = ""
 
     def append(self, entry: Entry) -> None:
         """Forget the entry."""
@@ -92,7 +100,8 @@ class JournalTracker:
 
     def __init__(self, tracking: Tracking, on_recorded: OnRecorded | None = None) -> None:
         self._tracking = tracking
-        self._path = JOURNALS.absolute() / f"{uuid.uuid4().hex}.journal"
+        self.owner = uuid.uuid4().hex
+        self._path = JOURNALS.absolute() / f"{self.owner}.journal"
         self._journal: JournalWriter | None = None
         self._recorded: dict[str, Recorded] = {}
         self._on_recorded = on_recorded
@@ -145,7 +154,9 @@ class JournalTracker:
         """
         self._ledger = None
         self._is_answered = False
-        self._tell({"ledger": {"sweep": sweep, "resume": resume, "experiment": self._tracking.experiment}})
+        claim = {"owner": self.owner, "since_ms": now_ms(), **process_tags()}
+        question = {"sweep": sweep, "resume": resume, "experiment": self._tracking.experiment, "claim": claim}
+        self._tell({"ledger": question})
         while not self._is_answered and self._hear():
             pass
         if not self._is_answered:
@@ -257,6 +268,8 @@ class JournalTracker:
         if "refused" in message:
             self._forget_journal()
             raise UserError(message["refused"])
+        if "taken" in message:
+            raise RecordingError(message["taken"])
         if "failed" in message:
             raise RecordingError(f"{message['failed']}; the journal is kept: {self._path}, {REPLAY}")
 
@@ -288,7 +301,8 @@ def _tracked(tracking: Tracking, on_recorded: OnRecorded | None) -> JournalTrack
     return JournalTracker(tracking, on_recorded)
 
 
-_shared: ContextVar[tuple[Tracking, Tracker] | None] = ContextVar("shared tracker", default=None)
+# With the process that it belongs to: a forked child has its own.
+_shared: ContextVar[tuple[int, Tracking, Tracker] | None] = ContextVar("shared tracker", default=None)
 
 
 @contextlib.contextmanager
@@ -304,11 +318,11 @@ def tracking_to(tracking: Tracking, on_recorded: OnRecorded | None = None) -> It
         RecordingError: not everything could be recorded.
     """
     outer = _shared.get()
-    if outer is not None and outer[0] == tracking:
-        yield outer[1]
+    if outer is not None and outer[:2] == (os.getpid(), tracking):
+        yield outer[2]
         return
     tracker: Tracker = Untracked() if tracking.name == "off" else _tracked(tracking, on_recorded)
-    token = _shared.set((tracking, tracker))
+    token = _shared.set((os.getpid(), tracking, tracker))
     try:
         yield tracker
     except KeyboardInterrupt:

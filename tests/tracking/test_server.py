@@ -21,6 +21,7 @@ from mlflow.tracking import MlflowClient
 
 from tests.conftest import Command
 from tests.tracking.test_kills import wait_until
+from tests.tracking.test_ownership import OWNED, refusals
 
 pytestmark = pytest.mark.xdist_group("server")  # they share a server
 
@@ -166,6 +167,14 @@ def test_runs_sweeps_and_artifacts_go_through_the_server(runner: Command, server
     assert {"lr": "0.1,0.2,0.3", "steps": "10", "seed": "0"}.items() <= parent.data.params.items()
     assert parent.data.tags["resumed.lr"] == "0.1,0.2,0.3,0.4"
     assert parent.info.status == "FINISHED"
+
+
+def test_of_several_that_claim_a_sweep_at_once_through_a_server_one_has_it(server: Server) -> None:
+    client = MlflowClient(server.uri)
+    experiment = client.create_experiment(server.experiment)
+    run_id = client.create_run(experiment, tags={"runner.kind": "sweep"}).info.run_id
+    client.set_terminated(run_id, "KILLED")
+    assert [OWNED in text for text in refusals(server.uri, run_id)] == [True] * 5
 
 
 def test_a_server_that_is_away_is_told_within_seconds_or_spooled_for(runner: Command, server: Server) -> None:

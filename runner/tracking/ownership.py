@@ -1,0 +1,121 @@
+"""Who may go on with a sweep: one process at a time, wherever those that want to are.
+
+A claim is a param of the parent run, numbered. MLflow lets nobody change a param: of several that write the next one
+at once, into a database or through a server, one wins, and the others read who it is.
+"""
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from mlflow.entities import Run, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from runner.tracking.journal import now_ms
+from runner.tracking.processes import HEARTBEAT, HOST, IDENTITY, OWNER, PID, is_alive
+
+CLAIM = f"{OWNER}."
+TRIES = 10
+
+
+class OwnedError(Exception):
+    """Another process goes on with the sweep, in a line for a person."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One process's claim on a sweep.
+
+    Attributes:
+        owner: its id, empty where nobody had to claim a sweep that was new.
+        since_ms: when it was made.
+        process: the tags that say which process it is.
+    """
+
+    number: int
+    owner: str
+    since_ms: int
+    process: Mapping[str, str]
+
+    @classmethod
+    def read(cls, number: int, text: str) -> Self:
+        """Return the claim that a param holds; one that cannot be read is nobody's."""
+        try:
+            process = {str(key): str(value) for key, value in json.loads(text).items()}
+            return cls(number, process.pop("owner"), int(process.pop("since_ms")), process)
+        except (ValueError, KeyError, AttributeError):
+            return cls(number, "", 0, {})
+
+
+def take(client: MlflowClient, run_id: str, claim: Mapping[str, Any]) -> None:
+    """Make a sweep the claimant's own, which is then said to be running.
+
+    Raises:
+        OwnedError: another's process goes on with it.
+        MlflowException: the store does not take the claim.
+    """
+    for tried in range(1, TRIES + 1):
+        run = client.get_run(run_id)
+        last = _last(run)
+        try:
+            if last.owner != claim["owner"]:  # else the answer was lost when it was written
+                if _is_in_force(run, last):
+                    raise OwnedError(_described(run, last))
+                client.log_param(run_id, f"{CLAIM}{last.number + 1}", json.dumps(claim))
+            tags = {HEARTBEAT: str(now_ms())} | {key: claim[key] for key in IDENTITY}
+            client.log_batch(run_id, tags=[RunTag(*item) for item in tags.items()])
+            client.update_run(run_id, status="RUNNING")
+            return
+        except MlflowException:  # another was faster, or the store is busy: who owns the sweep now?
+            if tried == TRIES:
+                raise
+            time.sleep(0.1 * tried)
+
+
+def is_superseded(run: Run, begun: Mapping[str, str]) -> bool:
+    """Return whether a sweep that was begun with these tags was claimed by another since."""
+    last = _last(run)
+    return last.number > 0 and last.owner != begun.get(OWNER)
+
+
+def is_anothers(run: Run, begun: Mapping[str, str]) -> bool:
+    """Return whether a sweep that was begun with these tags is another process's now."""
+    if _last(run).number > 0:
+        return is_superseded(run, begun)
+    return any(run.data.tags.get(key, "") != begun.get(key, "") for key in IDENTITY)
+
+
+def _last(run: Run) -> Claim:
+    """Return the last claim on a sweep: that of the process that began it, where there is no other."""
+    first = Claim(0, run.data.tags.get(OWNER, ""), run.info.start_time, run.data.tags)
+    return max([first, *_claims(run)], key=lambda claim: claim.number)
+
+
+def _claims(run: Run) -> Iterator[Claim]:
+    for key, text in run.data.params.items():
+        number = key.removeprefix(CLAIM)
+        if key.startswith(CLAIM) and number.isdecimal():
+            yield Claim.read(int(number), text)
+
+
+def _is_in_force(run: Run, claim: Claim) -> bool:
+    # What ended after it was claimed is free again; what was claimed a moment ago may not be said to run yet.
+    has_ended = run.info.status != "RUNNING" and claim.since_ms <= (run.info.end_time or 0)
+    if has_ended or (claim.number == 0 and run.info.status != "RUNNING"):
+        return False
+    return is_alive(dict(claim.process) | {HEARTBEAT: str(_heard(run, claim))})
+
+
+def _heard(run: Run, claim: Claim) -> int:
+    beat = run.data.tags.get(HEARTBEAT, "0")
+    return max(claim.since_ms, int(beat) if beat.isdecimal() else 0)
+
+
+def _described(run: Run, claim: Claim) -> str:
+    since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(claim.since_ms / 1000))
+    heard = max(0, (now_ms() - _heard(run, claim)) // 1000)
+    process = f"process {claim.process.get(PID, '?')} on host {claim.process.get(HOST, '?')}"
+    return f"sweep {run.info.run_id} is still running: {process} owns it since {since}, heard of {heard} s ago"
