@@ -13,6 +13,7 @@ from torch import Tensor
 from runner import composition
 from runner.batches import MEMORY_MIB
 from runner.config import Config
+from runner.console import telling_stops
 from runner.errors import UserError
 from runner.job import run as run_config
 from runner.result import Outcome, Result
@@ -109,7 +110,7 @@ def sweep(overrides: Sequence[str] = ()) -> "pd.DataFrame":
         params = {str(key): value for key, value in (master.hydra.sweeper.get("params") or {}).items()}
         request, jobs = planned(list(master.hydra.overrides.task), params, loader, master)
     memory_mib = master.hydra.launcher.get("memory_mib", MEMORY_MIB)
-    with _own_state():
+    with telling_stops(lambda: ["go on      with resume=true among the overrides"]), _own_state():
         done = run_sweep(jobs, request.texts, memory_mib, request.resume)
     return pd.DataFrame([row_of(one) for one in done])
 

@@ -1,6 +1,7 @@
 """The command line's edge: Hydra's entry point, signals, and errors as one line and an exit code."""
 
 import argparse
+import contextlib
 import errno
 import io
 import os
@@ -41,17 +42,31 @@ def main() -> int:
     if any(text.lstrip("+~").startswith("hydra") for text in sys.argv[1:]):  # a callback, a logger: code of the user's
         leaving.expect_guests()
     try:
-        _check_flags()
-        _run_hydra()
+        _run()
     except Exception as error:
         if wants_traceback and not isinstance(error, RunnerError):
             raise
         return _tell(*_told(error))
-    except Terminated:
-        return _tell(["terminated"], 128 + signal.SIGTERM)
-    except KeyboardInterrupt:
-        return _tell(["interrupted"], 128 + signal.SIGINT)
+    except Terminated as stop:
+        return _tell(["terminated"], 128 + signal.SIGTERM, _notes(stop))
+    except KeyboardInterrupt as stop:
+        return _tell(["interrupted"], 128 + signal.SIGINT, _notes(stop))
     return 0
+
+
+def _run() -> None:
+    try:
+        _check_flags()
+        _run_hydra()
+    except Exception:
+        interruption.check()  # what a library makes of a signal is no failure
+        raise
+
+
+def _notes(stop: KeyboardInterrupt) -> Sequence[str]:
+    """Return the lines that say where a signal has stopped us."""
+    notes: list[str] = getattr(stop, "__notes__", [])
+    return notes or ["stopped    before anything was run or recorded"]
 
 
 def _told(error: Exception) -> tuple[Sequence[str], int]:
@@ -140,9 +155,10 @@ def _run_hydra() -> None:
         raise failed[0]
 
 
-def _tell(lines: Sequence[str], exit_code: int) -> int:
-    for line in lines:
-        print(f"error: {shown_text(line)}", file=sys.stderr)
+def _tell(lines: Sequence[str], exit_code: int, notes: Sequence[str] = ()) -> int:
+    with contextlib.suppress(OSError):  # nobody reads it
+        for line in [*(f"error: {shown_text(line)}" for line in lines), *notes]:
+            print(line, file=sys.stderr)
     return exit_code
 
 

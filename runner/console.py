@@ -1,8 +1,9 @@
 """What a person sees of a run: what starts, how it goes, how it ended and where it is recorded."""
 
+import contextlib
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from runner.config import DECLARED, Config, Tracking
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from runner.tracking.tracker import Recorded
 
 MOST_NUMBERS = 4
+NOT_COMPLETE = "what is missing there the recorder brings alone, or python -m runner.replay"
 PROGRESS_LINES = 10
 LARGE = 1e9
 
@@ -38,6 +40,17 @@ def is_terminal() -> bool:
     return hasattr(sys.stdout, "isatty") and sys.stdout.isatty()
 
 
+@contextlib.contextmanager
+def telling_stops(lines: Callable[[], Iterable[str]]) -> Iterator[None]:
+    """Add to what a signal raises the lines that say where it has stopped what runs, as notes."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        for line in lines():
+            stop.add_note(line)
+        raise
+
+
 class Console:
     """Prints to standard output: a bar on a terminal, sparse lines elsewhere, nothing when quiet."""
 
@@ -46,6 +59,13 @@ class Console:
         self._is_child = config.parent_run is not None
         self._bar: tuple[Progress, TaskID] | None = None
         self._lines = 0
+        self._descent: Descent | None = None
+        self._has_ended = False
+        self._recorded: Callable[[], Recorded | None] = lambda: None
+
+    def records(self, recorded: "Callable[[], Recorded | None]") -> None:
+        """Take what tells where the run is recorded."""
+        self._recorded = recorded
 
     def start(self, hardware: "Hardware", batch: "Batch") -> None:
         """Say what starts, and on what."""
@@ -61,6 +81,7 @@ class Console:
 
     def progress(self, descent: "Descent") -> None:
         """Show how far a run has come."""
+        self._descent = descent
         result = descent.result(0)
         if self._bar is not None:
             bar, task = self._bar
@@ -77,9 +98,30 @@ class Console:
             self._bar[0].stop()
             self._bar = None
 
+    def stopped(self) -> Iterator[str]:
+        """Yield where a signal has stopped the run, where that is recorded, and what begins there again."""
+        self.stop()
+        config, recorded = self._config, self._recorded()
+        name = f"{config.name}: " if self._is_child else ""
+        if self._has_ended:
+            yield f"stopped    {name}after its end, while it was being recorded"
+        elif self._descent is None:
+            yield f"stopped    {name}before the first of {config.steps:,} steps was done"
+        else:
+            result, best = self._descent.result(0), self._descent.best
+            place = f"{name}after {result.steps:,} of {config.steps:,} steps ({result.seconds:.2f} s)"
+            yield f"stopped    {place}: loss {_number(result.loss)}, best so far {_number(best)}"
+        if self._descent is not None or recorded is not None:
+            yield from stopped_record(recorded, config)
+        if self._descent is not None and not self._has_ended and not self._is_child:
+            weight = self._descent.result(0).weight.tolist()
+            if len(weight) <= MOST_NUMBERS:
+                yield f"go on      'initial_weight={shown(weight if len(weight) > 1 else weight[0])}' starts from there"
+
     def finish(self, result: "Result") -> None:
         """Say how the run ended, beside what is known of the minimum."""
         self.stop()
+        self._has_ended = True
         if self._config.quiet:
             return
         if self._is_child:
@@ -92,6 +134,14 @@ def say_recorded(recorded: "Recorded | None", config: Config) -> None:
     """Say a run's id in MLflow and how to see it."""
     if recorded is not None and not config.quiet:
         say(f"recorded   run {recorded.run_id}; to see it: {ui_command(config.tracking)}")
+
+
+def stopped_record(recorded: "Recorded | None", config: Config) -> Iterator[str]:
+    """Yield where what a signal has stopped is recorded, if it is to be."""
+    if recorded is not None:
+        yield f"recorded   run {recorded.run_id}; to see it: {ui_command(config.tracking)}"
+    if config.tracking.name != "off":
+        yield f"           {NOT_COMPLETE}"
 
 
 def ui_command(tracking: Tracking) -> str:

@@ -15,10 +15,10 @@ _is_process_ours = False
 
 
 def leave_at_once() -> None:
-    """Let a signal end the process, which is ours, without a word, while there is nothing yet to put an end to."""
+    """Let a signal end the process, which is ours, while there is nothing to put an end to."""
     global _is_process_ours
     _is_process_ours = True
-    _take(lambda number, _frame: os._exit(128 + number))
+    _take(_leave)
 
 
 def listen() -> None:
@@ -66,9 +66,19 @@ def check() -> None:
 def _handle(number: int, _frame: FrameType | None) -> None:
     received = signal.Signals(number)
     if received in _received and _is_process_ours:
-        os._exit(128 + number)  # the journal keeps what is not recorded, and the recorder brings it home
+        _leave(number)  # the journal keeps what is not recorded, and the recorder brings it home
     _received.append(received)
     _raise(received)
+
+
+def _leave(number: int, _frame: FrameType | None = None) -> None:
+    word = "terminated" if number == signal.SIGTERM else "interrupted"
+    when = (
+        ": left at once; python -m runner.replay records what is missing" if _received else " before anything was run"
+    )
+    with contextlib.suppress(OSError):  # nobody reads it
+        os.write(2, f"error: {word}{when}\n".encode())
+    os._exit(128 + number)
 
 
 def _raise(received: signal.Signals) -> None:

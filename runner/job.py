@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from runner.config import Config
-from runner.console import Console, say_recorded
+from runner.console import Console, say_recorded, telling_stops
 from runner.tracking.tracker import Recorded, tracking_to
 
 if TYPE_CHECKING:
@@ -35,11 +35,12 @@ def run(config: Config, trajectory: "Trajectory | None" = None) -> Done:
         RecordingError: the run went well, its record did not.
     """
     console = Console(config)
-    with tracking_to(config.tracking) as tracker:
+    with telling_stops(console.stopped), tracking_to(config.tracking) as tracker:
         with no_garbage_collection():
             from runner.batches import member_of
             from runner.execution import Job, execute
         job = Job(member_of(config), uuid.uuid4().hex)
+        console.records(lambda: tracker.recorded(job.run))
         (result,) = execute([job], tracker, console, trajectory)
         console.finish(result)
     recorded = tracker.recorded(job.run)

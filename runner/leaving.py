@@ -89,7 +89,7 @@ def _others_finish() -> bool:
     threads = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
     if _has_guests or has_workers or any(not thread.daemon for thread in threads):
         return True
-    return any(_is_foreign(module) for name, module in list(sys.modules.items()) if name != "__main__")
+    return any(_is_foreign(module) for module in list(sys.modules.values()) if module is not sys.modules["__main__"])
 
 
 def _is_foreign(module: object) -> bool:

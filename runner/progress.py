@@ -147,7 +147,9 @@ class Descent:
             weight, gradient = block.weight[index, run].clone(), block.gradient[index, run].clone()
             self._standings[run] = _Standing(ending.step, seconds, weight, gradient, block.loss[index, run].clone())
         losses = [float(self._standings[run].loss) for run in endings]
-        if len(endings) < len(going):
+        if len(self._configs) == 1:  # of a run of its own each step counts
+            losses = block.loss[: self.endings[0].step - block.first + 1 if self.endings else None, 0].tolist()
+        elif len(endings) < len(going):
             losses += block.loss[-1].tolist() if not self.endings else block.loss[-1][self.going].tolist()
         self.best = self._direction.best([self.best, *losses])
 

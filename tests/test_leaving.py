@@ -95,13 +95,22 @@ def test_a_program_that_runs_us_goes_on_after_us(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize(("hook", "mark"), [("", "left at once"), ("atexit.register(print, 'at exit')", "at exit")])
-def test_only_a_process_that_is_ours_alone_is_left_at_once(tmp_path: Path, hook: str, mark: str) -> None:
+@pytest.mark.parametrize(
+    ("command", "hook", "mark"),
+    [
+        (["-m", "runner"], "", "left at once"),
+        ([str(Path(sys.executable).with_name("runner"))], "", "left at once"),
+        (["-m", "runner"], "atexit.register(print, 'at exit')", "at exit"),
+    ],
+)
+def test_only_a_process_that_is_ours_alone_is_left_at_once(
+    tmp_path: Path, command: list[str], hook: str, mark: str
+) -> None:
     folder = tmp_path / "site-packages"
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(
         f"import atexit, os\n{hook}\nleave = os._exit\n"
         "os._exit = lambda code: (os.write(1, b'left at once\\n'), leave(code))\n"
     )
-    done = python(tmp_path, "-m", "runner", *SHORT, "quiet=true", path=str(folder))
+    done = python(tmp_path, *command, *SHORT, "quiet=true", path=str(folder))
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{mark}\n", "")

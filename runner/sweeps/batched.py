@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from runner.config import Config, Tracking
+from runner.console import telling_stops
 from runner.errors import RunnerError, SweepError, UserError, one_line
 from runner.job import no_garbage_collection
 from runner.sweeps.console import SweepConsole
@@ -90,7 +91,7 @@ def run_sweep(jobs: Sequence[Job], texts: Sequence[str], memory_mib: int, resume
     config = jobs[0].config
     _check_one_store(jobs)
     console = SweepConsole(config, jobs)
-    with tracking_to(config.tracking, console.recording) as tracker:
+    with telling_stops(console.stopped), tracking_to(config.tracking, console.recording) as tracker:
         with no_garbage_collection():
             from runner import batches, execution  # noqa: F401  # torch comes while the recorder starts
         parent = ParentRun(config, texts, sweep_fingerprint(texts))
@@ -106,6 +107,7 @@ def run_sweep(jobs: Sequence[Job], texts: Sequence[str], memory_mib: int, resume
         todo = [index for index in range(len(jobs)) if index not in skipped]
         members = _members(sweep, todo)
         parent.begin(tracker, run, is_new=ledger is None)
+        console.records(lambda: tracker.recorded(run))
         try:
             _run_all(sweep, members, prints)
         except BaseException:
@@ -113,6 +115,7 @@ def run_sweep(jobs: Sequence[Job], texts: Sequence[str], memory_mib: int, resume
             parent.end(tracker, run, "KILLED", _done(sweep, skipped))
             raise
         console.stop()
+        console.has_ended = True
         done = _done(sweep, skipped)
         parent.end(tracker, run, "FAILED" if sweep.failures else "FINISHED", done)
     done = [_located(one, tracker) for one in done]

@@ -4,11 +4,11 @@ import itertools
 import math
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from runner.config import Config
-from runner.console import is_terminal, say, say_recorded
+from runner.console import is_terminal, say, say_recorded, stopped_record
 from runner.direction import Direction
 from runner.sweeps.parent import counts, ranked
 from runner.sweeps.planning import Job
@@ -39,8 +39,15 @@ class SweepConsole:
         self._next_line = time.monotonic() + LINE_SECONDS
         self._best: dict[Direction, float] = {}
         self._has_started = False
+        self._shown = (0, 0)
+        self.has_ended = False
+        self._recorded: Callable[[], Recorded | None] = lambda: None
         self._bar: Progress | None = None
         self._task: TaskID | None = None
+
+    def records(self, recorded: "Callable[[], Recorded | None]") -> None:
+        """Take what tells where the parent run is recorded."""
+        self._recorded = recorded
 
     def starts_anew(self) -> None:
         """Say that there is no sweep to continue."""
@@ -89,6 +96,7 @@ class SweepConsole:
         self._show(self._done_steps, self._done_jobs)
 
     def _show(self, steps: int, jobs: int) -> None:
+        self._shown = (steps, jobs)
         if self._bar is not None and self._task is not None:
             count = f"{jobs:,} of {self._jobs:,} runs"
             self._bar.update(self._task, completed=steps, jobs=count, best=self._best_so_far())
@@ -118,6 +126,21 @@ class SweepConsole:
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+    def stopped(self) -> Iterator[str]:
+        """Yield where a signal has stopped the sweep, and where that is recorded."""
+        self.stop()
+        steps, jobs = self._shown
+        if self.has_ended:
+            yield f"stopped    after the end of all {self._jobs:,} runs, while they were being recorded"
+        elif steps == 0:
+            yield f"stopped    before the first step of {self._jobs:,} runs was done"
+        else:
+            best = f"; {self._best_so_far()}" if self._best else ""
+            yield f"stopped    when {jobs:,} of {self._jobs:,} runs had ended, {steps:,} of {self._steps:,} steps{best}"
+        recorded = self._recorded()
+        if steps > 0 or recorded is not None:
+            yield from stopped_record(recorded, self._config)
 
     def finish(self, done: "Sequence[JobDone]", recorded: "Recorded | None") -> None:
         """Say how many jobs ended how, which are the best, and where they are recorded."""

@@ -1,7 +1,9 @@
 """Hydra's side of our sweeps: a sweeper that plans a grid, and a launcher that runs it in batches."""
 
+import shlex
+import sys
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -14,15 +16,16 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from runner.composition import to_config
-from runner.console import say, say_recorded
+from runner.console import say, say_recorded, stopped_record, telling_stops
 from runner.errors import SweepError, UserError
+from runner.hiding import shown_override
 from runner.sweeps.batched import JobDone, raise_failures, run_sweep
 from runner.sweeps.fingerprint import sweep_fingerprint
 from runner.sweeps.language import SweepRequest, sweep_request
 from runner.sweeps.parent import ParentRun
 from runner.sweeps.planning import Job, JobLoader, plan
 from runner.tracking.journal import End, now_ms
-from runner.tracking.tracker import tracking_to
+from runner.tracking.tracker import Tracker, tracking_to
 
 
 def planned(
@@ -37,6 +40,14 @@ def planned(
         raise UserError("hydra.sweeper.params.allow_code: a config file cannot say so, expected allow_code=true")
     request = sweep_request(arguments, params, OverridesParser.create(loader))
     return request, plan(request, cast(JobLoader, loader), master)
+
+
+def _going_on(jobs: Sequence[Job]) -> Iterator[str]:
+    """Yield the command that goes on with a sweep of the command line, which a signal has stopped."""
+    if jobs[0].config.tracking.name == "off":
+        return
+    texts = [shown_override(text) for text in sys.argv[1:] if not text.startswith("resume=")]
+    yield f"go on      {shlex.join(['python', '-m', 'runner', *texts, 'resume=true'])}"
 
 
 class GridSweeper(Sweeper):
@@ -62,7 +73,8 @@ class GridSweeper(Sweeper):
         """
         request, jobs = planned(arguments, self._params, self._context.config_loader, self._config)
         if isinstance(self._launcher, BatchedLauncher):
-            done = run_sweep(jobs, request.texts, self._launcher.memory_mib, request.resume)
+            with telling_stops(lambda: _going_on(jobs)):
+                done = run_sweep(jobs, request.texts, self._launcher.memory_mib, request.resume)
             raise_failures(done)
             return returns_of(done)
         if request.resume:
@@ -73,7 +85,15 @@ class GridSweeper(Sweeper):
         """Run the jobs by one of Hydra's own launchers, which composes the config of each anew."""
         parent = ParentRun(jobs[0].config, texts, sweep_fingerprint(texts))
         run = uuid.uuid4().hex
-        with tracking_to(parent.config.tracking) as tracker:
+        trackers: list[Tracker] = []
+
+        def stopped() -> Iterator[str]:
+            yield f"stopped    in a sweep of {len(jobs):,} runs"
+            for tracker in trackers:
+                yield from stopped_record(tracker.recorded(run), parent.config)
+
+        with telling_stops(stopped), tracking_to(parent.config.tracking) as tracker:
+            trackers.append(tracker)
             parent.begin(tracker, run)
             status = "KILLED"
             try:

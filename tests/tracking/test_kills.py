@@ -1,6 +1,7 @@
 """Runs that are stopped, by a signal or without a word: what was recorded stays, and the status is right."""
 
 import os
+import re
 import signal
 import sqlite3
 import time
@@ -71,6 +72,16 @@ def test_a_run_that_is_stopped_is_killed_with_what_was_recorded(
     steps = rows(runner, "select count(*), min(step), max(step) from metrics where key = 'loss'")
     count, first, last = map(int, map(str, steps[0]))
     assert (first, last) == (100, 100 * count)
+    if sent is not signal.SIGKILL:
+        (run_id,) = rows(runner, "select run_uuid from runs")[0]
+        word = "interrupted" if sent is signal.SIGINT else "terminated"
+        lines = err.splitlines()
+        assert lines[0] == f"error: {word}"
+        assert re.fullmatch(
+            r"stopped    after [\d,]+ of 3,000,000 steps \(.* s\): loss [\d.]+, best so far .*", lines[1]
+        )
+        assert lines[2] == f"recorded   run {run_id}; to see it: python -m runner.ui"
+        assert re.fullmatch(r"go on      'initial_weight=[\d.e-]+' starts from there", lines[-1])
 
 
 def test_a_recorder_that_is_killed_is_followed_by_another(runner: Command) -> None:
@@ -98,6 +109,49 @@ def test_it_is_followed_while_the_run_lasts(runner: Command) -> None:
     assert rows(runner, "select count(*) - count(distinct step) from metrics where key = 'loss'") == [(0,)]
 
 
+def test_a_signal_while_the_run_is_being_recorded_says_so_and_all_is_recorded(runner: Command) -> None:
+    process = runner.start("objective=rosenbrock", "objective.dimension=16", "lr=1e-4", "steps=8000")
+    assert process.stdout is not None
+    while not process.stdout.readline().startswith("ended"):
+        pass
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130
+    assert "error: interrupted\nstopped    after its end, while it was being recorded\n" in err
+    wait_until(lambda: is_closed(runner))
+    assert rows(runner, "select status from runs") == [("FINISHED",)]
+    assert losses(runner) == 8000
+
+
+SIGNALLED = """
+import os, signal
+if {when} == 0:
+    os.kill(os.getpid(), signal.SIGINT)
+calls = 0
+def bowl(w):
+    global calls
+    calls += 1
+    if calls == {when}:
+        os.kill(os.getpid(), signal.SIGINT)
+    return (w**2).sum(-1)
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "when", "line"),
+    [
+        ([], 0, "before the first of 9 steps was done"),
+        ([], 2, "before the first of 9 steps was done"),
+        (["-m", "lr=0.1,0.2"], 2, "before the first step of 2 runs was done"),
+    ],
+)
+def test_a_signal_before_the_first_step_says_so(runner: Command, arguments: list[str], when: int, line: str) -> None:
+    (runner.folder / "mine.py").write_text(SIGNALLED.format(when=when))
+    chosen = ("objective=callable", "objective.target=mine:bowl", "objective.of_one_point=false", "allow_code=true")
+    done = runner(*arguments, *chosen, "initial_weight=1", "steps=9", "tracking=off")
+    assert (done.code, done.err) == (130, f"error: interrupted\nstopped    {line}\n")
+
+
 @pytest.mark.parametrize("after", [0.4, 1.0, 2.0])
 def test_a_signal_before_anything_has_begun_leaves_nothing(runner: Command, after: float) -> None:
     process = runner.start(*LONG)
@@ -116,7 +170,15 @@ def test_a_sweep_that_is_stopped_leaves_parent_and_child_killed(
     process = runner.start("-m", *LONG[:2], "lr=0.0001,0.0002")
     wait_until(lambda: losses(runner) > 100)
     process.send_signal(sent)
-    assert process.wait(timeout=PATIENCE) == code
+    _, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == code
     wait_until(lambda: is_closed(runner))
+    if sent is signal.SIGTERM:
+        (parent,) = rows(runner, "select value from tags where key = 'mlflow.parentRunId'")[0]
+        stopped = err.splitlines()[1]
+        assert re.fullmatch(r"stopped    when 0 of 2 runs had ended, [\d,]+ of 6,000,000 steps; best loss .*", stopped)
+        assert f"recorded   run {parent}; to see it: " in err
+        command = "python -m runner -m steps=3000000 log_every=100 lr=0.0001,0.0002 resume=true"
+        assert err.endswith(f"\ngo on      {command}\n")
     assert len(rows(runner, "select name from runs")) == 3
     assert rows(runner, "select distinct status from runs") == [("KILLED",)]
