@@ -11,8 +11,11 @@ from runner.errors import UserError, one_line
 from runner.ranges import unknown_key
 from runner.registry import look_up
 
-# It updates the rows of a sparse gradient, which no objective here has; the others need more than one tensor.
-UNUSABLE = {"Optimizer", "SparseAdam"}
+# What these demand of parameters, which one flat weight with a dense gradient is not.
+UNUSABLE = {
+    "Muon": "it is for matrices, the weight of a run is one vector",
+    "SparseAdam": "it takes sparse gradients, those of a run are dense",
+}
 # Losses and gradients of weights `(1, dim)` as a step, counted from 1, sees them.
 Loss = Callable[[Tensor, int], tuple[Tensor, Tensor]]
 TRIAL_LR = 0.1
@@ -25,7 +28,7 @@ def algorithms() -> dict[str, type[torch.optim.Optimizer]]:
     return {
         name: value
         for name, value in classes.items()
-        if issubclass(value, torch.optim.Optimizer) and name not in UNUSABLE
+        if issubclass(value, torch.optim.Optimizer) and value is not torch.optim.Optimizer and name not in UNUSABLE
     }
 
 
@@ -44,7 +47,7 @@ class TorchOptimizer:
         Raises:
             UserError: there is no such class, or it does not take these arguments.
         """
-        make: Any = look_up(algorithms(), settings["algorithm"], "optimizer.algorithm")
+        make: Any = _class_of(settings["algorithm"])
         arguments = {
             key: tuple(value) if isinstance(value, list) else value for key, value in settings["arguments"].items()
         }
@@ -55,12 +58,13 @@ class TorchOptimizer:
         ]
         if unknown:
             raise UserError(*unknown)
-        self._weight = weight.clone().requires_grad_()
+        # A vector, which it is: of a matrix some classes would take rows and columns apart.
+        self._weight = weight[0].clone().requires_grad_()
         self._loss = loss
         self._step = 0
         try:
             self._optimizer = make([self._weight], lr=lr, **arguments)
-            _try(make, arguments, weight)
+            _try(make, arguments, weight[0])
         except Exception as error:  # each class has checks of its own
             raise UserError(f"optimizer.algorithm={settings['algorithm']}: {one_line(error)}") from None
 
@@ -70,17 +74,25 @@ class TorchOptimizer:
         for group in self._optimizer.param_groups:
             group["lr"] = float(lr)
         with torch.no_grad():
-            self._weight.copy_(weight)
-        self._weight.grad = gradient.clone()
+            self._weight.copy_(weight[0])
+        self._weight.grad = gradient[0].clone()
         if isinstance(self._optimizer, torch.optim.LBFGS):
             self._optimizer.step(self._closure)
         else:
             self._optimizer.step()
-        return self._weight.detach().clone(), ()
+        return self._weight.detach().clone()[None], ()
 
     def _closure(self) -> float:
-        loss, self._weight.grad = self._loss(self._weight, self._step)
+        loss, gradient = self._loss(self._weight[None], self._step)
+        self._weight.grad = gradient[0]
         return float(loss)
+
+
+def _class_of(name: str) -> type[torch.optim.Optimizer]:
+    if name in UNUSABLE:
+        allowed = ", ".join(algorithms())
+        raise UserError(f"optimizer.algorithm={name}: {UNUSABLE[name]}, expected one of {allowed}")
+    return look_up(algorithms(), name, "optimizer.algorithm")
 
 
 def _try(make: Any, arguments: Mapping[str, Any], weight: Tensor) -> None:

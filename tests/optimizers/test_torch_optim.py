@@ -9,17 +9,16 @@ from runner.draws import MiniBatches, Noise
 from runner.errors import UserError
 from runner.objectives.learning import learning
 from runner.optimizers.clipping import clip_by_norm, clip_by_value
-from runner.optimizers.torch_optim import algorithms
+from runner.optimizers.torch_optim import UNUSABLE, algorithms
 from tests.optimizers.test_rules import gradient_at, rosenbrock
 from tests.test_descent import done
 
-# Muon is for matrices, which the weight of a run is: one row.
 LR = 0.001
 CPU = torch.device("cpu")
 
 
 def by_hand(name: str, steps: int) -> torch.Tensor:
-    weight = torch.tensor([[-1.2, 1.0]], requires_grad=True)
+    weight = torch.tensor([-1.2, 1.0], requires_grad=True)
     make: Any = algorithms()[name]
     optimizer = make([weight], lr=LR)
 
@@ -30,13 +29,22 @@ def by_hand(name: str, steps: int) -> torch.Tensor:
     for _ in range(steps):
         closure()
         optimizer.step(closure) if name == "LBFGS" else optimizer.step()
-    return weight.detach()[0]
+    return weight.detach()
 
 
 @pytest.mark.parametrize("name", sorted(algorithms()))
 def test_a_class_of_torch_descends_as_by_hand(name: str) -> None:
     result, _ = done("optimizer=torch", f"optimizer.algorithm={name}", "objective=rosenbrock", f"lr={LR}", "steps=60")
     assert torch.allclose(result.weight, by_hand(name, 60), rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", sorted(UNUSABLE))
+def test_what_is_refused_torch_itself_refuses_or_fails_on_for_a_vector(name: str) -> None:
+    weight = torch.ones(3, requires_grad=True)
+    weight.grad = torch.ones(3)
+    make: Any = getattr(torch.optim, name)
+    with pytest.raises((ValueError, RuntimeError)):
+        make([weight]).step()
 
 
 def test_lbfgs_solves_rosenbrock_and_takes_its_arguments() -> None:
@@ -106,7 +114,8 @@ def test_each_evaluation_of_a_step_sees_its_mini_batch() -> None:
         (["optimizer.algorithm=LBFGS", "optimizer.arguments.history_size=0"], "optimizer.algorithm=LBFGS: IndexError"),
         (["optimizer.algorithm=Adam", "optimizer.arguments.differentiable=true"], "optimizer.algorithm=Adam: Runtime"),
         (["optimizer.algorithm=Adan"], r"optimizer.algorithm=Adan: expected one of .*; did you mean 'Adam'"),
-        (["optimizer.algorithm=SparseAdam"], r"optimizer.algorithm=SparseAdam: expected one of "),
+        (["optimizer.algorithm=SparseAdam"], r"=SparseAdam: it takes sparse gradients, those of .*, expected one of "),
+        (["optimizer.algorithm=Muon"], r"optimizer.algorithm=Muon: it is for matrices, the weight of a run is one vec"),
         (["optimizer.arguments.momentun=0.9"], r"momentun=0.9: unknown key, .*; did you mean '.*momentum'"),
         (["optimizer.arguments.momentum=-1"], r"optimizer.algorithm=SGD: ValueError: Invalid momentum value: -1"),
         (["optimizer=adam", "optimizer.betas=[0.9,1]"], r"optimizer.betas=\[0.9,1\]: expected two numbers"),
