@@ -18,6 +18,7 @@ from runner.errors import UserError
 from runner.job import run as run_config
 from runner.result import Outcome, Result
 from runner.sweeps import spacing
+from runner.task_overrides import task_overrides
 from runner.trajectory import Trajectory
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def sweep(overrides: Sequence[str] = ()) -> "pd.DataFrame":
     with composition.borrowed(), spacing.known():
         loader, master = composition.compose_sweep(texts)
         params = {str(key): value for key, value in (master.hydra.sweeper.get("params") or {}).items()}
-        request, jobs = planned(list(master.hydra.overrides.task), params, loader, master)
+        request, jobs = planned(task_overrides(master), params, loader, master)
     memory_mib = master.hydra.launcher.get("memory_mib", MEMORY_MIB)
     with telling_stops(lambda: ["go on      with resume=true among the overrides"]), _own_state():
         done = run_sweep(jobs, request.texts, memory_mib, request.resume)

@@ -28,7 +28,9 @@ from runner.hiding import shown_override
 from runner.hydra_files import hide_from_files
 from runner.plain import plain, unresolved
 from runner.ranges import shown
+from runner.task_overrides import let_sweeper_read, lost_by_sweeper
 
+ALREADY_SO = ("experiment=null",)
 Compose: TypeAlias = Callable[[list[str]], DictConfig]
 
 
@@ -137,6 +139,7 @@ class CheckedConfigLoader(ConfigLoaderImpl):
                 config_name, chosen, run_mode, from_shell, validate_sweep_overrides
             )
 
+        typed = [text for text in overrides if text not in ALREADY_SO]
         is_trial = not validate_sweep_overrides  # Hydra's own look at hydra.mode, whose errors it swallows
         overrides = _as_hydra_takes_them(overrides)
         is_grid = run_mode == RunMode.MULTIRUN  # swept values are checked job by job
@@ -152,10 +155,12 @@ class CheckedConfigLoader(ConfigLoaderImpl):
         if cfg is not None and not _allows_code(overrides):
             mistakes += shut_doors(unresolved(cfg.hydra), overrides)
             mistakes += self._strangers(cfg, overrides)
+        if cfg is not None and is_grid and not mistakes:
+            mistakes += lost_by_sweeper(cfg, OverridesParser.create(self).parse_overrides(typed))
         if mistakes or cfg is None:
             raise UserError(*mistakes)
-        if of_the_sweep:
-            cfg.hydra.overrides.task.extend(of_the_sweep)  # the sweeper reads them there
+        if is_grid:
+            let_sweeper_read(cfg, typed, overrides)
         return cfg
 
     def _only_for_jobs(self, overrides: list[str]) -> list[str]:
@@ -167,7 +172,13 @@ class CheckedConfigLoader(ConfigLoaderImpl):
         varies = any(one.is_sweep_override() and self.is_group(one.key_or_group) for one in parsed)
         within = tuple(f"{group}." for group in GROUPS) if varies else ()
         pairs = zip(overrides, parsed, strict=True)
-        return [text for text, one in pairs if text.startswith(SWEEP_KEYS) or one.key_or_group.startswith(within)]
+        return [
+            text
+            for text, one in pairs
+            if text.startswith(SWEEP_KEYS)
+            or one.key_or_group.startswith(within)
+            or (varies and one.key_or_group in GROUPS and isinstance(one.value(), dict))
+        ]
 
     def load_job(self, master: DictConfig, overrides: list[str]) -> tuple[DictConfig, dict[str, Any]]:
         """Compose a job of a sweep whose values are yet to be set and checked; return what its groups declare, too.
@@ -344,7 +355,7 @@ def _as_hydra_takes_them(overrides: list[str]) -> list[str]:
     broken = [text for text in overrides if any("\ud800" <= letter <= "\udfff" for letter in text)]
     if broken:
         raise UserError(*(f"{shown_override(ascii(text)[1:-1])}: expected text in UTF-8" for text in broken))
-    taken = [override for override in overrides if override != "experiment=null"]
+    taken = [override for override in overrides if override not in ALREADY_SO]
     return [f"++{override}" if override.startswith(OPEN) else override for override in taken]
 
 

@@ -61,6 +61,13 @@ def test_a_sweep_returns_a_row_a_job() -> None:
     assert set(frame["run_id"].isna()) == {True}
 
 
+def test_a_sweep_follows_what_a_value_is_made_of() -> None:
+    frame = runner.sweep(
+        [*QUIET, "initial_weight=3,4", "steps=1", "gradient_noise=0", "objective.offset=${initial_weight}"]
+    )
+    assert list(frame["final/loss"]) == [3**2 + 3, 4**2 + 4]
+
+
 @pytest.mark.usefixtures("in_empty_folder")
 def test_a_sweep_tells_why_a_job_failed_or_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     Path("fussy.py").write_text("def fussy(w):\n    assert float(w.detach()) < 5, 'too high'\n    return w.sum()**2\n")

@@ -179,6 +179,23 @@ def test_hydras_basic_sweeper_may_use_our_launcher(runner: Command) -> None:
     assert {child.info.run_name for child in children} == {"lr=0.01", "lr=0.05"}
 
 
+def test_mappings_given_twice_are_merged_and_the_parent_has_them_as_typed(runner: Command) -> None:
+    twice = ["stop.loss_change={below:1}", "stop.loss_change={window:3}", "tags.team=blue", "lr=0.1"]
+    assert "stopped by a rule" in runner(*twice, "tracking=off").out
+    done = runner("-m", *twice, "tags={a:1},{b:2}")
+    assert "2 finished (2 stopped)" in done.out
+    parent, children = parent_and_children(runs_in(runner))
+    assert parent.info.run_name == " ".join([*twice, "tags={a:1},{b:2}"])
+    assert parent.data.params["stop.loss_change"] == "{below:1} {window:3}"
+    assert [child.data.tags["team"] for child in children] == ["blue"] * 2
+    lost = runner("-m", *twice, "hydra/sweeper=basic")
+    assert lost.code == 2
+    assert lost.errors == [
+        "stop.loss_change={window:3}: expected one mapping with stop.loss_change={below:1}, "
+        "which this sweeper would drop"
+    ]
+
+
 def test_means_and_spreads_over_seeds_are_told(runner: Command) -> None:
     done = runner("-m", "lr=0.01,0.05", "repeats=3", "gradient_noise=1", "steps=20", "tracking=off")
     assert done.code == 0, done.err

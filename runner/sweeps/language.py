@@ -4,6 +4,7 @@ Beside all that Hydra's basic sweeper reads there are the spaces of numbers of `
 together, `repeats` for seeds, and `where` for the combinations that are wanted.
 """
 
+import functools
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import (
     ChoiceSweep,
     Override,
+    OverrideType,
     Quote,
     QuotedString,
     Sweep,
@@ -29,10 +31,24 @@ OWN_KEYS = ("zip", "repeats", "where", "resume")
 
 @dataclass(frozen=True)
 class Axis:
-    """Overrides that are set together: each point gives every key a value."""
+    """Overrides that are set together: each point gives every key a value.
+
+    Attributes:
+        places: where each key was given among all overrides, which is the order in which they are set.
+    """
 
     keys: tuple[str, ...]
     points: tuple[tuple[Override, ...], ...]
+    places: tuple[int, ...] = (0,)
+
+    def overlaps(self, other: "Axis") -> bool:
+        """Return whether a key of one is a key of the other, or lies within it."""
+        return any(overlap(key, given) for key in self.keys for given in other.keys)
+
+    @functools.cached_property
+    def sets_mappings(self) -> bool:
+        """Whether a value is a mapping, which is merged into what is there."""
+        return any(isinstance(override.value(), dict) for point in self.points for override in point)
 
 
 @dataclass(frozen=True)
@@ -90,6 +106,16 @@ class SweepRequest:
         """Yield every combination of points, one of each axis."""
         return itertools.product(*(axis.points for axis in self.axes))
 
+    @functools.cached_property
+    def _order(self) -> list[int]:
+        places = [place for axis in self.axes for place in axis.places]
+        return sorted(range(len(places)), key=places.__getitem__)
+
+    def in_order(self, combination: Sequence[tuple[Override, ...]]) -> list[Override]:
+        """Return the overrides of a combination in the order in which they were given, as a run sets them."""
+        overrides = list(itertools.chain.from_iterable(combination))
+        return [overrides[place] for place in self._order]
+
 
 def sweep_request(arguments: Sequence[str], params: Mapping[str, Any], parser: OverridesParser) -> SweepRequest:
     """Return the sweep that overrides and the config's `hydra.sweeper.params` ask for; the former win.
@@ -98,19 +124,52 @@ def sweep_request(arguments: Sequence[str], params: Mapping[str, Any], parser: O
         UserError: with a line for each mistake.
     """
     written = [f"{key}={_written(value)}" for key, value in params.items()] + list(arguments)
-    given: dict[str, Override] = {}
+    own: dict[str, Override] = {}
+    axes: list[Axis] = []
     mistakes: list[str] = []
-    for text, override in zip(written, parser.parse_overrides(written), strict=True):
-        given[override.get_key_element()] = override
-        mistakes += _misread(text, override)
-    own = {key: given.pop(key) for key in OWN_KEYS if key in given}
+    for place, (text, override) in enumerate(zip(written, parser.parse_overrides(written), strict=True)):
+        wrong = list(_misread(text, override))
+        mistakes += wrong
+        if override.get_key_element() in OWN_KEYS:
+            own[override.key_or_group] = override
+        elif not wrong:
+            _give(axes, Axis((_key(override),), tuple((one,) for one in _single(override)), (place,)))
     if mistakes:
         raise UserError(*mistakes)
-    axes = {key: Axis((key,), tuple((one,) for one in _single(override))) for key, override in given.items()}
     repeats, resume = _repeats(own.get("repeats"), axes), _resume(own.get("resume"))
     axes = _zipped(own.get("zip"), axes)
     texts = tuple(text for text in written if not text.startswith("resume="))
-    return SweepRequest(tuple(axes.values()), _condition(own.get("where")), repeats, resume, texts)
+    return SweepRequest(tuple(axes), _condition(own.get("where")), repeats, resume, texts)
+
+
+def _key(override: Override) -> str:
+    return override.key_or_group + (f"@{override.package}" if override.package is not None else "")
+
+
+def overlap(key: str, other: str) -> bool:
+    """Return whether a key is another, or lies within it."""
+    return key == other or key.startswith(f"{other}.") or other.startswith(f"{key}.")
+
+
+def _give(axes: list[Axis], axis: Axis) -> None:
+    """Add an axis, or put it in the stead of an earlier one of which it leaves nothing."""
+    for index in reversed(range(len(axes))):
+        if _replaces(axis, axes[index]):
+            axes[index] = axis
+            return
+        if axis.overlaps(axes[index]):
+            break
+    axes.append(axis)
+
+
+def _replaces(axis: Axis, earlier: Axis) -> bool:
+    """Return whether a run of both would be one of the later alone: it sets the same key, and merges nothing."""
+    if axis.keys != earlier.keys or axis.sets_mappings or earlier.sets_mappings:
+        return False
+    (later, *_), (before, *_) = axis.points[0], earlier.points[0]
+    if later.type == OverrideType.CHANGE:
+        return before.type == OverrideType.CHANGE
+    return later.type == OverrideType.FORCE_ADD and before.type in (OverrideType.CHANGE, OverrideType.FORCE_ADD)
 
 
 def _written(value: Any) -> str:
@@ -162,13 +221,13 @@ def _of_one(override: Override, key: str, value: Any) -> Override:
     return replace(override, value_type=ValueType.ELEMENT, _value=value, input_line=text)
 
 
-def _repeats(override: Override | None, axes: Mapping[str, Axis]) -> int:
+def _repeats(override: Override | None, axes: Sequence[Axis]) -> int:
     if override is None:
         return 1
     count = override.value()
     if not is_whole(count) or count < 1:  # type: ignore[operator]  # a whole number by now
         raise UserError(f"repeats={shown(count)}: expected a whole number of at least 1")
-    if "seed" in axes and len(axes["seed"].points) > 1:
+    if any("seed" in axis.keys and len(axis.points) > 1 for axis in axes):
         raise UserError(f"repeats={count}: expected without a swept seed, which it would set")
     return int(str(count))
 
@@ -180,7 +239,7 @@ def _resume(override: Override | None) -> str | bool:
     raise UserError(f"resume={shown(value)}: expected true, false or the id of a sweep's parent run")
 
 
-def _zipped(override: Override | None, axes: dict[str, Axis]) -> dict[str, Axis]:
+def _zipped(override: Override | None, axes: list[Axis]) -> list[Axis]:
     """Join the axes of keys that move together, at the place of the first of them."""
     if override is None:
         return axes
@@ -189,26 +248,41 @@ def _zipped(override: Override | None, axes: dict[str, Axis]) -> dict[str, Axis]
         raise UserError(f"zip={shown(groups)}: expected lists of swept keys, as in zip=[[lr,steps]]")
     if not isinstance(groups[0], list):
         groups = [groups]
-    joined = dict(axes)
+    joined = list(axes)
     for keys in groups:
-        _check_zip(keys, joined)
-        points = zip(*(joined[key].points for key in keys), strict=True)
-        first = Axis(tuple(keys), tuple(tuple(itertools.chain(*point)) for point in points))
-        joined = {key: first if key == keys[0] else axis for key, axis in joined.items() if key not in keys[1:]}
+        chosen = _to_zip(keys, joined)
+        points = zip(*(axis.points for axis in chosen), strict=True)
+        places = tuple(itertools.chain(*(axis.places for axis in chosen)))
+        names = tuple(itertools.chain(*(axis.keys for axis in chosen)))
+        first = Axis(names, tuple(tuple(itertools.chain(*point)) for point in points), places)
+        others = set(map(id, chosen[1:]))
+        joined = [first if axis is chosen[0] else axis for axis in joined if id(axis) not in others]
     return joined
 
 
-def _check_zip(keys: Any, axes: Mapping[str, Axis]) -> None:
-    swept = [key for key, axis in axes.items() if len(axis.points) > 1]
-    if not isinstance(keys, list) or len(keys) < 2 or len(set(map(str, keys))) < len(keys):
+def _to_zip(keys: Any, axes: Sequence[Axis]) -> list[Axis]:
+    """Return the axes of keys that are to move together.
+
+    Raises:
+        UserError: they cannot.
+    """
+    swept = [axis for axis in axes if len(axis.points) > 1]
+    names = [key for axis in swept for key in axis.keys]
+    if isinstance(keys, list):
+        keys = [str(key).lstrip("+") for key in keys]
+    if not isinstance(keys, list) or len(keys) < 2 or len(set(keys)) < len(keys):
         raise UserError(f"zip=[{shown(keys)}]: expected at least two different keys")
     for key in keys:
-        if key not in swept:
-            raise UserError(f"zip=[{shown(keys)}]: '{key}' is not swept{nearest(str(key), swept)}")
-    lengths = [len(axes[key].points) for key in keys]
+        if key not in names:
+            raise UserError(f"zip=[{shown(keys)}]: '{key}' is not swept{nearest(key, names)}")
+        if names.count(key) > 1:
+            raise UserError(f"zip=[{shown(keys)}]: '{key}' is swept {names.count(key)} times, expected once")
+    chosen = [next(axis for axis in swept if key in axis.keys) for key in keys]
+    lengths = [len(axis.points) for axis in chosen]
     if len(set(lengths)) > 1:
         counts = ", ".join(f"{key} has {length}" for key, length in zip(keys, lengths, strict=True))
         raise UserError(f"zip=[{shown(keys)}]: expected as many values for each, {counts}")
+    return chosen
 
 
 def _condition(override: Override | None) -> Condition | None:

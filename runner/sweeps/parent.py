@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from runner.config import Config
 from runner.direction import Direction
 from runner.hiding import shown_override, shown_tree
+from runner.sweeps.planning import by_key
 from runner.tracking import provenance
 from runner.tracking.journal import Artifact, Begin, End, now_ms
 from runner.tracking.processes import OWNER
@@ -41,7 +42,7 @@ class ParentRun:
         if self.experiment is None:
             return
         texts = [shown_override(text) for text in self.texts]
-        params = dict(text.lstrip("+~").partition("=")[::2] for text in texts)
+        params = by_key(texts)
         name = shown_tree(self.config.name) or " ".join(texts)
         own = {"runner.kind": "sweep", "runner.fingerprint": self.fingerprint, OWNER: tracker.owner}
         tags = provenance.tags_of(self.config) | own

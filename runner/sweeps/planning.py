@@ -6,7 +6,7 @@ overrides set numbers and texts in copies of the result. All jobs are checked be
 
 import copy
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -20,7 +20,7 @@ from runner.errors import UserError
 from runner.hiding import shown_override
 from runner.plain import plain, plain_at, unresolved
 from runner.ranges import is_whole, shown
-from runner.sweeps.language import SweepRequest
+from runner.sweeps.language import Axis, SweepRequest, overlap
 
 MISTAKES_IN_FULL = 5
 Tree = dict[str, Any]
@@ -43,7 +43,16 @@ class Job:
     @property
     def varied(self) -> dict[str, str]:
         """The keys that vary within the sweep, and their values as written."""
-        return dict(shown_override(text).lstrip("+~").partition("=")[::2] for text in self.varying)
+        return by_key(map(shown_override, self.varying))
+
+
+def by_key(texts: Iterable[str]) -> dict[str, str]:
+    """Return the values of overrides by key: the last of each, and all of those that a run merges."""
+    values: dict[str, str] = {}
+    for text in texts:
+        key, _, value = text.lstrip("+~").partition("=")
+        values[key] = f"{values[key]} {value}" if key in values and value.startswith("{") else value
+    return values
 
 
 class JobLoader(Protocol):
@@ -197,21 +206,27 @@ class _Planner:
     _bases: dict[tuple[str, ...], _Base | UserError] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        first = [override for axis in self.request.axes for override in axis.points[0]]
-        keys = [_path(override) for override in first if not self.loader.is_group(_path(override))]
-        self._repeated = {key for key in keys if any(_overlap(key, other) for other in _others(keys, key))}
-        self._is_value = [
-            all(self._sets_a_value(override) for point in axis.points for override in point)
-            for axis in self.request.axes
-        ]
+        self._is_value = [self._sets_values(axis) for axis in self.request.axes]
+
+    def _sets_values(self, axis: Axis) -> bool:
+        """Return whether an axis only replaces leaves, whatever else is chosen."""
+        return all(self._sets_a_value(override) for point in axis.points for override in point) and not any(
+            place < later and overlap(key, other)
+            for key, place in zip(axis.keys, axis.places, strict=True)
+            for given in self.request.axes
+            if given.sets_mappings or not self._chooses(given)
+            for other, later in zip(given.keys, given.places, strict=True)
+        )
+
+    def _chooses(self, axis: Axis) -> bool:
+        """Return whether an axis chooses options of groups, which Hydra does before it sets anything."""
+        return all(map(self.loader.is_group, axis.keys))
 
     def _sets_a_value(self, override: Override) -> bool:
-        """Return whether the override only replaces a leaf, whatever else is chosen."""
         key = _path(override)
         return not (
             override.is_delete()
             or override.package is not None
-            or key in self._repeated
             or key.startswith("hydra.")
             or self.loader.is_group(key)
             or not _is_leaf(override.value(), is_added=override.is_add() or override.is_force_add())
@@ -232,7 +247,7 @@ class _Planner:
         ]
         tree = base.with_values(settings)
         varying = [(override.input_line or "").lstrip("+") for override in self.varying(combination)]
-        overrides = [override.input_line or "" for point in combination for override in point]
+        overrides = [override.input_line or "" for override in self.request.in_order(combination)]
         if self.request.repeats > 1:
             seed = _seed(tree, repeat)
             tree = base.with_values([*settings, seed])  # other values may be made of the seed
@@ -265,7 +280,7 @@ class _Planner:
             axis.points[0] if is_value else point
             for axis, point, is_value in zip(self.request.axes, combination, self._is_value, strict=True)
         ]
-        overrides = tuple(override.input_line or "" for point in chosen for override in point)
+        overrides = tuple(override.input_line or "" for override in self.request.in_order(chosen))
         if overrides not in self._bases:
             self._bases[overrides] = self._compose(overrides, chosen)
         base = self._bases[overrides]
@@ -283,7 +298,7 @@ class _Planner:
             return error
         settable = self._settable()
         is_plain = all(_lies_in_mappings(tree, path) and _lies_in_mappings(written, path) for path in settable)
-        is_apart = not any(_overlap(path, other) for path in settable for other in derived)
+        is_apart = not any(overlap(path, other) for path in settable for other in derived)
         has_dotted_keys = not all(_lies_in_mappings(written, path) for path in derived)
         is_copied = is_plain and is_apart and not has_dotted_keys
         return _Base(cfg, written, declared, tree if is_copied else None, derived)
@@ -311,16 +326,6 @@ def _lies_in_mappings(tree: Any, path: str) -> bool:
             return False
         tree = tree[part]
     return True
-
-
-def _others(keys: list[str], key: str) -> list[str]:
-    others = list(keys)
-    others.remove(key)
-    return others
-
-
-def _overlap(key: str, other: str) -> bool:
-    return key == other or key.startswith(f"{other}.") or other.startswith(f"{key}.")
 
 
 def _is_leaf(value: Any, is_added: bool) -> bool:

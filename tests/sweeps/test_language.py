@@ -111,6 +111,20 @@ def test_zipped_keys_move_together() -> None:
     assert asked("lr=1,2", "steps=1,2", "zip=[lr,steps]").axes == asked("lr=1,2", "steps=1,2", "zip=[[lr,steps]]").axes
 
 
+def test_keys_may_be_zipped_as_they_were_typed_or_without_a_sign() -> None:
+    for typed in ("tags.a=1,2", "+tags.a=1,2", "++tags.a=1,2"):
+        for named in ("tags.a", "+tags.a", "++tags.a"):
+            (axis,) = asked(typed, "lr=3,4", f"zip=[[lr,{named}]]").axes
+            assert axis.keys == ("lr", "tags.a")
+
+
+def test_what_is_given_again_stands_alone_only_where_nothing_of_the_first_is_left() -> None:
+    assert points("lr=1,2", "lr=3") == [["lr=3"]]
+    assert points("++lr=1,2", "++lr=3") == points("lr=1,2", "++lr=3") == [["++lr=3"]]
+    assert points("tags={a:1}", "tags={b:2}") == [["tags={a:1}", "tags={b:2}"]]
+    assert points("++tags.a=1", "~tags.a", "++tags.a=2") == [["++tags.a=1", "~tags.a", "++tags.a=2"]]
+
+
 def test_points_are_those_of_decimal_arithmetic() -> None:
     assert values("lr=linspace(0,1,11)") == [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]
     assert values("lr=geomspace(1,256,9)") == [2.0**power for power in range(9)]
@@ -179,6 +193,8 @@ def test_a_condition_without_a_value_is_a_mistake(condition: str) -> None:
         (["zip=[[lr,steps]]", "lr=1,2"], "'steps' is not swept"),
         (["zip=[[lr,step]]", "lr=1,2", "steps=1,2"], "'step' is not swept; did you mean 'steps'?"),
         (["zip=[[lr,steps]]", "lr=1,2", "steps=1,2,3"], "expected as many values for each, lr has 2, steps has 3"),
+        (["zip=[[lr,tags]]", "lr=1,2", "tags={a:1},{b:2}", "tags={c:1},{d:2}"], "'tags' is swept 2 times"),
+        (["repeats=2", "++seed=1,2"], "repeats=2: expected without a swept seed"),
         (["zip=[[lr]]", "lr=1,2"], "expected at least two different keys"),
         (["zip=5"], "expected lists of swept keys"),
         (["where='lr <'"], "where=lr <: at column"),

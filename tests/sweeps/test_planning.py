@@ -13,6 +13,7 @@ from runner.errors import UserError
 from runner.sweeps import spacing
 from runner.sweeps.grid import planned
 from runner.sweeps.planning import Job
+from runner.task_overrides import task_overrides
 
 install_resolvers()
 
@@ -20,7 +21,7 @@ install_resolvers()
 def jobs_of(arguments: Sequence[str], params: dict[str, Any] | None = None) -> list[Job]:
     with spacing.known():
         loader, master = compose_sweep(arguments)
-        return planned(arguments, params or {}, loader, master)[1]
+        return planned(task_overrides(master), params or {}, loader, master)[1]
 
 
 def composed_by_hydra(job: Job) -> Config:
@@ -66,6 +67,66 @@ def test_every_job_has_the_config_that_hydra_composes_for_its_overrides(data: st
         assert any(_refused(arguments)), arguments
     for job in (jobs or [])[:: 1 + len(jobs or []) // LOOKED_AT]:
         assert job.config == composed_by_hydra(job), job.overrides
+
+
+# Whatever is set twice, in any order, merges or replaces as it does in a run.
+SET = [
+    "lr=0.1", "lr=0.2", "++lr=0.3", "+lr=0.4", "~lr", "lr={a:1}", "initial_weight=[1]", "initial_weight=[2]",
+    "tags={a:1}", "tags={b:2}", "tags={a:{b:1}}", "tags={}", "tags=null", "tags.a=1", "+tags.a=2", "++tags.a=3",
+    "~tags.a", "~tags", "~tags.a=1", "tags.b='x y'", "tags.c=${tags.a}",
+    "stop={loss_change:{below:1}}", "stop.loss_change={below:2}", "stop.loss_change={window:3}",
+    "stop.loss_change.below=4", "++stop.loss_change={below:5,window:6}", "+stop.loss_change={window:7}",
+    "stop.loss_change=null", "~stop.loss_change.below", "stop=rules", "stop={target_loss:8}",
+    "optimizer=gd", "optimizer=adam", "optimizer={eps:1e-3}", "optimizer.eps=1e-4", "++optimizer={eps:1e-5}",
+    "optimizer={betas:[0.5,0.6]}", "optimizer.betas=[0.7,0.8]", "schedule=cosine", "schedule={warmup_steps:2}",
+    "objective=rosenbrock", "objective={start:[3,4]}", "objective.start=[5,6]", "diagnostics={curvature:true}",
+    "diagnostics.curvature=false", "tracking=off", "tracking={experiment:mine}", "tracking.experiment=yours",
+]  # fmt: skip
+
+
+@settings(max_examples=20)
+@given(st.lists(st.sampled_from(SET), min_size=2, max_size=5))
+def test_the_same_overrides_give_the_same_config_with_and_without_m(arguments: list[str]) -> None:
+    try:
+        alone = to_config(compose(arguments))
+    except UserError:
+        assert jobs_or_none(arguments) is None
+    else:
+        (job,) = jobs_of(arguments)
+        assert job.config == alone
+
+
+@settings(max_examples=8)
+@given(st.lists(st.sampled_from(SET), min_size=1, max_size=3), st.data())
+def test_what_is_set_twice_merges_in_every_job(arguments: list[str], data: st.DataObject) -> None:
+    swept = data.draw(st.sampled_from(["tags={a:1},{b:2}", "stop.loss_change={below:1},{window:2}", "lr=1,2"]))
+    arguments.insert(data.draw(st.integers(0, len(arguments))), swept)
+    for job in jobs_or_none(arguments) or []:
+        assert job.config == composed_by_hydra(job), job.overrides
+
+
+@pytest.mark.parametrize(
+    ("arguments", "configs"),
+    [
+        (["stop.loss_change={below:1},{below:2}", "stop.loss_change={window:3}"], [(1, 3), (2, 3)]),
+        (["stop.loss_change.below=4,5", "stop.loss_change={below:1,window:3}"], [(1, 3), (1, 3)]),
+        (["stop={loss_change:{below:1}},{loss_change:{below:2}}", "stop.loss_change.window=3"], [(1, 3), (2, 3)]),
+        (["stop.loss_change={below:9}", "stop.loss_change.below=1,2", "lr=1,2", "zip=[[lr,stop.loss_change.below]]"],
+         [(1, 100), (2, 100)]),
+    ],
+)  # fmt: skip
+def test_swept_mappings_merge_with_what_is_given_beside(arguments: list[str], configs: list[tuple[int, int]]) -> None:
+    changes = [job.config.stop["loss_change"] for job in jobs_of(arguments)]
+    assert [(change["below"], change["window"]) for change in changes] == configs
+
+
+def test_mappings_of_swept_groups_merge_in_their_order() -> None:
+    given = ["optimizer={eps:1e-3}", "optimizer.eps=1e-4,1e-5", "++optimizer={weight_decay:0.5}"]
+    jobs = jobs_of(["optimizer=adam,rmsprop", *given])
+    assert [(job.config.optimizer["eps"], job.config.optimizer["weight_decay"]) for job in jobs] == [
+        (1e-4, 0.5), (1e-5, 0.5), (1e-4, 0.5), (1e-5, 0.5),
+    ]  # fmt: skip
+    assert all(job.config == composed_by_hydra(job) for job in jobs)
 
 
 def jobs_or_none(arguments: Sequence[str]) -> list[Job] | None:
