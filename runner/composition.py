@@ -1,16 +1,16 @@
 """Hydra's composition, checked: every mistake in names, types and ranges told at once, in a line each."""
 
 import contextlib
-import copy
 import functools
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Self, TypeAlias
+from typing import Any, TypeAlias
 
 import hydra._internal.hydra as hydra_internal
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.config_repository import ConfigRepository, IConfigRepository
+from hydra._internal.config_repository import IConfigRepository
+from hydra._internal.defaults_list import DefaultsList
 from hydra._internal.utils import create_config_search_path
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -21,6 +21,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from runner import environment
 from runner.config import GROUPS, Config, key_help, not_given, problems, unlike_declared
+from runner.config_sources import CheckedSources
+from runner.defaults_errors import explained_defaults
+from runner.defaults_lists import one_of, told
 from runner.doors import bound_yaml, check_search_path, shut_doors, shut_places
 from runner.errors import UserError, nearest
 from runner.explanation import FILE_ERRORS, OPEN, SWEEP_KEYS, explain
@@ -102,13 +105,6 @@ def to_config(cfg: DictConfig) -> Config:
     return Config.from_tree(plain(cfg))
 
 
-class _SharedSources(ConfigRepository):
-    """Where configs are found; Hydra copies it for each composition and option list, to replace what is in it."""
-
-    def __deepcopy__(self, _memo: dict[int, Any]) -> Self:
-        return copy.copy(self)
-
-
 class CheckedConfigLoader(ConfigLoaderImpl):
     """Every config that Hydra composes - a run, --cfg, each job of a sweep - passes our checks here.
 
@@ -118,7 +114,7 @@ class CheckedConfigLoader(ConfigLoaderImpl):
     def __init__(self, config_search_path: ConfigSearchPath) -> None:
         """Look for configs on the search path."""
         super().__init__(config_search_path)
-        self.repository = _SharedSources(config_search_path)
+        self.repository: CheckedSources = CheckedSources(config_search_path)
 
     def load_configuration(
         self,
@@ -163,6 +159,19 @@ class CheckedConfigLoader(ConfigLoaderImpl):
             let_sweeper_read(cfg, typed, overrides)
         return cfg
 
+    def _load_configuration_impl(self, *arguments: Any, **named: Any) -> DictConfig:
+        with explained_defaults():
+            return super()._load_configuration_impl(*arguments, **named)
+
+    def compute_defaults_list(self, *arguments: Any, **named: Any) -> DefaultsList:
+        """Return the defaults list of a composition, for --info.
+
+        Raises:
+            ConfigCompositionException: with the line that says what is wrong in a file's, among others of Hydra.
+        """
+        with explained_defaults():
+            return super().compute_defaults_list(*arguments, **named)
+
     def _only_for_jobs(self, overrides: list[str]) -> list[str]:
         """Return what a sweep's own config cannot take: its own keys, and those of groups whose option may vary."""
         try:
@@ -198,7 +207,7 @@ class CheckedConfigLoader(ConfigLoaderImpl):
             raise UserError(*mistakes)
         missing = [group for group in GROUPS if OmegaConf.select(cfg, group) is None]
         if missing:
-            raise UserError(*map(self._missing_group, missing))
+            raise UserError(*(self._without_option(group, cfg) for group in missing))
         if not _allows_code(overrides) and (found := list(self._strangers(cfg, overrides))):
             raise UserError(*found)
         OmegaConf.copy_cache(from_config=master, to_config=cfg)
@@ -235,7 +244,7 @@ class CheckedConfigLoader(ConfigLoaderImpl):
 
     def _mistakes_in(self, cfg: DictConfig, blamed: list[str]) -> list[str]:
         missing = [group for group in GROUPS if OmegaConf.select(cfg, group) is None]
-        found = [self._missing_group(group) for group in missing]
+        found = [self._without_option(group, cfg) for group in missing]
         found = [line for line in found if not any(line.split("=")[0] == told.split("=")[0] for told in blamed)]
         if missing:
             return found
@@ -259,8 +268,20 @@ class CheckedConfigLoader(ConfigLoaderImpl):
         loaded = self.repository.load_config(f"{group}/{cfg.hydra.runtime.choices.get(group)}")
         return unresolved(loaded.config) if loaded is not None and loaded.path == f"file://{config_folder()}" else {}
 
+    def _without_option(self, group: str, cfg: DictConfig) -> str:
+        """Return the line for a group without an option, which the command line or a file has taken away."""
+        overrides = [*cfg.hydra.overrides.hydra, *cfg.hydra.overrides.task]
+        defaults = self.compute_defaults_list(cfg.hydra.job.config_name, overrides, RunMode.RUN)
+        by = defaults.overrides.override_metadata.get(group)
+        if by is None or by.containing_config_path is None:
+            return self._missing_group(group)
+        file = self.repository.file(by.containing_config_path)
+        return told(file, {f"override {by.relative_key}": None}, one_of(file.options(group)))
+
     def _missing_group(self, group: str, given: str = "null") -> str:
         options = self.get_group_options(group)
+        if given in options:
+            return f"{group}={given}: a name that is a number stands in quotes, as in \"{group}='{given}'\""
         return f"{group}={given}: expected one of {', '.join(options)}{nearest(given, options)}"
 
     def _declared(self, cfg: DictConfig) -> dict[str, Any]:
@@ -281,7 +302,7 @@ class CheckedConfigLoader(ConfigLoaderImpl):
 def _keys_in(repository: IConfigRepository, path: str) -> dict[str, Any]:
     try:
         loaded = repository.load_config(path)
-    except FILE_ERRORS as error:
+    except (HydraException, *FILE_ERRORS) as error:
         raise UserError(explain(error)) from None
     return {} if loaded is None else unresolved(loaded.config)
 

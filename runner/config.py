@@ -320,7 +320,9 @@ def _problems_of(schema: type, tree: Tree, prefix: str) -> Iterator[str]:
         if name not in tree:
             yield f"{prefix}{name}: missing, expected {key.rule.allowed}"
         elif not key.rule.accepts(tree[name]):
-            yield wrong_value(f"{prefix}{name}", tree[name], key.rule)
+            is_choice = key.rule is GROUP and _is_scalar(tree[name])
+            choice = f"; a file chooses one in its defaults list, as in - override /{name}: OPTION" if is_choice else ""
+            yield wrong_value(f"{prefix}{name}", tree[name], key.rule) + choice
 
 
 def _not_finite(value: object, path: str) -> Iterator[str]:
