@@ -9,7 +9,7 @@ import itertools
 import math
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -19,6 +19,7 @@ from mlflow.tracking import MlflowClient
 
 from runner.tracking.database import DIALECTS, ROWS_A_TRANSACTION, Database, Row, Unit, unknown_tables
 from runner.tracking.journal import Artifact, Begin, End, Entry, Metrics, now_ms
+from runner.tracking.presence import Last, check_rows
 from runner.tracking.processes import HEARTBEAT
 from runner.tracking.store import ID_TAG, LARGEST, Created, Store
 
@@ -148,6 +149,9 @@ class BulkStore(Store):
         """Let go of the database, which a SQLite one leaves as a single file."""
         self._database.close()
 
+    def _verify_runs(self, written: Mapping[str, Last]) -> None:
+        check_rows(self._store.engine.url, written)
+
     def _beat(self, run_id: str) -> None:
         self._set_tags(run_id, {HEARTBEAT: str(now_ms())})
 
@@ -163,6 +167,7 @@ class BulkStore(Store):
         if self._begun is None:
             with self._store.ManagedSessionMaker() as session:
                 query = session.query(models.SqlTag.value, models.SqlTag.run_uuid)
+                query = query.join(models.SqlRun, models.SqlRun.run_uuid == models.SqlTag.run_uuid)
                 self._begun = dict(query.filter(models.SqlTag.key == ID_TAG).all())
         return self._begun.get(run)
 

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, TypeAlias
 
 import sqlalchemy as sa
+from mlflow.exceptions import MlflowException
 from mlflow.store.db.base_sql_model import Base
 from mlflow.store.tracking.dbmodels.models import SqlLatestMetric, SqlMetric, SqlParam, SqlRun, SqlTag
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
@@ -15,6 +16,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
+
+from runner.tracking.errors import LostError
 
 DIALECTS = ("sqlite", "postgresql")
 ROWS_A_TRANSACTION = 100_000
@@ -97,6 +100,14 @@ class Database:
         return partial(_by_driver, sql=str(compiled))
 
     def _commit(self, unit: Unit) -> None:
+        try:
+            self._try(unit)
+        except MlflowException as error:
+            if "foreign key" in str(error).lower():  # the rows of a run that is under way were deleted
+                raise LostError("a run was deleted from the database while it was recorded there") from error
+            raise
+
+    def _try(self, unit: Unit) -> None:
         with self._store.ManagedSessionMaker(read_only=False) as session:
             for tried in range(1, TRIES + 1):
                 try:

@@ -6,7 +6,9 @@ A reader skips what does not check: a torn tail, or bytes that something else ha
 
 import fcntl
 import json
+import os
 import struct
+import tempfile
 import time
 import zlib
 from collections.abc import Iterator
@@ -17,6 +19,7 @@ from typing import Any, BinaryIO, TypeAlias
 MAGIC = b"\x93GDJ"
 HEADER = struct.Struct("<4sIII")
 LARGEST = 2**30
+COPIED_AT_ONCE = 2**20
 JOURNALS = Path("outputs/journals")
 
 
@@ -147,6 +150,25 @@ def hold(file: BinaryIO) -> None:
     fcntl.flock(file, fcntl.LOCK_SH)
 
 
+def _created(path: Path) -> BinaryIO:
+    file: BinaryIO = open(path, "x+b", buffering=0)  # noqa: SIM115  # closed by the writer
+    hold(file)
+    return file
+
+
+def _write_all(file: BinaryIO, content: bytes) -> None:
+    data = memoryview(content)
+    while data:
+        data = data[file.write(data) :]
+
+
+def _is_at(file: BinaryIO, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.lstat())
+    except OSError:
+        return False
+
+
 class JournalWriter:
     """Appends entries to a journal, each in one write, so that a kill tears at most the last."""
 
@@ -158,8 +180,7 @@ class JournalWriter:
         """
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
-        self._file: BinaryIO = open(path, "xb", buffering=0)  # noqa: SIM115  # closed by close()
-        hold(self._file)
+        self._file = _created(path)
 
     def append(self, entry: Entry) -> None:
         """Append one entry.
@@ -167,9 +188,34 @@ class JournalWriter:
         Raises:
             OSError: the disk is full or gone.
         """
-        data = memoryview(encode(entry))
-        while data:
-            data = data[self._file.write(data) :]
+        _write_all(self._file, encode(entry))
+
+    def put_back(self, path: Path) -> None:
+        """Write the journal anew where its file was removed.
+
+        Args:
+            path: where it belongs now; if it cannot be there, it goes to a folder of its own among the temporary files.
+
+        Raises:
+            OSError: it cannot be written there either.
+        """
+        for known in (self.path, path):
+            if _is_at(self._file, known):
+                self.path = known
+                return
+        try:
+            for folder in (path.parent.parent, path.parent):  # not the working directory, which someone removed
+                folder.mkdir(exist_ok=True)
+            copy = _created(path)
+        except OSError:
+            path = Path(tempfile.mkdtemp(prefix="runner-journals-")) / path.name
+            copy = _created(path)
+        offset = 0
+        while data := os.pread(self._file.fileno(), COPIED_AT_ONCE, offset):
+            offset += len(data)
+            _write_all(copy, data)
+        self._file.close()
+        self._file, self.path = copy, path
 
     def close(self) -> None:
         """Close the file, which stays."""

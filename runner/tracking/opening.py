@@ -13,9 +13,11 @@ from mlflow.tracking import MlflowClient
 
 from runner.hiding import shown_text
 from runner.tracking.bulk import BulkStore, is_known
+from runner.tracking.errors import AwayError, StoreError
+from runner.tracking.presence import DatabaseFile, forget_companions
 from runner.tracking.reach import unreachable
 from runner.tracking.server import ServerStore
-from runner.tracking.store import AwayError, Store, StoreError
+from runner.tracking.store import Store
 from runner.tracking.uris import absolute_uri, sqlite_path, sqlite_uri
 
 # Of PostgreSQL's advisory locks, that of the first use; any number that others are unlikely to take.
@@ -56,10 +58,10 @@ def open_store(settings: dict[str, Any]) -> Store:
         ) from error
     if uri.startswith("http"):
         return ServerStore(client, None, settings["again"])
-    if is_known(client):
-        return BulkStore(client, artifacts, settings["again"])
-    store = Store(client, artifacts, settings["again"])
-    store.warning = "the tables of this MLflow are not those that are written in bulk: recording one by one, slowly"
+    store = (BulkStore if is_known(client) else Store)(client, artifacts, settings["again"])
+    if not isinstance(store, BulkStore):
+        store.warning = "the tables of this MLflow are not those that are written in bulk: recording one by one, slowly"
+    store.file = DatabaseFile.of(uri)
     return store
 
 
@@ -98,6 +100,7 @@ def _create(path: Path) -> None:
     making = path.with_name(f"{path.name}.making")
     for left in making.parent.glob(f"{making.name}*"):
         left.unlink()
+    forget_companions(path)
     client = MlflowClient(sqlite_uri(making))
     client.search_experiments(max_results=1)
     client._tracking_client.store.engine.dispose()

@@ -11,10 +11,11 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
+from runner.tracking.errors import StoreError
 from runner.tracking.journal import now_ms
 from runner.tracking.opening import open_store
 from runner.tracking.processes import HEARTBEAT, HOST, REAPED, is_alive, is_here
-from runner.tracking.store import Store, StoreError
+from runner.tracking.store import Store
 
 DEFAULT_URI = "sqlite:///outputs/mlflow.db"
 # Another host's run is taken for dead when nothing was heard of it for so long; it beats far more often.

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from runner.hiding import shown_text
+from runner.tracking.errors import AwayError, LostError, StoreError, TakenError
 from runner.tracking.journal import Close, Entry, JournalReader
 from runner.tracking.processes import BEAT_SECONDS
 from runner.tracking.reach import unreachable
@@ -121,9 +122,11 @@ def _write_all(file: int, data: bytes) -> None:
 
 
 def record(settings: dict[str, Any], runner: Runner) -> int:
-    """Follow the journal of `settings` to its end and return the exit code; the journal is deleted when all is in."""
+    """Follow the journal of `settings` to its end and return the exit code.
+
+    The journal is deleted when all of it is in the store, where it can be read.
+    """
     from runner.tracking.opening import describe_error, open_store, prepared
-    from runner.tracking.store import AwayError, StoreError, TakenError
 
     journal = Path(settings["journal"])
     try:
@@ -150,11 +153,14 @@ def record(settings: dict[str, Any], runner: Runner) -> int:
     except TakenError as error:
         runner.tell(taken=str(error))
         return 1
+    except LostError as error:
+        runner.tell(lost=describe_error(error, settings["uri"]))
+        return 1
     except Exception as error:  # whatever it was, the journal is kept and the runner says so
         runner.tell(failed=describe_error(error, settings["uri"]))
         return 1
     journal.unlink(missing_ok=True)
-    store.close()
+    runner.tell(whole=True)
     return 0
 
 
@@ -192,6 +198,8 @@ class Recorder:
         self._insist(self._store.end_unfinished)
         self._insist(self._store.flush)
         self._tell_news(reader)
+        self._store.close()
+        self._insist(self._store.verify)
 
     def _idle(self) -> None:
         self._beat_if_due()
@@ -213,15 +221,16 @@ class Recorder:
 
     def _insist(self, write: Callable[[], Result]) -> Result:
         """Write, again where it fails, until it is done or the runner has waited long enough for it."""
-        from runner.tracking.store import TakenError
-
         give_up_at = None
         while True:
             try:
-                return write()
-            except (KeyError, TakenError):
+                done = write()
+                self._store.check()
+                return done
+            except (KeyError, LostError, TakenError):
                 raise
             except Exception:  # the store is away, locked, full: whatever it is, it may pass
+                self._store.check()
                 if self._runner.is_closing or not self._runner.is_alive:
                     give_up_at = give_up_at or time.monotonic() + LAST_SECONDS
                 if give_up_at is not None and time.monotonic() >= give_up_at:
@@ -241,7 +250,7 @@ def _wait_for(journal: Path, runner: Runner, store: "Store | None", settings: di
     if store is not None:
         reap_all(store)
     while not journal.exists():
-        if not runner.is_alive:
+        if not runner.is_alive or runner.is_closing:
             return journal.exists()
         message = runner.wait(POLL_SECONDS)
         if "ledger" in message:

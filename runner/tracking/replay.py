@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from runner.hiding import HIDDEN, shown_text
+from runner.tracking.errors import StoreError
 from runner.tracking.journal import JOURNALS, Begin, Close, JournalReader, Open
 from runner.tracking.opening import describe_error, open_store
 from runner.tracking.processes import lives
-from runner.tracking.store import Store, StoreError
+from runner.tracking.store import Store
 from runner.tracking.uris import absolute_uri
 
 SETTLE_SECONDS = 60
@@ -86,6 +87,10 @@ class Replayer:
             raise StoreError("its first entry, which says where it belongs, cannot be read")
         store.end_unfinished()
         store.flush()
+        try:
+            store.verify()
+        except Exception as error:
+            raise StoreError(describe_error(error, "")) from error
         done.journals += 1
         done.corrupt += reader.corrupt + lost
         if reader.corrupt + lost:

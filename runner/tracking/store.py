@@ -1,7 +1,7 @@
 """MLflow's store as the recorder uses it: fed with journal entries."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,9 +9,11 @@ from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
+from runner.tracking.errors import StoreError, TakenError
 from runner.tracking.journal import Artifact, Begin, End, Entry, Metrics, now_ms
 from runner.tracking.names import accepted
 from runner.tracking.ownership import OwnedError, is_anothers, is_superseded, take
+from runner.tracking.presence import DatabaseFile, Last, lost_run
 from runner.tracking.processes import HEARTBEAT, REAPED
 
 ID_TAG = "runner.id"
@@ -24,18 +26,6 @@ METRICS_A_REQUEST = 1000
 LARGEST = 1.7976931348623157e308
 PARAMS_A_REQUEST = 100
 RESULTS = ("steps_done", "seconds", "steps_per_second")
-
-
-class StoreError(Exception):
-    """The store cannot be used, in a line for a person."""
-
-
-class TakenError(StoreError):
-    """A sweep that is recorded here goes on elsewhere."""
-
-
-class AwayError(StoreError):
-    """Nothing answers where the store is said to be; it may later."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +56,12 @@ class Store:
         self._unfinished: dict[str, Begin] = {}
         self._beating: set[str] = set()
         self._left: set[str] = set()
+        # What is to be there in the end, by MLflow's ids; and which of the runs have no parent.
+        self._written: dict[str, Last] = {}
+        self._leading: set[str] = set()
         self.warning: str | None = None
+        # The database's, if it is one.
+        self.file: DatabaseFile | None = None
         # Called while much is written, between two transactions.
         self.after_transaction: Callable[[], None] = lambda: None
 
@@ -78,19 +73,58 @@ class Store:
         entry = accepted(entry)
         match entry:
             case Begin():
-                return self._begin(entry)
+                created = self._begin(entry)
+                self._written.setdefault(created.run_id, Last())
+                return created
             case Metrics():
                 self._metrics(entry)
+                for run in entry.runs:
+                    self._note(run, max(entry.steps, default=-1))
             case Artifact():
                 self._artifact(entry)
             case End() if not self._is_left(entry.run):
                 self._end(entry)
+                self._note(entry.run, entry.step if entry.results else -1, has_ended=True)
         return None
 
     def _is_left(self, run: str) -> bool:
         if run not in self._left and self._is_anothers(run):
             self._leave(run)
         return run in self._left
+
+    def _note(self, run: str, step: int, has_ended: bool = False) -> None:
+        run_id = self._runs[run]
+        self._written[run_id] = Last(max(self._written.get(run_id, Last()).step, step), has_ended)
+
+    def check(self) -> None:
+        """Look whether the store is still what it was when it was opened.
+
+        Raises:
+            LostError: its database was removed or replaced.
+        """
+        if self.file is not None:
+            self.file.check()
+
+    def verify(self) -> None:
+        """Look whether all that was written since the last call is there to be read.
+
+        Raises:
+            LostError: it is not.
+        """
+        self.check()
+        self._verify_runs(self._written)
+        self._written = {}
+
+    def _verify_runs(self, written: Mapping[str, Last]) -> None:
+        for run_id in written.keys() & self._leading:
+            try:
+                status = self._client.get_run(run_id).info.status
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                    raise
+                raise lost_run(run_id) from None
+            if written[run_id].has_ended and status == "RUNNING":
+                raise lost_run(run_id)
 
     def ledger(self, sweep: str, resume: str | bool, experiment: str, claim: dict[str, Any]) -> dict[str, Any] | None:
         """Return the parent and the finished jobs of a sweep, as `Ledger.of` reads them; None where there is none.
@@ -233,6 +267,7 @@ class Store:
         self._unfinished[begin.run] = begin
         if begin.parent is None:
             self._beating.add(begin.run)
+            self._leading.add(run_id)
         self._log_params(run_id, params)
         return Created(begin.run, run_id, experiment)
 

@@ -23,14 +23,14 @@ from runner.tracking import provenance
 from runner.tracking.journal import JOURNALS, Close, Entry, JournalWriter, Open, now_ms
 from runner.tracking.ledger import Ledger
 from runner.tracking.processes import process_tags
-from runner.tracking.uris import absolute_uri
+from runner.tracking.uris import SQLITE, absolute_uri
 
 # How long a run that is stopped waits for its record, and any run for a recorder that says nothing at all.
 HURRIED_SECONDS = 3
 SILENT_SECONDS = 120
 # A recorder that ended sooner than this is not followed by another while the run goes on.
 RESTART_SECONDS = 5
-REPLAY = "record it later: python -m runner.replay"
+REPLAY = "python -m runner.replay"
 OnRecorded = Callable[[int, int], None]
 RECORDER = "from runner.tracking.recorder import main; main()"
 
@@ -101,13 +101,18 @@ class JournalTracker:
     def __init__(self, tracking: Tracking, on_recorded: OnRecorded | None = None) -> None:
         self._tracking = tracking
         self.owner = uuid.uuid4().hex
-        self._path = JOURNALS.absolute() / f"{self.owner}.journal"
+        self._folder = Path.cwd()
+        self._path = self._folder / JOURNALS / f"{self.owner}.journal"
         self._journal: JournalWriter | None = None
         self._recorded: dict[str, Recorded] = {}
         self._on_recorded = on_recorded
         self._ledger: Ledger | None = None
         self._is_answered = False
         self._away: str | None = None
+        self._lost: str | None = None
+        self._failed: str | None = None
+        self._is_again = False
+        self._is_whole = False
         self._recorder = self._start_recorder(again=False)
 
     def append(self, entry: Entry) -> None:
@@ -133,13 +138,12 @@ class JournalTracker:
 
         Raises:
             UserError: the recorder refuses the store; nothing has been recorded.
-            RecordingError: the recorder failed; the journal is kept.
         """
         while b"\n" in self._heard or select.select([self._stdout], [], [], 0)[0]:
             if not self._hear():
-                if self._away is None and time.monotonic() - self._started >= RESTART_SECONDS:
-                    self._recorder.wait()
-                    self._recorder = self._start_recorder(again=True)
+                is_due = time.monotonic() - self._started >= RESTART_SECONDS
+                if is_due and self._away is None and self._failed is None:
+                    self._record_anew()
                 return
 
     def ledger(self, sweep: str, resume: str | bool) -> Ledger | None:
@@ -183,14 +187,22 @@ class JournalTracker:
             self.abandon()
             return
         self.append(Close())
-        self._journal.close()
         deadline = time.monotonic() + HURRIED_SECONDS if is_hurried else math.inf
-        self._hear_all(deadline)
-        if self._path.exists() and self._away is None:  # the recorder was killed: another reads the journal anew
-            self._recorder = self._start_recorder(again=True)
+        self._failed = None
+        with contextlib.closing(self._journal):
             self._hear_all(deadline)
-        if self._path.exists() and self._away is None:
-            raise RecordingError(f"not everything could be recorded; the journal is kept: {self._path}, {REPLAY}")
+            # The recorder was killed, or the database removed.
+            if not self._is_settled and self._record_anew():
+                self._hear_all(deadline)
+            if self._is_whole or self._away is not None:
+                return
+            self._put_journal_back()
+        reason = self._failed or "not everything could be recorded"
+        raise RecordingError(f"{reason}; the journal is kept: {self._path}, record it later: {self._replay}")
+
+    @property
+    def _is_settled(self) -> bool:
+        return self._is_whole or self._away is not None or self._failed is not None
 
     def _hear_all(self, deadline: float) -> None:
         """Hear the recorder to its end.
@@ -203,9 +215,48 @@ class JournalTracker:
         while is_open:
             patience = min(deadline - time.monotonic(), SILENT_SECONDS)
             if b"\n" not in self._heard and not select.select([self._stdout], [], [], max(patience, 0))[0]:
-                raise RecordingError(f"the record is not complete yet; if it stays so, {self._path} holds it: {REPLAY}")
+                raise RecordingError(
+                    f"the record is not complete yet; if it stays so, {self._path} holds it: {self._replay}"
+                )
             is_open = self._hear()
         self._recorder.communicate()
+
+    def _record_anew(self) -> bool:
+        """Start another recorder, which reads the journal from its beginning; False where there is no place for it."""
+        self._recorder.wait()
+        self._put_journal_back()
+        if not self._folder.exists():
+            self._failed = f"{self._folder}: was removed while runs were recorded there"
+            return False
+        if self._lost is not None:
+            self._warn(f"{self._lost}; these runs are recorded there again")
+            self._lost = None
+        self._recorder = self._start_recorder(again=True)
+        return True
+
+    def _put_journal_back(self) -> None:
+        """Write the journal again where someone removed it, in the working directory as it is called now.
+
+        Raises:
+            RecordingError: it cannot be written.
+        """
+        assert self._journal is not None
+        if not self._folder.exists():  # moved, unless it was removed
+            with contextlib.suppress(FileNotFoundError):
+                self._folder = Path.cwd()
+        try:
+            self._journal.put_back(self._folder / JOURNALS / self._path.name)
+        except OSError as error:
+            raise RecordingError(f"{self._path}: was removed, and what was not recorded is lost ({error})") from None
+        self._path = self._journal.path
+
+    @property
+    def _replay(self) -> str:
+        """The command that records the journal where it is."""
+        if self._path.parent == self._folder / JOURNALS:
+            return REPLAY
+        uri = SQLITE.sub(lambda match: f"{match['scheme']}{self._folder / match['path']}", self._tracking.uri or "")
+        return f"{REPLAY} --folder {self._path.parent} --uri '{shown_text(uri)}'"
 
     def abandon(self) -> None:
         """End the recorder, to which nothing was given."""
@@ -221,9 +272,11 @@ class JournalTracker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,
+            cwd=self._folder,
             env=os.environ | {"PYTHONPATH": _import_path()},
         )
         self._recorder = recorder
+        self._is_again = again
         self._heard = b""  # of one that was killed while it spoke
         self._started = time.monotonic()
         # The URI may hold a password: it goes through the pipe, where no one else can read it.
@@ -257,7 +310,7 @@ class JournalTracker:
             self._recorded[run] = Recorded(run_id, experiment_id)
         if "away" in message:
             self._away = message["away"]
-            self._warn(f"{self._away}; the record waits in {self._path}: python -m runner.replay brings it there")
+            self._warn(f"{self._away}; the record waits in {self._path}: {REPLAY} brings it there")
         if "ledger" in message:
             self._is_answered = True
             self._ledger = None if message["ledger"] is None else Ledger.of(message["ledger"])
@@ -265,13 +318,14 @@ class JournalTracker:
             self._on_recorded(message["recorded_bytes"], self._size)
         if "warning" in message:
             self._warn(message["warning"])
-        if "refused" in message:
+        self._is_whole |= "whole" in message
+        self._lost = message.get("lost", self._lost)
+        if "refused" in message and not self._is_again:
             self._forget_journal()
             raise UserError(message["refused"])
         if "taken" in message:
             raise RecordingError(message["taken"])
-        if "failed" in message:
-            raise RecordingError(f"{message['failed']}; the journal is kept: {self._path}, {REPLAY}")
+        self._failed = message.get("failed", message.get("refused", self._failed))
 
     @property
     def _size(self) -> int:

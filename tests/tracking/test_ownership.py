@@ -15,12 +15,13 @@ from pathlib import Path
 import pytest
 from mlflow.tracking import MlflowClient
 
+from runner.tracking.errors import TakenError
 from runner.tracking.journal import Begin, End
 from runner.tracking.opening import open_store
 from runner.tracking.ownership import OwnedError, take
 from runner.tracking.processes import is_alive, process_tags
 from runner.tracking.reap import reap
-from runner.tracking.store import Store, TakenError
+from runner.tracking.store import Store
 from tests.conftest import ROOT, Command
 from tests.tracking.test_bulk import opened
 from tests.tracking.test_kills import LONG, rows, wait_until

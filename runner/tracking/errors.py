@@ -1,0 +1,17 @@
+"""What can be wrong with a store, in a line for a person."""
+
+
+class StoreError(Exception):
+    """The store cannot be used, in a line for a person."""
+
+
+class TakenError(StoreError):
+    """A sweep that is recorded here goes on elsewhere."""
+
+
+class AwayError(StoreError):
+    """Nothing answers where the store is said to be; it may later."""
+
+
+class LostError(StoreError):
+    """What was written is no longer there."""
