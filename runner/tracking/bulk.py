@@ -184,6 +184,12 @@ class BulkStore(Store):
             self._begun[begin.run] = run_id
         return run_id
 
+    def _restore_experiment(self, experiment: str) -> None:
+        """Restore an experiment, and none of its runs."""
+        with self._store.ManagedSessionMaker(read_only=False) as session:
+            found = session.query(models.SqlExperiment).filter_by(experiment_id=int(experiment))
+            found.update({"lifecycle_stage": "active", "last_update_time": now_ms()})
+
     def _set_tags(self, run_id: str, tags: dict[str, str]) -> None:
         for key, value in tags.items():
             self._pending.tags[run_id, key] = value

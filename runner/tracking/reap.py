@@ -25,14 +25,14 @@ PAGE = 1000
 
 def reap(client: MlflowClient, experiments: list[str]) -> list[str]:
     """Mark the runs of ours that claim to run and do not as KILLED, and return their ids."""
-    dead = [run for run in _running(client, experiments) if not _is_alive(client, run)]
+    dead = [run for run in _running(client, experiments) if not has_live_process(client, run)]
     return [run.info.run_id for run in dead if _mark(client, run.info.run_id)]
 
 
 def _mark(client: MlflowClient, run_id: str) -> bool:
     """Mark a run as KILLED, unless it has ended or was heard of since it was found."""
     run = client.get_run(run_id)
-    if run.info.status != "RUNNING" or _is_alive(client, run):
+    if run.info.status != "RUNNING" or has_live_process(client, run):
         return False
     client.set_tag(run_id, REAPED, f"marked as killed by {socket.gethostname()}: its process is gone")
     client.set_terminated(run_id, "KILLED", now_ms())
@@ -50,7 +50,8 @@ def _running(client: MlflowClient, experiments: list[str]) -> Iterator[Run]:
             return
 
 
-def _is_alive(client: MlflowClient, run: Run) -> bool:
+def has_live_process(client: MlflowClient, run: Run) -> bool:
+    """Return whether the process that a run belongs to lives, or was heard of lately."""
     tags = dict(run.data.tags)
     if not is_here(tags) and HEARTBEAT not in tags and "mlflow.parentRunId" in tags:
         # A job of a sweep, for which its parent's heart beats.

@@ -144,8 +144,6 @@ def record(settings: dict[str, Any], runner: Runner) -> int:
             return _refuse(describe_error(error, settings["uri"]), settings, runner)
         runner.tell(failed=describe_error(error, settings["uri"]))
         return 1
-    if store.warning is not None:
-        runner.tell(warning=store.warning)
     gc.freeze()
     gc.enable()
     try:
@@ -189,8 +187,10 @@ class Recorder:
                 return
             self._store.retry()
         self._store.after_transaction = functools.partial(self._tell_news_if_due, reader)
+        self._tell_warning()
         for entry in follow(reader, self._runner, self._idle):
             created = self._insist(functools.partial(self._store.apply, entry))
+            self._tell_warning()
             if created is not None:
                 self._created.append((created.run, created.run_id, created.experiment_id))
             self._tell_news_if_due(reader)
@@ -209,6 +209,11 @@ class Recorder:
         if time.monotonic() >= self._next_beat:
             self._next_beat = time.monotonic() + BEAT_SECONDS
             self._insist(self._store.beat)
+
+    def _tell_warning(self) -> None:
+        if self._store.warning is not None:
+            self._runner.tell(warning=self._store.warning)
+            self._store.warning = None
 
     def _tell_news_if_due(self, reader: JournalReader) -> None:
         if time.monotonic() >= self._next_news:

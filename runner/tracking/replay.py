@@ -31,12 +31,14 @@ class Replayed:
         runs: how many runs began in them.
         corrupt: how many entries could not be read, or belong to a run whose beginning could not.
         kept: why each of the others is kept, a line each.
+        warnings: what else there is to say.
     """
 
     journals: int = 0
     runs: int = 0
     corrupt: int = 0
     kept: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
 
 class Replayer:
@@ -63,6 +65,7 @@ class Replayer:
             except StoreError as error:
                 done.kept.append(f"{path}: {error}")
         for store in self._stores.values():
+            done.warnings += [store.warning] if store.warning is not None else []
             store.close()
         return done
 
@@ -168,6 +171,8 @@ def main() -> int:
     uris = [uri for uri in (os.environ.get("MLFLOW_TRACKING_URI"), arguments.uri) if uri]
     done = Replayer(uris).replay(arguments.folder)
     print("\n".join(_lines(done)))
+    for line in done.warnings:
+        print(f"warning: {line}", file=sys.stderr)
     for line in done.kept:
         print(f"error: {line}", file=sys.stderr)
     return 1 if done.kept else 0

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.entities import Metric, Param, Run, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
@@ -176,10 +176,12 @@ class Store:
         return run
 
     def _children(self, parent: Run) -> Iterator[Run]:
-        condition = f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
+        return self._pages([parent.info.experiment_id], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
+
+    def _pages(self, experiments: list[str], condition: str, view: int = ViewType.ACTIVE_ONLY) -> Iterator[Run]:
         token = None
         while True:
-            page = self._client.search_runs([parent.info.experiment_id], condition, max_results=1000, page_token=token)
+            page = self._client.search_runs(experiments, condition, view, max_results=1000, page_token=token)
             yield from page
             token = page.token
             if not token:
@@ -331,10 +333,18 @@ class Store:
                 found = self._client.get_experiment_by_name(name)
                 if found is None:
                     raise
-        if found.lifecycle_stage != "active":
-            self._client.restore_experiment(found.experiment_id)
         identifier: str = found.experiment_id
+        if found.lifecycle_stage != "active":
+            self._restore_experiment(identifier)
+            self.warning = f"experiment {name!r} was deleted: it is back, without the runs that were deleted"
         return identifier
+
+    def _restore_experiment(self, experiment: str) -> None:
+        """Restore an experiment; the runs that MLflow brings back with it go to the trash again."""
+        deleted = list(self._pages([experiment], "", ViewType.DELETED_ONLY))
+        self._client.restore_experiment(experiment)
+        for run in deleted:
+            self._client.delete_run(run.info.run_id)
 
     def _metrics(self, block: Metrics) -> None:
         for index, run in enumerate(block.runs):

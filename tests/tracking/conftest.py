@@ -1,4 +1,4 @@
-"""A PostgreSQL server of the tests' own."""
+"""Stores of the tests' own: an empty database, and a PostgreSQL server."""
 
 import os
 import pwd
@@ -75,3 +75,18 @@ def postgresql() -> Iterator[Callable[[str], str]]:
     process.send_signal(signal.SIGINT)  # SIGTERM would wait for every client
     process.wait()
     shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def _empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from runner.tracking.opening import open_store
+
+    folder = tmp_path_factory.mktemp("empty")
+    open_store({"uri": f"sqlite:///{folder}/mlflow.db", "artifacts": None, "again": False}).close()
+    return folder
+
+
+@pytest.fixture
+def folder(_empty_store: Path, tmp_path: Path) -> Path:
+    """Give a folder with an empty database of MLflow's, which takes a second to make."""
+    return Path(shutil.copytree(_empty_store, tmp_path / "store"))

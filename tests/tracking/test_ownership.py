@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -61,19 +60,6 @@ def refusals(uri: str, run_id: str, claimants: int = 6) -> list[str]:
 
 
 OWNED = f"process {os.getpid()} on host {socket.gethostname()} owns it since 2"
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with an empty store, which takes a second to make."""
-    folder = tmp_path_factory.mktemp("made")
-    opened(folder, bulk=True).close()
-    return folder
-
-
-@pytest.fixture
-def folder(made: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(made, tmp_path / "copy"))
 
 
 def test_of_several_that_claim_a_sweep_at_once_one_has_it(folder: Path) -> None:

@@ -19,6 +19,7 @@ import pytest
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
+from runner.tracking.delete import main as delete
 from tests.conftest import Command
 from tests.tracking.test_kills import wait_until
 from tests.tracking.test_ownership import OWNED, refusals
@@ -175,6 +176,20 @@ def test_of_several_that_claim_a_sweep_at_once_through_a_server_one_has_it(serve
     run_id = client.create_run(experiment, tags={"runner.kind": "sweep"}).info.run_id
     client.set_terminated(run_id, "KILLED")
     assert [OWNED in text for text in refusals(server.uri, run_id)] == [True] * 5
+
+
+def test_a_sweep_is_deleted_through_a_server_but_not_from_its_disk(
+    server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    client = MlflowClient(server.uri)
+    experiment = client.create_experiment(server.experiment)
+    parent = client.create_run(experiment, tags={"runner.kind": "sweep", "runner.id": "1"}).info.run_id
+    client.create_run(experiment, tags={"mlflow.parentRunId": parent, "runner.id": "2"})
+    assert delete(["--uri", server.uri, "--gc", "--force", parent]) == 2
+    assert "expected 'mlflow gc' where its database is" in capsys.readouterr().err
+    assert len(runs_of(server)) == 2
+    assert delete(["--uri", server.uri, parent]) == 0
+    assert runs_of(server) == []
 
 
 def test_a_server_that_is_away_is_told_within_seconds_or_spooled_for(runner: Command, server: Server) -> None:

@@ -1,0 +1,11 @@
+"""Deleting runs and whole sweeps from the record: `python -m runner.delete ID`."""
+
+import sys
+
+from runner.tracking.silence import quiet_mlflow
+
+if __name__ == "__main__":
+    quiet_mlflow()  # before MLflow is imported
+    from runner.tracking.delete import main
+
+    sys.exit(main())
