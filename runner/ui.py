@@ -7,6 +7,7 @@ from pathlib import Path
 
 from runner.config import URI
 from runner.hiding import shown_text
+from runner.tracking.relocation import follow
 from runner.tracking.uris import absolute_uri, sqlite_path
 
 DEFAULT_URI = "sqlite:///outputs/mlflow.db"
@@ -45,6 +46,8 @@ def main() -> None:
         parser.error(f"--uri {shown}: no database there yet; a run makes it: python -m runner")
     if arguments.uri.startswith("http"):
         parser.error(f"--uri {shown}: expected a database; a server has its UI at its own address")
+    if path is not None:
+        follow(path)
     # The URI may hold a password, which a command line would show to everyone on the machine.
     os.environ["MLFLOW_BACKEND_STORE_URI"] = absolute_uri(arguments.uri)
     os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="true", MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false")

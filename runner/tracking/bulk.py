@@ -21,6 +21,7 @@ from runner.tracking.database import DIALECTS, ROWS_A_TRANSACTION, Database, Row
 from runner.tracking.journal import Artifact, Begin, End, Entry, Metrics, now_ms
 from runner.tracking.presence import Last, check_rows
 from runner.tracking.processes import HEARTBEAT
+from runner.tracking.relocation import is_anothers
 from runner.tracking.store import ID_TAG, LARGEST, Created, Store
 
 # How many values may wait for each other, so that a run's are written together.
@@ -175,7 +176,9 @@ class BulkStore(Store):
         run_id = next(self._ids)
         tags = self._tags_of(begin) | {"mlflow.runName": begin.name}
         if experiment not in self._locations:
-            self._locations[experiment] = self._client.get_experiment(experiment).artifact_location.rstrip("/")
+            location = self._client.get_experiment(experiment).artifact_location.rstrip("/")
+            is_elsewhere = self._artifacts is not None and is_anothers(location, self._artifacts)
+            self._locations[experiment] = self._artifacts if is_elsewhere else location
         location = f"{self._locations[experiment]}/{run_id}/artifacts"
         row = (run_id, begin.name, "UNKNOWN", "", "", tags.get("mlflow.user", "unknown"), "RUNNING", begin.time_ms)
         self._pending.runs.append((*row, None, None, "", "active", location, int(experiment)))

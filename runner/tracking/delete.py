@@ -19,9 +19,10 @@ from mlflow.utils.uri import is_local_uri
 
 from runner.errors import UserError
 from runner.hiding import shown_text
+from runner.tracking.errors import StoreError
 from runner.tracking.opening import describe_error, open_store, prepared
 from runner.tracking.reap import DEFAULT_URI, has_live_process
-from runner.tracking.store import ID_TAG, Store, StoreError
+from runner.tracking.store import ID_TAG, Store
 
 ID = re.compile(r"[0-9a-f]{4,32}")
 WHOLE_ID = re.compile(r"[0-9a-f]{32}")

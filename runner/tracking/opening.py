@@ -16,6 +16,7 @@ from runner.tracking.bulk import BulkStore, is_known
 from runner.tracking.errors import AwayError, StoreError
 from runner.tracking.presence import DatabaseFile, forget_companions
 from runner.tracking.reach import unreachable
+from runner.tracking.relocation import follow
 from runner.tracking.server import ServerStore
 from runner.tracking.store import Store
 from runner.tracking.uris import absolute_uri, sqlite_path, sqlite_uri
@@ -49,6 +50,8 @@ def open_store(settings: dict[str, Any]) -> Store:
         os.environ["_MLFLOW_SERVER_ARTIFACT_ROOT"] = artifacts
     try:
         with _first_use(uri):
+            if (path := sqlite_path(uri)) is not None:
+                follow(path)
             client = MlflowClient(uri)
             client.search_experiments(max_results=1)
     except Exception as error:

@@ -15,6 +15,7 @@ from runner.tracking.errors import StoreError
 from runner.tracking.journal import JOURNALS, Begin, Close, JournalReader, Open
 from runner.tracking.opening import describe_error, open_store
 from runner.tracking.processes import lives
+from runner.tracking.relocation import followed
 from runner.tracking.store import Store
 from runner.tracking.uris import absolute_uri
 
@@ -76,7 +77,7 @@ class Replayer:
         lost = 0
         for entry in entries:
             if isinstance(entry, Open):
-                store = self._store(entry)
+                store = self._store(followed(entry, path))
             if isinstance(entry, Open | Close) or store is None:
                 lost += store is None and not isinstance(entry, Close)
                 continue
