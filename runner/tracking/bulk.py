@@ -177,8 +177,9 @@ class BulkStore(Store):
         tags = self._tags_of(begin) | {"mlflow.runName": begin.name}
         if experiment not in self._locations:
             location = self._client.get_experiment(experiment).artifact_location.rstrip("/")
-            is_elsewhere = self._artifacts is not None and is_anothers(location, self._artifacts)
-            self._locations[experiment] = self._artifacts if is_elsewhere else location
+            if self._artifacts is not None and is_anothers(location, self._artifacts):
+                location = self._artifacts
+            self._locations[experiment] = location
         location = f"{self._locations[experiment]}/{run_id}/artifacts"
         row = (run_id, begin.name, "UNKNOWN", "", "", tags.get("mlflow.user", "unknown"), "RUNNING", begin.time_ms)
         self._pending.runs.append((*row, None, None, "", "active", location, int(experiment)))
