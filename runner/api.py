@@ -76,6 +76,7 @@ def run(overrides: Sequence[str] = ()) -> RunResult:
     Raises:
         UserError: with a line for each mistake; nothing was recorded.
         RecordingError: the run went well, its record did not.
+        DivergedError: the run diverged, and `fail_on_divergence` is true; it is recorded.
     """
     texts = _texts(overrides)
     with composition.borrowed():
@@ -99,10 +100,11 @@ def sweep(overrides: Sequence[str] = ()) -> "pd.DataFrame":
     Raises:
         UserError: with a line for each mistake; nothing was recorded.
         RecordingError: the runs went well, their record did not.
+        DivergedError: some jobs diverged, and `fail_on_divergence` is true; all are recorded.
     """
     import pandas as pd
 
-    from runner.sweeps.batched import row_of, run_sweep
+    from runner.sweeps.batched import raise_diverged, row_of, run_sweep
     from runner.sweeps.grid import planned
 
     texts = _texts(overrides)
@@ -113,6 +115,7 @@ def sweep(overrides: Sequence[str] = ()) -> "pd.DataFrame":
     memory_mib = master.hydra.launcher.get("memory_mib", MEMORY_MIB)
     with telling_stops(lambda: ["go on      with resume=true among the overrides"]), _own_state():
         done = run_sweep(jobs, request.texts, memory_mib, request.resume)
+    raise_diverged(done)
     return pd.DataFrame([row_of(one) for one in done])
 
 

@@ -140,15 +140,17 @@ def _check_completion(overrides: list[str]) -> None:
 def _run_hydra() -> None:
     failed: list[Exception] = []
 
-    def task(cfg: DictConfig) -> None:
+    def task(cfg: DictConfig) -> float | None:
         config = composition.to_config(cfg)
         try:
-            run(config)
+            result = run(config).result
         except Exception as error:
             # Hydra heads what a single run raises with a line of its own; a sweep collects what its jobs raise.
             if config.parent_run is not None:
                 raise
             failed.append(error)
+            return None
+        return result.loss if result.divergence is None else config.direction.worst  # what a sweeper compares
 
     hydra.main(config_path=str(composition.config_folder()), config_name="config", version_base="1.3")(task)()
     if failed:

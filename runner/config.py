@@ -122,6 +122,7 @@ class Config:
     tags: Annotated[dict[str, Any], Key(TAGS, "tags of the run in MLflow")]
     diagnostics: Annotated[dict[str, bool], Key(DIAGNOSTICS, "record the curvature of the objective too")]
     allow_code: Annotated[bool, Key(FLAG, "run functions that the config names; on the command line only")]
+    fail_on_divergence: Annotated[bool, Key(FLAG, "end with exit code 1 where something diverged")]
     quiet: Annotated[bool, Key(FLAG, "print errors only")]
     parent_run: Annotated[str | None, Key(TEXT.or_null("none"), "the sweep of the run; a sweep sets it")]
     objective: Annotated[dict[str, Any], Key(GROUP, "what to minimise")]

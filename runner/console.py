@@ -35,6 +35,18 @@ def say(text: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def warn(text: str) -> None:
+    """Print a warning to standard error, as also a quiet run does; that nobody reads it is no reason to fail."""
+    with contextlib.suppress(OSError):
+        print(f"warning: {text}", file=sys.stderr, flush=True)
+
+
+def striking(text: str) -> str:
+    """Return text in red, on a terminal that has colours."""
+    has_colours = is_terminal() and os.environ.get("TERM") != "dumb" and not os.environ.get("NO_COLOR")
+    return f"\x1b[31m{text}\x1b[0m" if has_colours else text
+
+
 def is_terminal() -> bool:
     """Tell whether standard output is a terminal; a notebook or a service may have none at all."""
     return hasattr(sys.stdout, "isatty") and sys.stdout.isatty()
@@ -123,11 +135,14 @@ class Console:
         self.stop()
         self._has_ended = True
         if self._config.quiet:
+            if result.divergence is not None and not self._is_child and not self._config.fail_on_divergence:
+                warn(f"{result.sentence.replace('diverged', result.divergence, 1)}")
             return
         if self._is_child:
             say(f"{self._config.name}: loss {result.loss:.10g} after {result.steps:,} steps, {result.sentence}")
             return
-        say("\n".join(_summary(result)))
+        first, *others = _summary(result)
+        say("\n".join([first if result.divergence is None else striking(first), *others]))
 
 
 def say_recorded(recorded: "Recorded | None", config: Config) -> None:

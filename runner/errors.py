@@ -28,6 +28,10 @@ class SweepError(RunnerError):
     """Some jobs of a sweep failed; the others are recorded."""
 
 
+class DivergedError(RunnerError):
+    """A run, or some jobs of a sweep, diverged where `fail_on_divergence` is true; all are recorded."""
+
+
 class Terminated(KeyboardInterrupt):
     """SIGTERM has come; ends a run as Ctrl-C does."""
 

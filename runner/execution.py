@@ -20,7 +20,7 @@ from runner.problem import Batch, check_batch, nan_start, prepare, starts_with_n
 from runner.progress import Descent, Passage
 from runner.result import Outcome, Result
 from runner.tracking.journal import Artifact, Begin, End, now_ms
-from runner.tracking.provenance import config_yaml, params_of, tags_of
+from runner.tracking.provenance import config_yaml, described, params_of, tags_of
 from runner.tracking.tracker import Tracker
 from runner.trajectory import Trajectory
 
@@ -223,20 +223,22 @@ class Recording:
             return
         now = now_ms()
         for run, result in results.items():
-            self._tracker.append(_end_of(self._jobs[run].run, result, now, reason))
+            self._tracker.append(_end_of(self._jobs[run], result, now, reason))
 
 
-def _end_of(run: str, result: Result, now: int, reason: str | None) -> End:
+def _end_of(job: Job, result: Result, now: int, reason: str | None) -> End:
     tags = {"runner.outcome": result.sentence}
-    if result.outcome is Outcome.DIVERGED:
-        tags["diverged_at_step"] = str(result.steps)
+    if result.divergence is not None:
+        remark = "" if result.remark is None else f": {result.remark}"
+        tags |= {"diverged": "true", "diverged_at_step": str(result.steps)}
+        tags |= described(job.member.config, f"Diverged at step {result.steps:,}{remark}.")
     if result.still_since is not None:
         tags["still_since_step"] = str(result.still_since)
     if result.remark is not None:
         tags["runner.remark"] = result.remark
     if reason is not None:
         tags["runner.reason"] = reason
-    return End(run, result.outcome.status, now, result.steps, result.metrics(), tags)
+    return End(job.run, result.outcome.status, now, result.steps, result.metrics(), tags)
 
 
 def name_of(config: Config) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from runner.config import Config
 from runner.console import Console, say_recorded, telling_stops
+from runner.errors import DivergedError
 from runner.tracking.tracker import Recorded, tracking_to
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def run(config: Config, trajectory: "Trajectory | None" = None) -> Done:
     Raises:
         UserError: the config does not fit this machine, its objective or its store; nothing is recorded.
         RecordingError: the run went well, its record did not.
+        DivergedError: the run diverged, and `fail_on_divergence` is true; it is recorded.
     """
     console = Console(config)
     with telling_stops(console.stopped), tracking_to(config.tracking) as tracker:
@@ -46,6 +48,8 @@ def run(config: Config, trajectory: "Trajectory | None" = None) -> Done:
     recorded = tracker.recorded(job.run)
     if config.parent_run is None:
         say_recorded(recorded, config)
+        if config.fail_on_divergence and result.divergence is not None:
+            raise DivergedError(f"{result.divergence}, and fail_on_divergence=true")
     return Done(result, trajectory, recorded)
 
 

@@ -70,6 +70,11 @@ class Result:
         return "; ".join(self.remarks) or None
 
     @property
+    def divergence(self) -> str | None:
+        """Where the run diverged, for people; None where it did not."""
+        return f"diverged at step {self.steps:,}" if self.outcome is Outcome.DIVERGED else None
+
+    @property
     def weight_error(self) -> float | None:
         """The distance to the nearest known minimum point, or None where none is known or sought."""
         return float(exact_norm(self._offsets()).min()) if self._minimum_at else None

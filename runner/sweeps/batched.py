@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from runner.config import Config, Tracking
 from runner.console import telling_stops
-from runner.errors import RunnerError, SweepError, UserError, one_line
+from runner.errors import DivergedError, RunnerError, SweepError, UserError, one_line
 from runner.job import no_garbage_collection
-from runner.sweeps.console import SweepConsole
+from runner.sweeps.console import SweepConsole, said_diverged
 from runner.sweeps.fingerprint import fingerprint, sweep_fingerprint
 from runner.sweeps.parent import ParentRun
 from runner.sweeps.planning import Job, Mistakes, raise_all
@@ -146,14 +146,34 @@ def raise_failures(done: Sequence[JobDone]) -> None:
 
     Raises:
         SweepError: some jobs failed.
+        DivergedError: some diverged, and `fail_on_divergence` is true.
     """
     failed = [one for one in done if one.status == "FAILED"]
     if not failed:
+        raise_diverged(done)
         return
     lines = [f"job {one.job.name} failed: {one.reason}" for one in failed[:FAILURES_IN_FULL]]
     more = len(failed) - len(lines)
     rest = [f"and {more:,} more"] if more else []
-    raise SweepError(*lines, *rest, f"{len(failed):,} of {len(done):,} jobs failed")
+    diverged = _unwanted(done)
+    also = [diverged] if diverged is not None else []
+    raise SweepError(*lines, *rest, *also, f"{len(failed):,} of {len(done):,} jobs failed")
+
+
+def raise_diverged(done: Sequence[JobDone]) -> None:
+    """Raise that jobs diverged.
+
+    Raises:
+        DivergedError: some did whose `fail_on_divergence` is true.
+    """
+    diverged = _unwanted(done)
+    if diverged is not None:
+        raise DivergedError(diverged)
+
+
+def _unwanted(done: Sequence[JobDone]) -> str | None:
+    names = [one.job.name for one in done if one.has_diverged and one.job.config.fail_on_divergence]
+    return f"{said_diverged(names, len(done))}; fail_on_divergence=true" if names else None
 
 
 def _members(sweep: _Sweep, todo: Sequence[int]) -> "dict[int, Member]":

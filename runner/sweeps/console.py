@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from runner.config import Config
-from runner.console import is_terminal, say, say_recorded, stopped_record
+from runner.console import is_terminal, say, say_recorded, stopped_record, warn
 from runner.direction import Direction
 from runner.sweeps.parent import counts, ranked
 from runner.sweeps.planning import Job
@@ -145,9 +145,18 @@ class SweepConsole:
     def finish(self, done: "Sequence[JobDone]", recorded: "Recorded | None") -> None:
         """Say how many jobs ended how, which are the best, and where they are recorded."""
         self.stop()
+        diverged = [one.job.name for one in done if one.has_diverged]
+        if self._config.quiet and diverged and not self._config.fail_on_divergence:
+            warn(said_diverged(diverged, len(done)))
         if not self._config.quiet:
             say("\n".join([_totals(done), *_best_lines(done), *_spread_lines(done)]))
         say_recorded(recorded, self._config)
+
+
+def said_diverged(names: Sequence[str], jobs: int) -> str:
+    """Return which jobs of how many diverged, a few by name."""
+    more = f" and {len(names) - REASONS:,} more" if len(names) > REASONS else ""
+    return f"{len(names):,} of {jobs:,} job{'s' if jobs != 1 else ''} diverged: {', '.join(names[:REASONS])}{more}"
 
 
 def _bar() -> "Progress":
@@ -176,7 +185,9 @@ def _totals(done: "Sequence[JobDone]") -> str:
     how = ", ".join(f"{number[key]:,} {key}" for key in ("stopped", "diverged", "stood still") if number[key])
     finished = f"{ran - failed:,} finished" + (f" ({how})" if how else "")
     jobs = f"{len(done):,} job{'s' if len(done) != 1 else ''}"
-    return f"ended      {jobs} asked for, {skipped:,} skipped, {ran:,} run: {finished}, {failed:,} failed"
+    earlier = sum(one.has_diverged and one.status == "SKIPPED" for one in done)
+    before = f"{skipped:,} skipped" + (f" ({earlier:,} diverged)" if earlier else "")
+    return f"ended      {jobs} asked for, {before}, {ran:,} run: {finished}, {failed:,} failed"
 
 
 def _best_lines(done: "Sequence[JobDone]") -> Iterator[str]:

@@ -16,10 +16,11 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from runner.composition import to_config
-from runner.console import say, say_recorded, stopped_record, telling_stops
-from runner.errors import SweepError, UserError
+from runner.console import say, say_recorded, stopped_record, telling_stops, warn
+from runner.errors import DivergedError, SweepError, UserError
 from runner.hiding import shown_override
 from runner.sweeps.batched import JobDone, raise_failures, run_sweep
+from runner.sweeps.console import said_diverged
 from runner.sweeps.fingerprint import sweep_fingerprint
 from runner.sweeps.language import SweepRequest, sweep_request
 from runner.sweeps.parent import ParentRun
@@ -100,18 +101,27 @@ class GridSweeper(Sweeper):
                 returns = self._launcher.launch([_child_overrides(job, run) for job in jobs], 0)
                 failures = failures_of(jobs, returns)
                 status = "FAILED" if failures else "FINISHED"
+                diverged = _diverged_of(jobs, returns)
                 results = {"jobs": float(len(jobs)), "jobs_failed": float(len(failures))}
+                results["jobs_diverged"] = float(len(diverged))
+                tags = {"diverged_jobs": str(len(diverged))}
             except BaseException:
-                results = {}
+                results, tags = {}, {}
                 raise
             finally:
                 if parent.experiment is not None:
-                    tracker.append(End(run, status, now_ms(), results=results))
+                    tracker.append(End(run, status, now_ms(), results=results, tags=tags))
         if not parent.config.quiet:
-            say(f"ended      {len(jobs):,} jobs run: {len(jobs) - len(failures):,} finished, {len(failures):,} failed")
+            how = f" ({len(diverged):,} diverged)" if diverged else ""
+            finished = len(jobs) - len(failures)
+            say(f"ended      {len(jobs):,} jobs run: {finished:,} finished{how}, {len(failures):,} failed")
+        elif diverged and not parent.config.fail_on_divergence:
+            warn(said_diverged([job.name for job in diverged], len(jobs)))
         say_recorded(tracker.recorded(run), parent.config)
         if failures:
             raise SweepError(*failures, f"{len(failures):,} of {len(jobs):,} jobs failed")
+        if unwanted := [job.name for job in diverged if job.config.fail_on_divergence]:
+            raise DivergedError(f"{said_diverged(unwanted, len(jobs))}; fail_on_divergence=true")
         return returns
 
 
@@ -170,6 +180,12 @@ def returns_of(done: Sequence[JobDone]) -> list[JobReturn]:
         returned.return_value = one.loss
         returns.append(returned)
     return returns
+
+
+def _diverged_of(jobs: Sequence[Job], returns: Sequence[JobReturn]) -> list[Job]:
+    """Return the jobs that diverged, which return the worst of losses."""
+    ended = [(job, done) for job, done in zip(jobs, returns, strict=True) if done.status is JobStatus.COMPLETED]
+    return [job for job, done in ended if done.return_value == job.config.direction.worst]
 
 
 def failures_of(jobs: list[Job], returns: Sequence[JobReturn]) -> list[str]:

@@ -12,7 +12,7 @@ from runner.sweeps.planning import by_key
 from runner.tracking import provenance
 from runner.tracking.journal import Artifact, Begin, End, now_ms
 from runner.tracking.processes import OWNER
-from runner.tracking.provenance import config_yaml
+from runner.tracking.provenance import config_yaml, described
 from runner.tracking.tracker import Tracker
 
 if TYPE_CHECKING:
@@ -55,13 +55,16 @@ class ParentRun:
         if self.experiment is None:
             return
         results = counts(done)
-        tags: dict[str, str] = {}
+        diverged = sum(one.has_diverged for one in done)
+        tags = {"diverged_jobs": str(diverged)}
+        if diverged:
+            tags |= described(self.config, f"{diverged:,} of {len(done):,} jobs diverged.")
         references: dict[str, str] = {}
         best = best_of(done)
         if best is not None and best.loss is not None:
             results["best_loss"] = best.loss
             references = {"best.run": best.run}
-            tags = {f"best.{key}": value for key, value in best.job.varied.items()}
+            tags |= {f"best.{key}": value for key, value in best.job.varied.items()}
         tracker.append(End(run, status, now_ms(), results=results, tags=tags, references=references))
 
 

@@ -16,10 +16,10 @@ from runner.ranges import shown
 from runner.tracking.checkout import Look
 from runner.tracking.processes import process_tags
 
+# The tag whose text MLflow shows as a run's description.
+DESCRIPTION = "mlflow.note.content"
 # The one written in C, where there is one, is ten times as fast.
 Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-
-
 _looks: dict[Path, Look] = {}
 
 
@@ -49,6 +49,12 @@ def tags_of(config: Config) -> dict[str, str]:
         **process_tags(),
         **git_tags(),
     }
+
+
+def described(config: Config, sentence: str) -> dict[str, str]:
+    """Return the tag that MLflow shows as a run's description: a sentence of ours before the user's own."""
+    own = shown_tree(config.tags).get(DESCRIPTION)
+    return {DESCRIPTION: sentence if own is None else f"{sentence}\n\n{own}"}
 
 
 def _user() -> str:
