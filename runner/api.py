@@ -12,6 +12,7 @@ from torch import Tensor
 
 from runner import composition
 from runner.batches import MEMORY_MIB
+from runner.best import Best
 from runner.config import Config
 from runner.console import telling_stops
 from runner.errors import UserError
@@ -60,6 +61,11 @@ class RunResult:
     def loss(self) -> float:
         """The loss of the last forward pass."""
         return self.result.loss
+
+    @property
+    def best(self) -> Best | None:
+        """The step whose loss was best, and the weight there; None where no loss was finite."""
+        return self.result.best
 
     def frame(self) -> "pd.DataFrame":
         """Return the recorded steps, one row each, under the names of the metrics in MLflow."""

@@ -118,6 +118,10 @@ class Config:
             COUNT.or_null(f"every step; in a sweep at most {POINTS_IN_A_SWEEP}"), "record every n-th step and the last"
         ),
     ]
+    keep_weights: Annotated[
+        str,
+        Key(one_of("best", "all", "none"), "whose final and best weights to keep: a sweep's best run's or all runs'"),
+    ]
     name: Annotated[str | None, Key(TEXT.or_null("one made of what is run"), "the run's name in MLflow")]
     tags: Annotated[dict[str, Any], Key(TAGS, "tags of the run in MLflow")]
     diagnostics: Annotated[dict[str, bool], Key(DIAGNOSTICS, "record the curvature of the objective too")]

@@ -23,6 +23,7 @@ from runner.tracking.journal import Artifact, Begin, End, now_ms
 from runner.tracking.provenance import config_yaml, described, params_of, tags_of
 from runner.tracking.tracker import Tracker
 from runner.trajectory import Trajectory
+from runner.weights import WEIGHTS, weights_file
 
 
 class View(Protocol):
@@ -46,12 +47,14 @@ class Job:
         run: our id of it.
         tags: of the run, beside the config's own.
         recorded: the last step that is recorded already, where the run was begun in a batch that failed; else -1.
+        keeps_weights: whether its weights are recorded as a file.
     """
 
     member: Member
     run: str
     tags: dict[str, str] = field(default_factory=dict)
     recorded: int = -1
+    keeps_weights: bool = False
 
 
 class BatchError(Exception):
@@ -223,6 +226,8 @@ class Recording:
             return
         now = now_ms()
         for run, result in results.items():
+            if self._jobs[run].keeps_weights:
+                self._tracker.append(Artifact(self._jobs[run].run, WEIGHTS, weights_file(result)))
             self._tracker.append(_end_of(self._jobs[run], result, now, reason))
 
 

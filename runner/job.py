@@ -41,7 +41,7 @@ def run(config: Config, trajectory: "Trajectory | None" = None) -> Done:
         with no_garbage_collection():
             from runner.batches import member_of
             from runner.execution import Job, execute
-        job = Job(member_of(config), uuid.uuid4().hex)
+        job = Job(member_of(config), uuid.uuid4().hex, keeps_weights=config.keep_weights != "none")
         console.records(lambda: tracker.recorded(job.run))
         (result,) = execute([job], tracker, console, trajectory)
         console.finish(result)

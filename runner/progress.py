@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from runner.best import BestSoFar
 from runner.descent import Block, descend
 from runner.direction import Direction
 from runner.norms import exact_norm
@@ -75,6 +76,7 @@ class Descent:
         self.endings: dict[int, Ending] = {}
         self._standings: dict[int, _Standing] = {}
         self.best = self._direction.worst
+        self._best_steps = BestSoFar(weight, self._direction)
 
     def end_at_start(self, runs: Iterable[int]) -> None:
         """End runs whose loss or gradient is NaN where they start: they make no step."""
@@ -133,6 +135,7 @@ class Descent:
             gradient=standing.gradient,
             loss=float(standing.loss),
             reason=ending.reason,
+            best=self._best_steps.of(run),
         )
         last = self._movement.last(run)
         sentence = stillness(self._configs[run], result, last)
@@ -140,6 +143,10 @@ class Descent:
 
     def _stand(self, block: Block, going: Sequence[int], endings: dict[int, Ending], seconds: float) -> None:
         self._movement.see(self._now.weight, block, {run: ending.step for run, ending in endings.items()})
+        lasts = [0] * len(self._configs)
+        for run in going:
+            lasts[run] = endings[run].step if run in endings else block.last
+        self._best_steps.look_at(block, lasts)
         self.endings |= endings
         self._now = _Standing(block.last, seconds, block.weight[-1], block.gradient[-1], block.loss[-1])
         for run, ending in endings.items():

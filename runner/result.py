@@ -7,6 +7,7 @@ from enum import Enum
 import torch
 from torch import Tensor
 
+from runner.best import Best
 from runner.direction import Direction
 from runner.metrics import component_keys, components
 from runner.norms import exact_norm
@@ -44,6 +45,7 @@ class Result:
         remarks: what is to be said of the run beside, in sentences.
         still_since: the last step that moved the weight, where it stood still after it short of a known minimum.
         reason: which rule stopped the run, in a sentence.
+        best: the step whose loss was best; None where no step had a finite loss.
     """
 
     outcome: Outcome
@@ -58,6 +60,7 @@ class Result:
     remarks: tuple[str, ...] = ()
     still_since: int | None = None
     reason: str | None = None
+    best: Best | None = None
 
     @property
     def sentence(self) -> str:
@@ -114,6 +117,9 @@ class Result:
         if self.weight_error is not None:
             yield "final/error", self.weight_error
         yield from ((f"final/{key}", value) for key, value in self.measured.items())
+        if self.best is not None:
+            yield "best/loss", self.best.loss
+            yield "best/step", float(self.best.step)
         yield "steps_done", float(self.steps)
         yield "seconds", self.seconds
         if self.seconds > 0:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
@@ -53,6 +54,17 @@ def test_the_best_of_a_sweep_that_maximizes_is_the_highest(runner: Command) -> N
     parent, children = parent_and_children(runs_in(runner))
     assert parent.data.metrics["best_loss"] == max(child.data.metrics["final/loss"] for child in children)
     assert parent.data.tags["best.lr"] == "0.1"
+
+
+def test_the_weights_of_the_best_run_are_kept_and_of_all_on_demand(runner: Command) -> None:
+    sweep = ["-m", "lr=0.1,0.3,0.2", "steps=4", "quiet=true"]
+    assert runner(*sweep).code == 0
+    parent, _ = parent_and_children(runs_in(runner))
+    (file,) = (runner.folder / "outputs/artifacts").rglob("weights.npz")
+    assert file.parts[-3] == parent.data.tags["best.run"]
+    assert np.load(file)["final"] == pytest.approx([10 * 0.4**4], rel=1e-5)
+    assert runner(*sweep, "keep_weights=all", "tracking.uri=sqlite:///all.db", "tracking.artifacts=all").code == 0
+    assert len(list((runner.folder / "all").rglob("weights.npz"))) == 3
 
 
 def test_all_wrong_jobs_are_told_and_none_is_started(runner: Command) -> None:

@@ -11,8 +11,9 @@ from runner.errors import DivergedError, RunnerError, SweepError, UserError, one
 from runner.job import no_garbage_collection
 from runner.sweeps.console import SweepConsole, said_diverged
 from runner.sweeps.fingerprint import fingerprint, sweep_fingerprint
-from runner.sweeps.parent import ParentRun
+from runner.sweeps.parent import ParentRun, best_of
 from runner.sweeps.planning import Job, Mistakes, raise_all
+from runner.tracking.journal import Artifact
 from runner.tracking.ledger import Finished
 from runner.tracking.tracker import Tracker, tracking_to
 
@@ -112,12 +113,12 @@ def run_sweep(jobs: Sequence[Job], texts: Sequence[str], memory_mib: int, resume
             _run_all(sweep, members, prints)
         except BaseException:
             console.stop()
-            parent.end(tracker, run, "KILLED", _done(sweep, skipped))
+            _end(sweep, parent, "KILLED", _done(sweep, skipped))
             raise
         console.stop()
         console.has_ended = True
         done = _done(sweep, skipped)
-        parent.end(tracker, run, "FAILED" if sweep.failures else "FINISHED", done)
+        _end(sweep, parent, "FAILED" if sweep.failures else "FINISHED", done)
     done = [_located(one, tracker) for one in done]
     console.finish(done, tracker.recorded(run))
     return done
@@ -223,7 +224,13 @@ def _run_all(sweep: _Sweep, members: "Mapping[int, Member]", prints: Sequence[st
         for portion in portions(group, sweep.memory_mib):
             indices = [index_of[member] for member in portion]
             runs = [
-                RunJob(members[index], sweep.runs[index], {"runner.fingerprint": prints[index]}) for index in indices
+                RunJob(
+                    members[index],
+                    sweep.runs[index],
+                    {"runner.fingerprint": prints[index]},
+                    keeps_weights=sweep.jobs[index].config.keep_weights == "all",
+                )
+                for index in indices
             ]
             _run_portion(sweep, indices, runs)
             sweep.console.portion_done(len(indices), sum(member.config.steps for member in portion))
@@ -249,6 +256,18 @@ def _run_portion(sweep: _Sweep, indices: Sequence[int], runs: "Sequence[executio
         sweep.failures[indices[0]] = one_line(error)
     else:
         sweep.results |= dict(zip(indices, results, strict=True))
+
+
+def _end(sweep: _Sweep, parent: ParentRun, status: str, done: Sequence[JobDone]) -> None:
+    """Record the weights of the best run, where it ran here, and how the sweep ended."""
+    from runner.weights import WEIGHTS, weights_file
+
+    best = best_of(done)
+    is_ours = best is not None and best.run in sweep.runs
+    if best is not None and is_ours and best.job.config.keep_weights == "best" and parent.experiment is not None:
+        result = sweep.results[sweep.runs.index(best.run)]
+        sweep.tracker.append(Artifact(best.run, WEIGHTS, weights_file(result)))
+    parent.end(sweep.tracker, sweep.parent, status, done)
 
 
 def _done(sweep: _Sweep, skipped: Mapping[int, Finished]) -> list[JobDone]:

@@ -13,7 +13,16 @@ from runner.config import Config
 
 # Raised with every change of the arithmetic, so that results of before are not taken for those of now.
 NUMERICS = 4
-NOT_OF_THE_RESULT = ("tracking", "name", "tags", "quiet", "fail_on_divergence", "parent_run", "allow_code")
+NOT_OF_THE_RESULT = (
+    "tracking",
+    "name",
+    "tags",
+    "quiet",
+    "fail_on_divergence",
+    "keep_weights",
+    "parent_run",
+    "allow_code",
+)
 
 
 def fingerprint(config: Config) -> str:

@@ -89,11 +89,11 @@ class Metrics:
 
 @dataclass(frozen=True)
 class Artifact:
-    """A text file that belongs to a run."""
+    """A file that belongs to a run."""
 
     run: str
     path: str
-    text: bytes
+    content: bytes
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class Close:
 
 Entry: TypeAlias = Open | Begin | Metrics | Artifact | End | Close
 KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in (Open, Begin, Metrics, Artifact, End, Close)}
-BODY = {"Metrics": "values", "Artifact": "text"}
+BODY = {"Metrics": "values", "Artifact": "content"}
 
 
 def now_ms() -> int:

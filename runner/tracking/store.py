@@ -1,8 +1,10 @@
 """MLflow's store as the recorder uses it: fed with journal entries."""
 
 import math
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mlflow.entities import Metric, Param, Run, RunTag, ViewType
@@ -311,7 +313,12 @@ class Store:
             self._client.log_batch(run_id, params=entities[chunk : chunk + PARAMS_A_REQUEST])
 
     def _artifact(self, artifact: Artifact) -> None:
-        self._client.log_text(self._runs[artifact.run], artifact.text.decode(), artifact.path)
+        place = PurePosixPath(artifact.path)
+        folder_there = str(place.parent) if place.parent.name else None
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / place.name
+            file.write_bytes(artifact.content)
+            self._client.log_artifact(self._runs[artifact.run], str(file), folder_there)
 
     def _existing(self, experiment: str, run: str) -> str | None:
         """Return the run that another recorder of this journal has created, or that a lost answer left."""

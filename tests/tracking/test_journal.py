@@ -48,7 +48,7 @@ ENTRIES: st.SearchStrategy[Entry] = st.one_of(
         tags=st.dictionaries(TEXT, TEXT, max_size=2),
     ),
     metrics(),
-    st.builds(Artifact, run=TEXT, path=TEXT, text=st.binary(max_size=30)),
+    st.builds(Artifact, run=TEXT, path=TEXT, content=st.binary(max_size=30)),
     st.builds(
         End,
         run=TEXT,

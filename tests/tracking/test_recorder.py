@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from mlflow.entities import Run
@@ -68,6 +69,16 @@ def test_the_composed_config_is_an_artifact_under_outputs(recorded: tuple[Comman
     assert (config["lr"], config["tags"], config["objective"]["curvature"]) == (0.05, {"team": "blue"}, 1.0)
     assert not (runner.folder / "mlruns").exists()
     assert list((runner.folder / "outputs" / "journals").iterdir()) == []
+
+
+def test_the_last_and_the_best_weight_are_an_artifact(recorded: tuple[Command, Run]) -> None:
+    runner, run = recorded
+    (file,) = (runner.folder / "outputs/artifacts").rglob("weights.npz")
+    assert run.info.run_id in str(file)
+    with np.load(file) as weights:
+        assert weights["final"].tolist() == [run.data.metrics["final/weight"]]
+        assert weights["best"].tolist() == pytest.approx([10 * 0.9**49])
+    assert (run.data.metrics["best/loss"], run.data.metrics["best/step"]) == (run.data.metrics["final/loss"], 50)
 
 
 def test_the_recorded_steps_hold_the_numbers_of_the_descent(recorded: tuple[Command, Run]) -> None:
