@@ -4,7 +4,6 @@ import contextlib
 import functools
 import re
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import hydra._internal.hydra as hydra_internal
@@ -24,24 +23,19 @@ from runner.config import GROUPS, Config, key_help, not_given, problems, unlike_
 from runner.config_sources import CheckedSources
 from runner.defaults_errors import explained_defaults
 from runner.defaults_lists import one_of, told
-from runner.doors import bound_yaml, check_search_path, shut_doors, shut_places
+from runner.doors import bound_yaml, check_search_path
 from runner.errors import UserError, nearest
 from runner.explanation import FILE_ERRORS, OPEN, SWEEP_KEYS, explain
 from runner.hiding import shown_override
 from runner.hydra_files import hide_from_files
 from runner.plain import plain, unresolved
 from runner.ranges import shown
+from runner.strangers import allows_code, shut_out, strangers_in
+from runner.strangers import config_folder as config_folder
 from runner.task_overrides import let_sweeper_read, lost_by_sweeper
 
 ALREADY_SO = ("experiment=null",)
 Compose: TypeAlias = Callable[[list[str]], DictConfig]
-
-
-def config_folder() -> Path:
-    """Return the folder of the YAML files: inside the package when installed, beside it in a checkout."""
-    package = Path(__file__).parent
-    installed = package / "conf"
-    return installed if installed.is_dir() else package.parent / "conf"
 
 
 def install(is_completing: bool = False) -> None:
@@ -115,6 +109,7 @@ class CheckedConfigLoader(ConfigLoaderImpl):
         """Look for configs on the search path."""
         super().__init__(config_search_path)
         self.repository: CheckedSources = CheckedSources(config_search_path)
+        self._is_job = False
 
     def load_configuration(
         self,
@@ -141,16 +136,15 @@ class CheckedConfigLoader(ConfigLoaderImpl):
         is_grid = run_mode == RunMode.MULTIRUN  # swept values are checked job by job
         of_the_sweep = self._only_for_jobs(overrides) if is_grid else []
         overrides = [text for text in overrides if text not in of_the_sweep]
-        if config_name is not None and not _allows_code(overrides):
+        if config_name is not None and not allows_code(overrides):
             check_search_path(_keys_in(self.repository, config_name), overrides)
         if config_name is None or is_trial:
             return compose(overrides)
         cfg, mistakes = self._compose_all_but_mistakes(compose, overrides)
         if cfg is not None and not is_grid:
             mistakes += self._mistakes_in(cfg, blamed=mistakes)
-        if cfg is not None and not _allows_code(overrides):
-            mistakes += shut_doors(unresolved(cfg.hydra), overrides)
-            mistakes += self._strangers(cfg, overrides)
+        if cfg is not None:
+            mistakes += shut_out(cfg, overrides, self.repository, is_grid or self._is_job, self._is_job)
         if cfg is not None and is_grid and not mistakes:
             mistakes += lost_by_sweeper(cfg, OverridesParser.create(self).parse_overrides(typed))
         if mistakes or cfg is None:
@@ -208,7 +202,7 @@ class CheckedConfigLoader(ConfigLoaderImpl):
         missing = [group for group in GROUPS if OmegaConf.select(cfg, group) is None]
         if missing:
             raise UserError(*(self._without_option(group, cfg) for group in missing))
-        if not _allows_code(overrides) and (found := list(self._strangers(cfg, overrides))):
+        if not allows_code(overrides) and (found := list(strangers_in(cfg, overrides, self.repository))):
             raise UserError(*found)
         OmegaConf.copy_cache(from_config=master, to_config=cfg)
         return cfg, self._declared(cfg)
@@ -254,19 +248,13 @@ class CheckedConfigLoader(ConfigLoaderImpl):
             return list(error.lines)
         return mistakes_in(tree, self._declared(cfg))
 
-    def _strangers(self, cfg: DictConfig, overrides: list[str]) -> Iterator[str]:
-        """Yield a line for each of our own settings that no config file may make."""
-        if cfg.get("allow_code") is True:
-            yield "allow_code=true: a config file cannot say so, expected it on the command line"
-        tracking, ours = unresolved(cfg.get("tracking")), self._our_own("tracking", cfg)
-        theirs = [key for key in tracking if tracking[key] != ours.get(key)]
-        values = {key: OmegaConf.select(cfg, f"tracking.{key}", throw_on_resolution_failure=False) for key in theirs}
-        yield from shut_places(values, overrides)
-
-    def _our_own(self, group: str, cfg: DictConfig) -> dict[str, Any]:
-        """Return what the file of the chosen option says where it is one of ours."""
-        loaded = self.repository.load_config(f"{group}/{cfg.hydra.runtime.choices.get(group)}")
-        return unresolved(loaded.config) if loaded is not None and loaded.path == f"file://{config_folder()}" else {}
+    def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
+        """Compose a job of a sweep for a launcher of Hydra's."""
+        self._is_job = True
+        try:
+            return super().load_sweep_config(master_config, sweep_overrides)
+        finally:
+            self._is_job = False
 
     def _without_option(self, group: str, cfg: DictConfig) -> str:
         """Return the line for a group without an option, which the command line or a file has taken away."""
@@ -378,10 +366,6 @@ def _as_hydra_takes_them(overrides: list[str]) -> list[str]:
         raise UserError(*(f"{shown_override(ascii(text)[1:-1])}: expected text in UTF-8" for text in broken))
     taken = [override for override in overrides if override not in ALREADY_SO]
     return [f"++{override}" if override.startswith(OPEN) else override for override in taken]
-
-
-def _allows_code(overrides: list[str]) -> bool:
-    return any(override.lstrip("+") in ("allow_code=true", "allow_code=True") for override in overrides)
 
 
 def _suspected_last(override: str) -> int:

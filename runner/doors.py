@@ -8,14 +8,17 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path, PurePath
 from typing import Any, TypeAlias
 
 import omegaconf._utils as omegaconf_utils
 import omegaconf.omegaconf as omegaconf_main
 import yaml
 
+from runner.environment import PUBLIC
 from runner.errors import UserError
+from runner.hiding import Hidden
+from runner.hydra_places import EXPECTED, HARMLESS
+from runner.places import is_within
 from runner.ranges import shown
 from runner.tracking.uris import sqlite_path
 
@@ -24,36 +27,32 @@ Keys: TypeAlias = tuple[str, ...]
 # Far more than any config has; an alias that is repeated counts each time, a text once for each so many characters.
 MOST_NODES = 20_000
 CHARACTERS_A_NODE = 1_000
-LOGGING_CLASSES = (
-    "logging.StreamHandler",
-    "logging.FileHandler",
-    "logging.NullHandler",
-    "logging.Formatter",
-    "colorlog.ColoredFormatter",
-)
-STREAMS = ("ext://sys.stdout", "ext://sys.stderr")
-WITHIN = "a place within the working directory, or the setting on the command line"
 COMMANDS = ("setup", "python", "srun_args", "additional_parameters")
-# What Hydra's own configs interpolate in folders and names of files; anything else could become anything.
-HARMLESS = re.compile(
-    r"\$\{(?:now:[\w%-]+|hydra[.:]job\.(?:name|num|id|override_dirname)"
-    r"|hydra[.:](?:run|sweep)\.dir|hydra[.:]sweep\.subdir|hydra[.:]runtime\.(?:output_dir|cwd))\}"
+DATABASE = (
+    "a new place within outputs/ to which no link leads, as in sqlite:///outputs/mine.db; "
+    "a server or another database on the command line or in MLFLOW_TRACKING_URI"
 )
+# What the user's environment says of where to record, as in our own files.
+PUBLIC_URI = re.compile(rf"\$\{{oc\.env:({'|'.join(PUBLIC)})(?:,[^${{}}]*)?\}}")
+LEVELS = "levels of loggers only, as in root.level or loggers.NAME.level"
 
 
-def shut_doors(hydra: Mapping[str, Any], overrides: Sequence[str]) -> Iterator[str]:
+def shut_doors(
+    hydra: Mapping[str, Any], own: Mapping[str, Mapping[str, Any]], overrides: Sequence[str]
+) -> Iterator[str]:
     """Yield a line for each setting of Hydra's own that no config file may make.
 
     Args:
         hydra: the composed part of the config, unresolved.
+        own: of its groups, what the chosen option says where no stranger has made it.
         overrides: of the command line, whose settings are let through.
     """
-    keys = [override.lstrip("+~").partition("=")[0] for override in overrides]
-    given = [key for key in keys if "/" not in key]  # a choice of a group gives none of its settings
+    given = given_by(overrides)
+    given += [f"hydra.job.env_set.{name}" for name in (hydra.get("job") or {}).get("env_copy") or ()]  # told of that
     for parts, value in _leaves(hydra):
         path = ".".join(("hydra", *parts))
         is_own = any(path == name or path.startswith((f"{name}.", f"{name}[")) for name in given)
-        if not is_own and (allowed := _unlike_allowed(parts, value)) is not None:
+        if not is_own and (allowed := _unlike_allowed(parts, value, own)) is not None:
             yield f"{path}={shown(value)}: a config file cannot say so, expected {allowed}, or allow_code=true"
     said = hydra.get("overrides") or {}
     for kind in ("hydra", "task"):
@@ -62,28 +61,50 @@ def shut_doors(hydra: Mapping[str, Any], overrides: Sequence[str]) -> Iterator[s
                 yield f"hydra.overrides.{kind}={shown(text)}: a config file cannot say so, expected it as an argument"
 
 
-def shut_places(tracking: Mapping[str, Any], overrides: Sequence[str]) -> Iterator[str]:
-    """Yield a line for each place outside the working directory where a config file would have a record written.
+def given_by(overrides: Sequence[str]) -> list[str]:
+    """Return the keys that the command line sets; a choice of a group sets none of its keys."""
+    keys = [override.lstrip("+~").partition("=")[0] for override in overrides]
+    return [key for key in keys if "/" not in key]
+
+
+def chosen_by(overrides: Sequence[str]) -> list[str]:
+    """Return the groups of Hydra's own whose options the command line chooses."""
+    keys = [override.lstrip("+~").partition("=")[0] for override in overrides]
+    return [key.removeprefix("hydra/") for key in keys if key.startswith("hydra/")]
+
+
+def shut_places(written: Mapping[str, Any], said: Mapping[str, Any], overrides: Sequence[str]) -> Iterator[str]:
+    """Yield a line for each setting by which a config file would have a record go elsewhere, or secrets with it.
 
     Args:
-        tracking: what a config file sets of these settings, resolved.
+        written: what a config file sets of tracking, by key, interpolations unresolved.
+        said: the same, resolved; what comes from the environment is hidden.
         overrides: of the command line, whose settings are let through.
     """
     keys = [override.lstrip("+~").partition("=")[::2] for override in overrides]
     given = [key for key, value in keys if key != "tracking" or value.startswith("{")]  # not the choice of a group
-    places = {"uri": sqlite_path(str(tracking.get("uri"))), "artifacts": tracking.get("artifacts")}
-    for key, place in places.items():
-        if f"tracking.{key}" in given or "tracking" in given or place is None:
+    for key, text in written.items():
+        if f"tracking.{key}" in given or "tracking" in given or said.get(key) is None:
             continue
-        if not Path(os.path.abspath(place)).is_relative_to(Path.cwd()):  # noqa: PTH100  # resolve() follows links
-            yield f"tracking.{key}={shown(tracking[key])}: a config file cannot say so, expected {WITHIN}"
+        place, refused = str(said[key]), f"tracking.{key}={shown(text)}: a config file cannot say so, expected"
+        variable = PUBLIC_URI.fullmatch(str(text)) if key == "uri" else None
+        if variable is not None and variable[1] in os.environ:
+            continue
+        if isinstance(said[key], Hidden) or ("oc.env" in str(text) and variable is None):
+            yield f"{refused} what comes from the environment to be given on the command line"
+        elif key == "uri" and (sqlite_path(place) is None or "?" in place or not is_within(str(sqlite_path(place)))):
+            yield f"{refused} {DATABASE}"
+        elif key == "artifacts" and not is_within(place):
+            yield f"{refused} {EXPECTED}"
 
 
-def _unlike_allowed(parts: Keys, value: Any) -> str | None:
+def _unlike_allowed(parts: Keys, value: Any, own: Mapping[str, Mapping[str, Any]]) -> str | None:
     """Return what is allowed where a config file's setting is none of that."""
     path = ".".join(parts)
     for door, check in DOORS.items():
         if (path == door or path.startswith(f"{door}.")) and value not in (None, "", [], {}):
+            if check is _levels:
+                return None if _is_own(parts, value, own) else _levels(parts, value)
             plain = HARMLESS.sub("x", value) if isinstance(value, str) else value
             if "${" in str(plain):
                 return "no interpolation but of Hydra's own job, folders and time"
@@ -91,40 +112,54 @@ def _unlike_allowed(parts: Keys, value: Any) -> str | None:
     return None
 
 
+def _is_own(parts: Keys, value: Any, own: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Tell whether a setting is that of the option which was chosen."""
+    theirs: Any = own
+    for part in parts:
+        theirs = theirs.get(part) if isinstance(theirs, Mapping) else None
+    return bool(value in theirs) if isinstance(theirs, list) else bool(value == theirs)
+
+
 def _nothing(_parts: Keys, _value: Any) -> str | None:
     return "nothing"
 
 
-def _inside(_parts: Keys, value: Any) -> str | None:
-    path = PurePath(str(value))
-    leaves = path.is_absolute() or ".." in path.parts or str(value).startswith("~")
-    return "a folder within the working directory" if leaves else None
+def _anything(_parts: Keys, _value: Any) -> str | None:
+    return None
+
+
+def _false(_parts: Keys, value: Any) -> str | None:
+    return None if value is False else "false"
+
+
+def _missing(_parts: Keys, value: Any) -> str | None:
+    return None if value == "???" else "nothing"
 
 
 def _file_name(_parts: Keys, value: Any) -> str | None:
-    return "a name without slashes" if "/" in str(value) or "\n" in str(value) else None
+    is_name = re.fullmatch(r"\w[\w.-]*|\?\?\?", str(value)) is not None
+    return None if is_name else "a name of letters, digits, - and _"
+
+
+def _separator(_parts: Keys, value: Any) -> str | None:
+    return "a text without slashes" if "/" in str(value) or "\n" in str(value) else None
 
 
 def _file_folder(_parts: Keys, value: Any) -> str | None:
     return None if str(value).startswith("file://") else "file:// folders"
 
 
-def _plain_logging(parts: Keys, value: Any) -> str | None:
-    key, text = parts[-1], str(value)
-    if "." in parts or "_target_" in parts or (key in ("()", "class") and text not in LOGGING_CLASSES):
-        return "logging's own handlers"
-    if "://" in text and text not in STREAMS:
-        return " or ".join(STREAMS)
-    if key == "filename" and _inside(parts, value) is not None:
-        return "a file within the working directory"
-    return None
+def _levels(parts: Keys, value: Any) -> str | None:
+    """Let logging be told how much to say, and nothing of where or by what."""
+    is_flag = parts[1:] in (("version",), ("disable_existing_loggers",)) and isinstance(value, bool | int)
+    is_of_logger = parts[1:] == ("root", "level") or (len(parts) == 4 and parts[1] == "loggers")
+    is_level = parts[-1] == "level" and re.fullmatch(r"[A-Z]+|\d{1,4}", str(value)) is not None
+    return None if is_flag or (is_of_logger and is_level) else LEVELS
 
 
 def _without_commands(parts: Keys, value: Any) -> str | None:
     if parts[1] in COMMANDS or "\n" in str(value):
         return f"none of {', '.join(COMMANDS)}, and no line breaks"
-    if parts[-1].endswith(("folder", "dir")):
-        return _inside(parts, value)
     return _without_targets(parts, value)
 
 
@@ -134,7 +169,9 @@ def _without_targets(parts: Keys, _value: Any) -> str | None:
 
 def _values_only(parts: Keys, value: Any) -> str | None:
     swept = parts[2].lstrip("+~ ") if len(parts) > 2 else ""
-    if swept.startswith(("allow_code", "hydra", "tracking.")):
+    if re.match(r"(allow_code|hydra|tracking)\b", swept) and not (
+        swept == "tracking" and re.fullmatch(r"[\w,]+", value)
+    ):
         return "no allow_code, no place of the record and nothing of Hydra's own among what varies"
     return _without_targets(parts, value)
 
@@ -154,17 +191,20 @@ def _leaves(value: Any, parts: Keys = ()) -> Iterator[tuple[Keys, Any]]:
 DOORS: dict[str, Callable[[Keys, Any], str | None]] = {
     "callbacks": _nothing,
     "searchpath": _file_folder,
-    "hydra_logging": _plain_logging,
-    "job_logging": _plain_logging,
+    "hydra_logging": _levels,
+    "job_logging": _levels,
     "job.env_set": _nothing,
+    "job.env_copy": _nothing,
+    "job.chdir": _false,  # places are checked from here
     "job.name": _file_name,
     "job.id": _file_name,
-    "job.config.override_dirname": _file_name,
-    "runtime.output_dir": _inside,
-    "output_subdir": _inside,
-    "run.dir": _inside,
-    "sweep.dir": _inside,
-    "sweep.subdir": _inside,
+    "job.config.override_dirname": _separator,
+    "runtime.output_dir": _missing,
+    "output_subdir": _anything,  # but interpolations; `hydra_places` says where
+    "run.dir": _anything,
+    "sweep.dir": _anything,
+    "sweep.subdir": _anything,
+    "sweep.mode": _nothing,
     "launcher": _without_commands,
     "sweeper": _values_only,
 }
@@ -178,7 +218,7 @@ def check_search_path(primary: Mapping[str, Any], overrides: Sequence[str]) -> N
     """
     hydra = primary.get("hydra")
     named = hydra.get("searchpath") if isinstance(hydra, Mapping) else None
-    found = list(shut_doors({"searchpath": named}, overrides))
+    found = list(shut_doors({"searchpath": named}, {}, overrides))
     if found:
         raise UserError(*found)
 

@@ -7,6 +7,7 @@ import hydra.core.utils as hydra_utils
 from omegaconf import OmegaConf
 
 from runner.hiding import shown_override, shown_tree
+from runner.places import WRITTEN, write_new
 
 _omegaconfs_save = OmegaConf.save
 _omegaconfs_to_yaml = OmegaConf.to_yaml
@@ -20,8 +21,7 @@ def hide_from_files() -> None:
 
 
 def _save_config(cfg: Any, filename: str, output_dir: Path) -> None:
-    output_dir.mkdir(parents=True, exist_ok=True)
-    (output_dir / filename).write_text(OmegaConf.to_yaml(cfg), encoding="utf-8")
+    write_new(output_dir / filename, WRITTEN + OmegaConf.to_yaml(cfg))
 
 
 def _to_yaml(cfg: Any, *, resolve: bool = False, sort_keys: bool = False) -> str:
@@ -29,7 +29,10 @@ def _to_yaml(cfg: Any, *, resolve: bool = False, sort_keys: bool = False) -> str
 
 
 def _save(config: Any, f: Any, resolve: bool = False) -> None:
-    _omegaconfs_save(shown_config(config), f, resolve)
+    if isinstance(f, str | Path):
+        write_new(Path(f), WRITTEN + OmegaConf.to_yaml(config, resolve=resolve))
+    else:
+        _omegaconfs_save(shown_config(config), f, resolve)
 
 
 def shown_config(cfg: Any, resolve: bool = False) -> Any:

@@ -41,6 +41,19 @@ def plain_at(cfg: DictConfig, path: str, written: Any) -> Any:
     return environment.member(parent, key, written, is_text=path.split(".")[0] == "tags")
 
 
+def said_at(cfg: DictConfig, path: str, written: Any) -> Any:
+    """Return what a config holds at a path, numbers too as hidden texts where they come from the environment.
+
+    None where it cannot be resolved, which `plain` tells.
+    """
+    environment.begin()
+    above, _, key = path.rpartition(".")
+    try:
+        return environment.member(OmegaConf.select(cfg, above) if above else cfg, key, written, is_text=True)
+    except OmegaConfBaseException:
+        return None
+
+
 def _explain_interpolation(error: OmegaConfBaseException, key: str, raw: Any) -> str:
     path = error.full_key or key
     value = raw

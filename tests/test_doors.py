@@ -133,12 +133,12 @@ def test_a_config_file_may_say_what_harms_nobody(stranger: Command) -> None:
     folder.mkdir(parents=True)
     (folder / "good.yaml").write_text(
         "# @package _global_\nhydra:\n  output_subdir: hydra_files\n"
-        "  run:\n    dir: kept/${now:%Y-%m-%d}/${hydra.job.name}\n"
-        "tracking:\n  uri: sqlite:///kept/mlflow.db\n  artifacts: kept/artifacts\n"
+        "  run:\n    dir: outputs/kept/${now:%Y-%m-%d}/${hydra.job.name}\n"
+        "tracking:\n  uri: sqlite:///outputs/kept/mlflow.db\n  artifacts: outputs/kept/artifacts\n"
     )
     done = stranger("--config-dir", "given", "experiment=good", "steps=2", "hydra/job_logging=default")
     assert done.code == 0, done.err
-    kept = [path.name for path in (stranger.folder / "kept").rglob("*")]
+    kept = [path.name for path in (stranger.folder / "outputs" / "kept").rglob("*")]
     assert {"hydra_files", "mlflow.db", "runner.log"} <= set(kept)
 
 

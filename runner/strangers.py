@@ -1,0 +1,74 @@
+"""What of a composed config strangers have made: settings that no config file may make, and places it may not name."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.config_repository import IConfigRepository
+from omegaconf import DictConfig
+
+from runner.doors import chosen_by, given_by, shut_doors, shut_places
+from runner.hiding import Hidden
+from runner.hydra_places import Places
+from runner.plain import said_at, unresolved
+from runner.ranges import shown
+
+# Hydra's groups that may name places, and our options of them, which do not.
+PLACES = {"hydra_logging": "none", "job_logging": "none", "launcher": "batched"}
+
+
+def config_folder() -> Path:
+    """Return the folder of the YAML files: inside the package when installed, beside it in a checkout."""
+    package = Path(__file__).parent
+    installed = package / "conf"
+    return installed if installed.is_dir() else package.parent / "conf"
+
+
+def allows_code(overrides: Sequence[str]) -> bool:
+    """Tell whether the command line lets configs name functions to run."""
+    return any(override.lstrip("+") in ("allow_code=true", "allow_code=True") for override in overrides)
+
+
+def shut_out(
+    cfg: DictConfig, overrides: Sequence[str], repository: IConfigRepository, is_sweep: bool, is_job: bool
+) -> list[str]:
+    """Return a line for each setting that no config file may make, and each place that no run may write to.
+
+    Args:
+        cfg: what is composed.
+        overrides: of the command line.
+        repository: where configs are found.
+        is_sweep: a sweep is composed, or a job of one.
+        is_job: a job is.
+    """
+    hydra, choices = unresolved(cfg.hydra), cfg.hydra.runtime.choices
+    others = [group for group, ours in PLACES.items() if choices.get(f"hydra/{group}") != ours]
+    own = {group: _own(f"hydra/{group}", cfg, repository) for group in others}
+    found, given, chosen = [], list(hydra), list(PLACES)
+    if not allows_code(overrides):
+        found = [*shut_doors(hydra, own, overrides), *strangers_in(cfg, overrides, repository)]
+        given, chosen = [key.removeprefix("hydra.") for key in given_by(overrides)], chosen_by(overrides)
+    told = {line.partition("=")[0] for line in found}
+    places = Places(hydra, own, given, chosen, is_sweep, is_job)
+    return found + [line for line in places.misplaced() if line.partition("=")[0] not in told]
+
+
+def strangers_in(cfg: DictConfig, overrides: Sequence[str], repository: IConfigRepository) -> Iterator[str]:
+    """Yield a line for each of our own settings that no config file may make."""
+    if cfg.get("allow_code") is True:
+        yield "allow_code=true: a config file cannot say so, expected it on the command line"
+    tracking, ours = unresolved(cfg.get("tracking")), _own("tracking", cfg, repository)
+    theirs = {key: value for key, value in tracking.items() if value != ours.get(key)}
+    said = {key: said_at(cfg, f"tracking.{key}", value) for key, value in theirs.items()}
+    yield from shut_places(theirs, said, overrides)
+    parent = unresolved(cfg).get("parent_run")
+    if "parent_run" not in given_by(overrides) and isinstance(said_at(cfg, "parent_run", parent), Hidden):
+        yield f"parent_run={shown(parent)}: a config file cannot say so, expected the id of a run"
+
+
+def _own(group: str, cfg: DictConfig, repository: IConfigRepository) -> dict[str, Any]:
+    """Return what the file of the chosen option says where it is ours, Hydra's or an installed plugin's."""
+    loaded = repository.load_config(f"{group}/{cfg.hydra.runtime.choices.get(group)}")
+    if loaded is None or (loaded.path.startswith("file://") and loaded.path != f"file://{config_folder()}"):
+        return {}
+    return unresolved(loaded.config)
