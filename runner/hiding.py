@@ -1,17 +1,11 @@
 """Passwords and tokens: kept out of everything that is recorded or printed."""
 
-import functools
-import itertools
 import re
 from typing import Any
 
+from runner.secret_names import hides as hides
+
 HIDDEN = "***"
-# Whole words of a key, as in `api_token`, `dbPassword` or `x-auth`, or the ends of words, as in `mypassword`.
-WORDS = {"pass", "pwd", "auth", "authorization", "authentication", "bearer", "cookie", "cred", "jwt"}
-ENDS = ("password", "passwd", "passphrase", "secret", "token", "credential", "apikey", "accesskey", "privatekey")
-# A key of one of these is secret.
-KEYS_OF = {"api", "access", "account", "private", "secret", "signing", "ssh", "encryption", "master", "auth", "session"}
-WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 KEY = r"[+~]*(?P<key>[\w./\-]*\w)"
 # As in `tags.token=abc`, `a=1,tags.token=abc` and `?password=abc&`, and in `{token: abc}`.
 SETTING = re.compile(rf"{KEY}=(?P<value>'[^']*'|\"[^\"]*\"|(?:(?!,[+~]*[\w./\-]+=)[^\s&;])+)")
@@ -26,19 +20,6 @@ class Hidden(str):
     """A text that came from the environment, used but never shown."""
 
     __slots__ = ()
-
-
-@functools.cache
-def hides(key: str) -> bool:
-    """Return whether a key, or a part of a dotted one, is the name of something secret."""
-    return any(_is_secret(part) for part in re.split(r"[./]", key))
-
-
-def _is_secret(name: str) -> bool:
-    words = [word.lower() for word in WORD.findall(name)]
-    if any(word in WORDS or word.removesuffix("s") in WORDS or word.removesuffix("s").endswith(ENDS) for word in words):
-        return True
-    return any(of in KEYS_OF and key in ("key", "keys") for of, key in itertools.pairwise(words))
 
 
 def shown_text(text: str) -> str:
