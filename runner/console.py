@@ -6,13 +6,12 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from runner.bar import Bar, has_bars
 from runner.config import DECLARED, Config, Tracking
 from runner.hiding import shown_text, shown_tree
 from runner.ranges import shown
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
-
     from runner.device import Hardware
     from runner.problem import Batch
     from runner.progress import Descent
@@ -43,13 +42,7 @@ def warn(text: str) -> None:
 
 def striking(text: str) -> str:
     """Return text in red, on a terminal that has colours."""
-    has_colours = is_terminal() and os.environ.get("TERM") != "dumb" and not os.environ.get("NO_COLOR")
-    return f"\x1b[31m{text}\x1b[0m" if has_colours else text
-
-
-def is_terminal() -> bool:
-    """Tell whether standard output is a terminal; a notebook or a service may have none at all."""
-    return hasattr(sys.stdout, "isatty") and sys.stdout.isatty()
+    return f"\x1b[31m{text}\x1b[0m" if has_bars() and not os.environ.get("NO_COLOR") else text
 
 
 @contextlib.contextmanager
@@ -69,7 +62,7 @@ class Console:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._is_child = config.parent_run is not None
-        self._bar: tuple[Progress, TaskID] | None = None
+        self._bar: Bar | None = None
         self._lines = 0
         self._descent: Descent | None = None
         self._has_ended = False
@@ -88,16 +81,16 @@ class Console:
         say(f"objective  {_group(shown_tree(config.objective), DECLARED)}")
         say(f"optimizer  {_group(shown_tree(config.optimizer))}, lr {config.lr:g}, {config.steps:,} steps")
         say(f"start      weight {_numbers(weight)} ({config.dtype})")
-        if is_terminal():
-            self._bar = _start_bar(config.steps)
+        if has_bars():
+            self._bar = Bar(config.steps)
 
     def progress(self, descent: "Descent") -> None:
         """Show how far a run has come."""
         self._descent = descent
         result = descent.result(0)
         if self._bar is not None:
-            bar, task = self._bar
-            bar.update(task, completed=result.steps, loss=result.loss, rate=result.steps / max(result.seconds, 1e-9))
+            count = f"{result.steps:,} of {self._config.steps:,} steps"
+            self._bar.show(result.steps, count, f"loss {result.loss:.6g}")
         elif not self._config.quiet and not self._is_child:
             lines = result.steps * PROGRESS_LINES // self._config.steps
             if lines > self._lines:
@@ -107,7 +100,7 @@ class Console:
     def stop(self) -> None:
         """Take the bar away."""
         if self._bar is not None:
-            self._bar[0].stop()
+            self._bar.stop()
             self._bar = None
 
     def stopped(self) -> Iterator[str]:
@@ -202,16 +195,3 @@ def _number(value: float) -> str:
 def _group(settings: dict[str, Any], without: Sequence[str] = ("name",)) -> str:
     parameters = [f"{key} {shown(value)}" for key, value in settings.items() if key not in without]
     return ", ".join([settings["name"], *parameters])
-
-
-def _start_bar(steps: int) -> "tuple[Progress, TaskID]":
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    bar = Progress(
-        TextColumn("{task.completed:,.0f} of {task.total:,.0f} steps"),
-        BarColumn(),
-        TextColumn("{task.fields[rate]:,.0f} steps/s  loss {task.fields[loss]:.6g}"),
-        TimeRemainingColumn(),
-    )
-    bar.start()
-    return bar, bar.add_task("", total=steps, rate=0.0, loss=float("nan"))

@@ -1,7 +1,6 @@
 """The command line as a person meets it: help, flags, exit codes, nothing heavy imported for a mistake."""
 
 import os
-import pty
 import subprocess
 import sys
 from pathlib import Path
@@ -157,25 +156,6 @@ def test_what_an_encoding_has_no_letter_for_is_printed_in_another_way(runner: Co
     done = runner("-m", "name='ü','é'", "steps=2", "tracking=off", PYTHONIOENCODING="ascii")
     assert done.code == 0
     assert r"name='\xfc'" in done.out
-
-
-def test_a_terminal_shows_a_bar(tmp_path: Path) -> None:
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "runner", "steps=30000", "tracking=off"],
-        cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT), "TERM": "xterm", "COLUMNS": "120"}, stdout=theirs,
-    )  # fmt: skip
-    os.close(theirs)
-    shown = b""
-    while True:
-        try:
-            shown += os.read(ours, 65536)
-        except OSError:  # the other end is closed
-            break
-    assert process.wait() == 0
-    assert b"of 30,000 steps" in shown
-    assert b"steps/s" in shown
-    assert b"\nstep " not in shown
 
 
 def test_a_folder_that_hydra_cannot_make_is_told_in_a_line(runner: Command) -> None:

@@ -7,15 +7,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from runner.bar import Bar, has_bars
 from runner.config import Config
-from runner.console import is_terminal, say, say_recorded, stopped_record, warn
+from runner.console import say, say_recorded, stopped_record, warn
 from runner.direction import Direction
 from runner.sweeps.parent import counts, ranked
 from runner.sweeps.planning import Job
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
-
     from runner.batches import Member
     from runner.device import Hardware
     from runner.problem import Batch
@@ -42,8 +41,7 @@ class SweepConsole:
         self._shown = (0, 0)
         self.has_ended = False
         self._recorded: Callable[[], Recorded | None] = lambda: None
-        self._bar: Progress | None = None
-        self._task: TaskID | None = None
+        self._bar: Bar | None = None
 
     def records(self, recorded: "Callable[[], Recorded | None]") -> None:
         """Take what tells where the parent run is recorded."""
@@ -78,10 +76,8 @@ class SweepConsole:
             return
         self._has_started = True
         say(f"device     {hardware}")
-        if is_terminal():
-            self._bar = _bar()
-            self._bar.start()
-            self._task = self._bar.add_task("", total=self._steps, completed=self._done_steps, jobs="", best="")
+        if has_bars():
+            self._bar = Bar(self._steps, self._done_steps)
 
     def progress(self, descent: "Descent") -> None:
         """Show how far the sweep has come."""
@@ -97,9 +93,8 @@ class SweepConsole:
 
     def _show(self, steps: int, jobs: int) -> None:
         self._shown = (steps, jobs)
-        if self._bar is not None and self._task is not None:
-            count = f"{jobs:,} of {self._jobs:,} runs"
-            self._bar.update(self._task, completed=steps, jobs=count, best=self._best_so_far())
+        if self._bar is not None:
+            self._bar.show(steps, f"{jobs:,} of {self._jobs:,} runs", self._best_so_far())
         elif not self._config.quiet and time.monotonic() >= self._next_line:
             say(f"{jobs:>9,} of {self._jobs:,} runs ended, {steps:,} steps  {self._best_so_far()}")
             self._next_line = time.monotonic() + LINE_SECONDS
@@ -109,15 +104,14 @@ class SweepConsole:
         return ", ".join(f"{names.get(way, 'best')} loss {loss:.6g}" for way, loss in self._best.items())
 
     def recording(self, recorded: int, total: int) -> None:
-        """Show how far the recorder has caught up, of so many bytes."""
-        if self._config.quiet or not is_terminal():
+        """Show how far the recorder has caught up after the last step, of so many bytes."""
+        if self._config.quiet or not self.has_ended or not has_bars():
             return
-        if self._bar is None:
-            self._bar = _catching_up()
-            self._bar.start()
-            self._task = self._bar.add_task("", total=total)
-        if self._task is not None:
-            self._bar.update(self._task, completed=recorded, total=total)
+        if self._bar is None and recorded < total:
+            self._bar = Bar(total, unit="")
+        if self._bar is not None:
+            self._bar.reach(total)
+            self._bar.show(recorded, "recording")
         if recorded >= total:
             self.stop()
 
@@ -157,24 +151,6 @@ def said_diverged(names: Sequence[str], jobs: int) -> str:
     """Return which jobs of how many diverged, a few by name."""
     more = f" and {len(names) - REASONS:,} more" if len(names) > REASONS else ""
     return f"{len(names):,} of {jobs:,} job{'s' if jobs != 1 else ''} diverged: {', '.join(names[:REASONS])}{more}"
-
-
-def _bar() -> "Progress":
-    from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
-    from rich.text import Text
-
-    class Speed(ProgressColumn):
-        def render(self, task: Task) -> Text:
-            return Text(f"{task.speed or 0:,.0f} steps/s")
-
-    best = TextColumn("{task.fields[best]}")
-    return Progress(TextColumn("{task.fields[jobs]}"), BarColumn(), Speed(), best, TimeRemainingColumn())
-
-
-def _catching_up() -> "Progress":
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
-
-    return Progress(TextColumn("recording"), BarColumn(), TaskProgressColumn())
 
 
 def _totals(done: "Sequence[JobDone]") -> str:
