@@ -11,12 +11,11 @@ from pathlib import Path
 from types import FrameType
 
 from runner import interruption
+from runner.user_code import is_user_code
 
 COMMAND = "runner"
 # What `python -m` itself has called when it calls a program's main module.
 CALLERS = [("runpy", "_run_code"), ("runpy", "_run_module_as_main")]
-PACKAGES = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
-KNOWN_FOLDERS = tuple(f"{Path(file).parent}{os.sep}" for file in (os.__file__, __file__))
 
 _has_guests = False
 
@@ -89,15 +88,11 @@ def _others_finish() -> bool:
     threads = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
     if _has_guests or has_workers or any(not thread.daemon for thread in threads):
         return True
-    return any(_is_foreign(module) for module in list(sys.modules.values()) if module is not sys.modules["__main__"])
-
-
-def _is_foreign(module: object) -> bool:
-    """Return whether a module is neither Python's, nor ours, nor an installed package."""
-    path = getattr(module, "__dict__", {}).get("__file__")  # looked up so, no module is loaded that loads itself late
-    if not isinstance(path, str) or not path.startswith(os.sep):  # some have a name that is no file's
-        return False
-    return not path.startswith(KNOWN_FOLDERS) and not any(folder in path for folder in PACKAGES)
+    return any(
+        is_user_code(vars(module).get("__file__"))
+        for module in list(sys.modules.values())
+        if module is not sys.modules["__main__"]
+    )
 
 
 @contextlib.contextmanager

@@ -1,0 +1,14 @@
+"""Which code is the user's own: neither Python's, nor ours, nor an installed package."""
+
+import os
+from pathlib import Path
+
+PACKAGES = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
+KNOWN_FOLDERS = tuple(f"{Path(file).parent}{os.sep}" for file in (os.__file__, __file__))
+
+
+def is_user_code(path: object) -> bool:
+    """Return whether a module of the user's lies at a path; anything else, as the names of no files, is none."""
+    if not isinstance(path, str) or not path.startswith(os.sep):
+        return False
+    return not path.startswith(KNOWN_FOLDERS) and not any(folder in path for folder in PACKAGES)
