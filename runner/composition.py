@@ -32,7 +32,7 @@ from runner.plain import plain, unresolved
 from runner.ranges import shown
 from runner.strangers import allows_code, shut_out, strangers_in
 from runner.strangers import config_folder as config_folder
-from runner.task_overrides import let_sweeper_read, lost_by_sweeper
+from runner.task_overrides import beyond_sweeper, check_values, let_sweeper_read
 
 ALREADY_SO = ("experiment=null",)
 Compose: TypeAlias = Callable[[list[str]], DictConfig]
@@ -133,6 +133,7 @@ class CheckedConfigLoader(ConfigLoaderImpl):
         typed = [text for text in overrides if text not in ALREADY_SO]
         is_trial = not validate_sweep_overrides  # Hydra's own look at hydra.mode, whose errors it swallows
         overrides = _as_hydra_takes_them(overrides)
+        check_values(typed, OverridesParser.create(self))
         is_grid = run_mode == RunMode.MULTIRUN  # swept values are checked job by job
         of_the_sweep = self._only_for_jobs(overrides) if is_grid else []
         overrides = [text for text in overrides if text not in of_the_sweep]
@@ -146,7 +147,7 @@ class CheckedConfigLoader(ConfigLoaderImpl):
         if cfg is not None:
             mistakes += shut_out(cfg, overrides, self.repository, is_grid or self._is_job, self._is_job)
         if cfg is not None and is_grid and not mistakes:
-            mistakes += lost_by_sweeper(cfg, OverridesParser.create(self).parse_overrides(typed))
+            mistakes += beyond_sweeper(cfg, typed, OverridesParser.create(self))
         if mistakes or cfg is None:
             raise UserError(*mistakes)
         if is_grid:

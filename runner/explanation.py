@@ -15,14 +15,14 @@ from runner.ranges import unknown_key
 
 OPEN_MAPPINGS = ("tags", "objective.constants", "objective.arguments", "optimizer.arguments")
 OPEN = tuple(f"{mapping}{follows}" for mapping in OPEN_MAPPINGS for follows in (".", "={"))
-SWEEP_KEYS = ("zip=", "repeats=", "where=", "resume=")
+SWEEP_KEYS = ("zip=", "repeats=", "where=", "resume=", "max_jobs=")
 FILE_ERRORS = (yaml.YAMLError, OSError, UnicodeDecodeError)
 
 
 def explain(error: Exception, override: str | None = None) -> str:
     """Return the one line that says what is wrong in an error of Hydra, OmegaConf or a file."""
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
-    override = None if override is None else shown_override(override)
+    override = None if override is None else _as_typed(shown_override(override))
     if override is not None and (told := _misplaced(str(error), override)):
         return told
     if isinstance(error, FILE_ERRORS) and not isinstance(error, HydraException):

@@ -14,7 +14,16 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from runner.errors import UserError, nearest
-from runner.formula_functions import COMPARISONS, FUNCTIONS, OF_NUMBERS, OPERATORS, REDUCTIONS, applied, reduced
+from runner.formula_functions import (
+    COMPARISONS,
+    FUNCTIONS,
+    OF_NUMBERS,
+    OPERATORS,
+    REDUCTIONS,
+    applied,
+    bounded,
+    reduced,
+)
 from runner.ranges import is_finite, shown
 
 VECTOR = "w"
@@ -105,7 +114,7 @@ def number(value: object, path: str, names: Mapping[str, float]) -> float:
     formula = parse(value, path=path, variables=tuple(names))
     try:
         found = float(formula.evaluate(names))
-    except (ArithmeticError, ValueError) as error:
+    except (ArithmeticError, ValueError, TypeError) as error:  # TypeError: a complex number is made a float
         raise UserError(f"{path}={value}: has no value ({error})") from None
     if not math.isfinite(found):
         raise UserError(f"{path}={value}: expected a finite number, it is {found}")
@@ -310,6 +319,7 @@ class _Reader:
         self.refuse(node, f"{_described(node)} cannot stand in a condition")
 
     def _apply(self, node: ast.expr, function: Callable[..., Any], terms: list[_Term]) -> _Term:
+        function = bounded(function) if self._conditions else function
         is_vector = any(term.is_vector for term in terms)
         parts = [_as_column(term) if is_vector and not term.is_vector else term.compute for term in terms]
         if any(term.constant is None for term in terms):

@@ -15,6 +15,8 @@ OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
     ast.UAdd: operator.pos,
     ast.USub: operator.neg,
 }
+# Far beyond any float: what has as many bits only grows, and takes for ever.
+MOST_BITS = 1024
 COMPARISONS: dict[type[ast.AST], Callable[..., Any]] = {
     ast.Lt: operator.lt,
     ast.LtE: operator.le,
@@ -23,6 +25,29 @@ COMPARISONS: dict[type[ast.AST], Callable[..., Any]] = {
     ast.Eq: operator.eq,
     ast.NotEq: operator.ne,
 }
+
+
+def bounded(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function of plain numbers that never makes one too large to go on with.
+
+    The function raises OverflowError for such a number, TypeError for a text, ArithmeticError for what is not real.
+    """
+
+    def compute(*values: Any) -> Any:
+        if any(isinstance(value, str) for value in values):
+            raise TypeError("a text is no number")
+        if function is operator.pow and all(isinstance(value, int) for value in values):
+            base, exponent = values
+            if (abs(base).bit_length() - 1) * exponent > MOST_BITS:
+                raise OverflowError("a number too large")
+        found = function(*values)
+        if type(found) is complex:
+            raise ArithmeticError("no real number")
+        if isinstance(found, int) and found.bit_length() > MOST_BITS:
+            raise OverflowError("a number too large")
+        return found
+
+    return compute
 
 
 def _sigmoid(x: float) -> float:

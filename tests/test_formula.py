@@ -197,6 +197,10 @@ def test_a_number_may_be_given_as_a_formula() -> None:
     assert number("2**(-(2**i - 2) / 2**i)", "p", names) == pytest.approx(2**-0.5)
     with pytest.raises(UserError, match=r"p=1/\(i - 2\): has no value \(float division by zero\)"):
         number("1/(i - 2)", "p", names)
+    with pytest.raises(UserError, match=r"p=\(0 - i\)\*\*0.5: has no value"):
+        number("(0 - i)**0.5", "p", names)
+    with pytest.raises(UserError, match=r"p=\(1000\*n\)\*\*n\*\*n\*\*n: has no value"):
+        number("(1000*n)**n**n**n", "p", names)
 
 
 def test_reading_a_formula_imports_no_torch() -> None:

@@ -37,8 +37,9 @@ def planned(
     Raises:
         UserError: with a line for each mistake.
     """
-    if any(key.lstrip("+") == "allow_code" for key in params):
-        raise UserError("hydra.sweeper.params.allow_code: a config file cannot say so, expected allow_code=true")
+    for key in ("allow_code", "max_jobs"):
+        if any(name.lstrip("+") == key for name in params):
+            raise UserError(f"hydra.sweeper.params.{key}: a config file cannot say so, expected it on the command line")
     request = sweep_request(arguments, params, OverridesParser.create(loader))
     return request, plan(request, cast(JobLoader, loader), master)
 

@@ -6,18 +6,17 @@ together, `repeats` for seeds, and `where` for the combinations that are wanted.
 
 import functools
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import (
-    ChoiceSweep,
     Override,
     OverrideType,
     Quote,
     QuotedString,
-    Sweep,
     Transformer,
     ValueType,
 )
@@ -25,8 +24,9 @@ from hydra.core.override_parser.types import (
 from runner.errors import UserError, nearest
 from runner.formula import Formula, parse
 from runner.ranges import is_whole, shown
+from runner.swept_numbers import MOST_JOBS, Numbers, counted, nested
 
-OWN_KEYS = ("zip", "repeats", "where", "resume")
+OWN_KEYS = ("zip", "repeats", "where", "resume", "max_jobs")
 
 
 @dataclass(frozen=True)
@@ -124,21 +124,22 @@ def sweep_request(arguments: Sequence[str], params: Mapping[str, Any], parser: O
         UserError: with a line for each mistake.
     """
     written = [f"{key}={_written(value)}" for key, value in params.items()] + list(arguments)
-    own: dict[str, Override] = {}
+    parsed = parser.parse_overrides(written)
+    own = {override.key_or_group: override for override in parsed if override.get_key_element() in OWN_KEYS}
     axes: list[Axis] = []
     mistakes: list[str] = []
-    for place, (text, override) in enumerate(zip(written, parser.parse_overrides(written), strict=True)):
-        wrong = list(_misread(text, override))
+    limit = _limit(own.get("max_jobs"))
+    for place, (text, override) in enumerate(zip(written, parsed, strict=True)):
+        wrong = list(_misread(text, override, limit))
         mistakes += wrong
-        if override.get_key_element() in OWN_KEYS:
-            own[override.key_or_group] = override
-        elif not wrong:
+        if not wrong and override.get_key_element() not in OWN_KEYS:
             _give(axes, Axis((_key(override),), tuple((one,) for one in _single(override)), (place,)))
     if mistakes:
         raise UserError(*mistakes)
     repeats, resume = _repeats(own.get("repeats"), axes), _resume(own.get("resume"))
     axes = _zipped(own.get("zip"), axes)
-    texts = tuple(text for text in written if not text.startswith("resume="))
+    _check_count(axes, repeats, limit)
+    texts = tuple(text for text in written if not text.startswith(("resume=", "max_jobs=")))
     return SweepRequest(tuple(axes), _condition(own.get("where")), repeats, resume, texts)
 
 
@@ -178,32 +179,24 @@ def _written(value: Any) -> str:
     return shown(list(value) if isinstance(value, Sequence) else value, limit=None)
 
 
-def _misread(text: str, override: Override) -> Iterator[str]:
+def _misread(text: str, override: Override, limit: int) -> Iterator[str]:
     value = override._value
     if override.is_sweep_override() and not override.is_discrete_sweep():
         yield f"{text}: expected values, a range or linspace(a,b,n); an interval is for a search"
-    elif _nests(value, outermost=True):
-        yield f"{text}: expected a space such as linspace(0,1,5) by itself, not within a list or beside other values"
+    elif (line := nested(text, override)) is not None:
+        yield line
     elif override.key_or_group in OWN_KEYS and override.is_sweep_override():
         yield f"{text}: expected one value"
-
-
-def _nests(value: Any, outermost: bool = False) -> bool:
-    """Return whether a sweep stands where only a value can."""
-    if isinstance(value, ChoiceSweep):
-        return not outermost or any(map(_nests, value.list))
-    if isinstance(value, Sweep):
-        return not outermost
-    if isinstance(value, dict):
-        return any(map(_nests, value.values()))
-    return isinstance(value, list) and any(map(_nests, value))
+    elif isinstance(value, Numbers) and value.count > limit:
+        yield f"{text}: {counted(value.count)} jobs, {_at_most(limit)}"
 
 
 def _single(override: Override) -> list[Override]:
     """Return the override for each of its values, as Hydra's parser returns `key=value` for one."""
-    if not override.is_sweep_override():
-        return [override]
     key = override.get_key_element()
+    if not override.is_sweep_override():
+        is_drawn = "shuffle(" in (override.input_line or "")  # in another order each time that it is read
+        return [_of_one(override, key, override._value)] if is_drawn else [override]
     values = list(override.sweep_iterator(transformer=Transformer.identity))
     if not values:
         raise UserError(f"{override.input_line}: expected at least one value")
@@ -211,14 +204,31 @@ def _single(override: Override) -> list[Override]:
 
 
 def _of_one(override: Override, key: str, value: Any) -> Override:
-    is_awkward = isinstance(value, str) and ("'" in value or '"' in value)  # a function takes the quotes off
-    written = (
-        QuotedString(value, Quote.single).with_quotes() if is_awkward else Override._get_value_element_as_str(value)
-    )
+    written = Override._get_value_element_as_str(_quoted(value))
     if isinstance(value, str) and "${" not in value:
         written = written.replace(r"\:", ":")  # Hydra escapes more than its parser needs
     text = f"{key}={written}"
     return replace(override, value_type=ValueType.ELEMENT, _value=value, input_line=text)
+
+
+def _quoted(value: Any) -> Any:
+    """Return a value with quotes around its texts that need them, which functions take off."""
+    if isinstance(value, list):
+        return [_quoted(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _quoted(item) for key, item in value.items()}
+    return QuotedString(value, Quote.single) if isinstance(value, str) and _needs_quotes(value) else value
+
+
+def _needs_quotes(text: str) -> bool:
+    """Return whether Hydra's grammar would read a text that a function has made as something else."""
+    if any(quote in text for quote in "'\"") or text.lower() in ("", "null", "true", "false"):
+        return True
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _repeats(override: Override | None, axes: Sequence[Axis]) -> int:
@@ -230,6 +240,32 @@ def _repeats(override: Override | None, axes: Sequence[Axis]) -> int:
     if any("seed" in axis.keys and len(axis.points) > 1 for axis in axes):
         raise UserError(f"repeats={count}: expected without a swept seed, which it would set")
     return int(str(count))
+
+
+def _limit(override: Override | None) -> int:
+    value = MOST_JOBS if override is None else override.value()
+    if not is_whole(value) or value < 1:  # type: ignore[operator]  # a whole number by now
+        raise UserError(f"max_jobs={shown(value)}: expected a whole number of at least 1")
+    return int(str(value))
+
+
+def _at_most(limit: int) -> str:
+    return f"expected at most {limit:,}, or max_jobs=... for more"
+
+
+def _check_count(axes: Sequence[Axis], repeats: int, limit: int) -> None:
+    """Check how many jobs there will be, before any of them is made.
+
+    Raises:
+        UserError: too many.
+    """
+    factors = {" and ".join(axis.keys): len(axis.points) for axis in axes if len(axis.points) > 1}
+    if repeats > 1:
+        factors["repeats"] = repeats
+    total = math.prod(factors.values())
+    if total > limit:
+        product = " x ".join(f"{key} {count:,}" for key, count in factors.items())
+        raise UserError(f"{product}: {counted(total)} jobs, {_at_most(limit)}")
 
 
 def _resume(override: Override | None) -> str | bool:

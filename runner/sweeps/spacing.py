@@ -5,46 +5,45 @@ The points are those of decimal arithmetic on the numbers as typed, each rounded
 """
 
 import contextlib
-from collections.abc import Iterator
-from decimal import Context, Decimal, localcontext
+import inspect
+from collections.abc import Callable, Iterator
+from decimal import Decimal, localcontext
 from typing import Any
 
 from hydra._internal.grammar.functions import Functions
 from hydra.core.override_parser import overrides_parser
-from hydra.core.override_parser.types import ChoiceSweep
 
 from runner.errors import UserError
 from runner.ranges import is_finite, is_whole, shown
-
-MOST_POINTS = 1_000_000
-# Far more digits than a float has, for the rounding of the steps between to leave no trace.
-PRECISE = Context(prec=60)
+from runner.swept_numbers import FUNCTIONS, PRECISE, Numbers, decimal
 
 
-def linspace(start: Any, stop: Any, n: Any) -> ChoiceSweep:
+def linspace(start: Any, stop: Any, n: Any) -> Numbers:
     """Sweep over n numbers at equal distances, both ends among them.
 
     Raises:
         UserError: an end is no finite number, or n is no whole number of at least 2.
     """
     _check("linspace", start, stop, n)
-    return ChoiceSweep(list=[*_evenly(start, stop, n)])
+    return Numbers(n, _evenly(start, stop, n), start, stop)
 
 
-def logspace(start: Any, stop: Any, n: Any) -> ChoiceSweep:
+def logspace(start: Any, stop: Any, n: Any) -> Numbers:
     """Sweep over n powers of ten whose exponents are at equal distances.
 
     Raises:
         UserError: as for linspace, or a power is larger than a float can be.
     """
     _check("logspace", start, stop, n)
+    exponent = _evenly(start, stop, n)
     try:
-        return ChoiceSweep(list=[10.0**exponent for exponent in _evenly(start, stop, n)])
+        first, last = 10.0 ** float(start), 10.0 ** float(stop)
     except OverflowError:
         raise UserError(f"logspace({start},{stop},{n}): expected exponents of ten below 309") from None
+    return Numbers(n, lambda place: 10.0 ** exponent(place), first, last)
 
 
-def geomspace(start: Any, stop: Any, n: Any) -> ChoiceSweep:
+def geomspace(start: Any, stop: Any, n: Any) -> Numbers:
     """Sweep over n numbers, each the same multiple of the one before, both ends among them.
 
     Raises:
@@ -53,11 +52,17 @@ def geomspace(start: Any, stop: Any, n: Any) -> ChoiceSweep:
     _check("geomspace", start, stop, n)
     if not (start > 0 < stop or start < 0 > stop):
         raise UserError(f"geomspace({start},{stop},{n}): expected both ends above 0 or both below 0")
-    first, last = _decimal(start), _decimal(stop)
+    first, last = decimal(start), decimal(stop)
     with localcontext(PRECISE):
         ratio = (last / first) ** (1 / Decimal(n - 1))
-        inner = [float(first := first * ratio) for _ in range(n - 2)]
-    return ChoiceSweep(list=[float(start), *inner, float(stop)])
+
+    def at(place: int) -> float:
+        if place in (0, n - 1):
+            return float(start if place == 0 else stop)
+        with localcontext(PRECISE):
+            return float(first * ratio**place)
+
+    return Numbers(n, at, start, stop)
 
 
 _hydras_own = overrides_parser.create_functions
@@ -82,6 +87,9 @@ def _create_functions() -> Functions:
     functions = _hydras_own()
     for function in (linspace, logspace, geomspace):
         functions.register(function.__name__, function)
+    for name, function in FUNCTIONS.items():
+        functions.definitions[name] = inspect.signature(function)
+        functions.functions[name] = function
     return functions
 
 
@@ -89,17 +97,20 @@ def _check(name: str, start: object, stop: object, n: object) -> None:
     call = f"{name}({','.join(shown(value) for value in (start, stop, n))})"
     if not (is_finite(start) and is_finite(stop)):
         raise UserError(f"{call}: expected finite numbers as its two ends")
-    if not (is_whole(n) and 2 <= n <= MOST_POINTS):  # type: ignore[operator]  # is_whole has shown it to be an int
-        raise UserError(f"{call}: expected a whole number of points from 2 to {MOST_POINTS:,}")
+    if not (is_whole(n) and n >= 2):  # type: ignore[operator]  # is_whole has shown it to be an int
+        raise UserError(f"{call}: expected a whole number of points, at least 2")
 
 
-def _evenly(start: float, stop: float, n: int) -> list[float]:
-    first, last = _decimal(start), _decimal(stop)
+def _evenly(start: float, stop: float, n: int) -> Callable[[int], float]:
+    """Return the number at each of n places at equal distances, both ends exact."""
+    first, last = decimal(start), decimal(stop)
     with localcontext(PRECISE):
         distance = last - first
-        inner = [float(first + distance * i / (n - 1)) for i in range(1, n - 1)]
-    return [float(start), *inner, float(stop)]
 
+    def at(place: int) -> float:
+        if place in (0, n - 1):
+            return float(start if place == 0 else stop)
+        with localcontext(PRECISE):
+            return float(first + distance * place / (n - 1))
 
-def _decimal(number: float) -> Decimal:
-    return Decimal(repr(number))
+    return at

@@ -1,12 +1,15 @@
 """The language of sweeps: what Hydra's basic sweeper reads, and more."""
 
 import math
-from itertools import pairwise, product
+from decimal import Decimal
+from itertools import count, islice, pairwise, product, takewhile
+from typing import Any
 
 import pytest
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser import overrides_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import OverrideParseException
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -153,12 +156,15 @@ def test_a_condition_reads_dotted_keys() -> None:
         ("0.1 < lr <= 0.5 and steps == 10", True),
         ("not lr > 0.2", False),
         ("clip_norm == 'null'", False),
+        ("2**steps == 1024 and steps**2 == 100 and steps**-1 < 0.2", True),
+        ("seed == 2**53 and seed - 1 < 2**53", True),
     ],
 )
 def test_a_condition_compares_numbers_and_texts(condition: str, holds: bool) -> None:
     tree = {
         "lr": 0.5,
         "steps": 10,
+        "seed": 2**53,
         "optimizer": {"name": "adam"},
         "objective": {"target": "my.mod:f"},
         "clip_norm": None,
@@ -169,13 +175,28 @@ def test_a_condition_compares_numbers_and_texts(condition: str, holds: bool) -> 
 
 
 @pytest.mark.parametrize(
-    "condition", ["1/(steps - 10) > 0", "log(steps - 10) > 0", "(0 - lr)**0.5 > 0", "10.0**steps**3 > 0"]
+    "condition",
+    [
+        "1/(steps - 10) > 0",
+        "log(steps - 10) > 0",
+        "(0 - lr)**0.5 > 0",
+        "(0 - lr)**0.5 == 3",
+        "10.0**steps**3 > 0",
+        "seed**steps**steps < 1",
+        "(seed*seed)**(steps*steps*steps) < 1",
+        "((steps**90)**90)**90 > 1",
+        "(0 - seed)**seed < 1",
+        "*".join(["steps**300"] * 9) + " > 1",
+        "optimizer == 'a' or optimizer*seed == 1",
+        "steps + optimizer > 1 and optimizer != 'b'",
+        "seed**-seed/0 < 1",
+    ],
 )
 def test_a_condition_without_a_value_is_a_mistake(condition: str) -> None:
-    where = asked(f"where='{condition}'").where
+    where = asked(f'where="{condition}"').where
     assert where is not None
     with pytest.raises(UserError, match="has no value"):
-        where.holds({"lr": 0.5, "steps": 10})
+        where.holds({"lr": 0.5, "steps": 10, "seed": 10**17, "optimizer": {"name": "adam"}})
 
 
 @pytest.mark.parametrize(
@@ -217,6 +238,153 @@ def test_quotes_within_a_function_are_kept() -> None:
         'so: yes, "quoted"',
         "it's",
     ]
+
+
+# Each function of the grammar, beside the values that it should give.
+GIVEN: dict[str, list[Any]] = {
+    "range(4)": [0, 1, 2, 3],
+    "range(2,5)": [2, 3, 4],
+    "range(5,0,-2)": [5, 3, 1],
+    "range(start=1,stop=8,step=3)": [1, 4, 7],
+    "range(0,1,0.25)": [0.0, 0.25, 0.5, 0.75],
+    "range(0.1,0.4,0.1)": [0.1, 0.2, 0.3],
+    "range(0.1,1.0,0.1)": [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9],
+    "range(1.3,0,-0.5)": [1.3, 0.8, 0.3],
+    "range(1.0,3)": [1.0, 2.0],
+    "range(1e-3,3.5e-3,1e-3)": [0.001, 0.002, 0.003],
+    "sort(range(1.3,0,-0.5))": [0.3, 0.8, 1.3],
+    "sort(range(1,10,4),reverse=true)": [9, 5, 1],
+    "sort(range(9,0,-4))": [1, 5, 9],
+    "sort(range(9,0,-4),reverse=true)": [9, 5, 1],
+    "sort(range(0,1,0.3),reverse=true)": [0.9, 0.6, 0.3, 0.0],
+    "sort(shuffle(range(5)))": [0, 1, 2, 3, 4],
+    "sort(shuffle(choice(3,1,2)))": [1, 2, 3],
+    "sort(range(3,4))": [3],
+    "sort(3,1,2)": [1, 2, 3],
+    "shuffle(5)": [5],
+    "sort(5)": [5],
+    "sort(3,1,2,reverse=true)": [3, 2, 1],
+    "sort(choice(b,a,'c d'))": ["a", "b", "c d"],
+    "sort(sweep=range(2,-1,-1))": [0, 1, 2],
+    "sort([3,1,2])": [[1, 2, 3]],
+    "sort(linspace(1,0,3))": [0.0, 0.5, 1.0],
+    "sort(logspace(0,2,3),reverse=true)": [100.0, 10.0, 1.0],
+    "sort(int(linspace(10,1,4)))": [1, 4, 7, 10],
+    "choice(a)": ["a"],
+    "choice(1,2.5,true,null,[1,2],{x:1})": [1, 2.5, True, None, [1, 2], {"x": 1}],
+    "choice(1,2,1)": [1, 2, 1],
+    "choice(' a','','true','1e3','null')": [" a", "", "true", "1e3", "null"],
+    "tag(mine,choice(1,2))": [1, 2],
+    "tag(a,b,range(3))": [0, 1, 2],
+    "int(1.9)": [1],
+    "int('3',4.7,true)": [3, 4, 1],
+    "int([1.5,'2'])": [[1, 2]],
+    "int({a:1.5})": [{"a": 1}],
+    "int(range(0.5,3,0.5))": [0, 1, 1, 2, 2],
+    "int(range(1.2,5.7,1.5))": [1, 2, 4],
+    "int(geomspace(1,100,3))": [1, 10, 100],
+    "float(range(1,4))": [1.0, 2.0, 3.0],
+    "float(1,'2.5')": [1.0, 2.5],
+    "float(int(range(0.5,3,1)))": [0.0, 1.0, 2.0],
+    "str(1)": ["1"],
+    "str(1,2.5,true)": ["1", "2.5", "true"],
+    "str(range(3))": ["0", "1", "2"],
+    "str([1,2])": [["1", "2"]],
+    "bool(0,1,'false')": [False, True, False],
+    "bool(range(-1,2))": [True, False, True],
+    "json": ["json"],
+    "linspace(1,0,5)": [1.0, 0.75, 0.5, 0.25, 0.0],
+    "linspace(0.1,0.4,4)": [0.1, 0.2, 0.3, 0.4],
+    "linspace(start=0,stop=1,n=2)": [0.0, 1.0],
+    "logspace(-3,0,4)": [0.001, 0.01, 0.1, 1.0],
+    "geomspace(0.001,1000,7)": [0.001, 0.01, 0.1, 1.0, 10.0, 100.0, 1000.0],
+    "geomspace(-8,-1,4)": [-8.0, -4.0, -2.0, -1.0],
+}
+
+
+@pytest.mark.parametrize("call", GIVEN, ids=str)
+def test_a_function_gives_what_it_should(call: str) -> None:
+    (axis,) = asked(f"lr={call}").axes
+    found = [point[0].value() for point in axis.points]
+    assert found == GIVEN[call]
+    assert list(map(type, found)) == list(map(type, GIVEN[call]))
+    read_again = PARSER.parse_overrides([str(point[0].input_line) for point in axis.points])
+    assert [one.value() for one in read_again] == GIVEN[call]
+
+
+def test_shuffled_values_are_all_there_in_one_order() -> None:
+    for call in ("shuffle(range(20))", "int(shuffle(range(0.5,20,1)))", "shuffle(int(linspace(0,19,20)))"):
+        found = values(f"steps={call}")
+        assert sorted(map(str, found)) == sorted(map(str, range(20)))
+        assert found != list(range(20))
+    assert sorted(map(str, values("lr=str(shuffle(choice(2,1)))"))) == ["1", "2"]
+    ((override,),) = asked("initial_weight=shuffle([1,2,3,4,5,6,7,8])").axes[0].points
+    assert PARSER.parse_overrides([str(override.input_line)])[0].value() == override.value()
+
+
+ends = st.one_of(st.integers(-50, 50), st.decimals(-5, 5, places=2).map(float))
+
+
+@settings(max_examples=100)
+@given(start=ends, stop=ends, step=ends.filter(bool), reverse=st.booleans())
+def test_a_range_is_that_of_decimal_arithmetic(start: float, stop: float, step: float, reverse: bool) -> None:
+    first, end, distance = (Decimal(str(number)) for number in (start, stop, step))
+    numbers = islice((first + place * distance for place in count()), 20_000)
+    expected = list(takewhile(lambda at: at < end if distance > 0 else at > end, numbers))
+    if not expected:
+        with pytest.raises(UserError, match="expected at least one value"):
+            asked(f"lr=range({start},{stop},{step})")
+        return
+    assert values(f"lr=range({start},{stop},{step})") == [float(at) for at in expected]
+    in_order = sorted((float(at) for at in expected), reverse=reverse)
+    assert values(f"lr=sort(range({start},{stop},{step}),reverse={reverse})") == in_order
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["lr=range(0,1000000000)"], "1,000,000,000 jobs, expected at most 1,000,000, or max_jobs=... for more"),
+        (["lr=range(0,1,1e-300)"], "about 1e300 jobs"),
+        (["lr=linspace(0,1,1000000000)"], "1,000,000,000 jobs"),
+        (["lr=sort(shuffle(geomspace(1,1e300,1000000000)))"], "1,000,000,000 jobs"),
+        (["lr=int(logspace(0,1,1000000000))"], "1,000,000,000 jobs"),
+        (["lr=str(range(1000000000))"], "1,000,000,000 texts: expected at most 1,000,000"),
+        (["lr=range(10000)", "seed=range(10000)"], "lr 10,000 x seed 10,000: 100,000,000 jobs"),
+        (["lr=range(1000)", "repeats=100000000000"], "lr 1,000 x repeats 100,000,000,000: 100,000,000,000,000 jobs"),
+        (["lr=range(10)", "max_jobs=9"], "lr=range(10): 10 jobs, expected at most 9"),
+        (["lr=range(10)", "steps=range(10)", "zip=[[lr,steps]]", "repeats=2", "max_jobs=19"], "lr and steps 10"),
+        (["max_jobs=0"], "max_jobs=0: expected a whole number of at least 1"),
+        (["max_jobs=many"], "max_jobs=many: expected a whole number of at least 1"),
+    ],
+)
+def test_jobs_are_counted_before_any_is_made(arguments: list[str], line: str) -> None:
+    with pytest.raises((UserError, OverrideParseException)) as told:
+        asked(*arguments)
+    assert line in str(told.value)
+
+
+def test_the_limit_of_jobs_may_be_raised() -> None:
+    assert len(asked("lr=range(1000)", "steps=range(1000)", "repeats=2", "max_jobs=2000000").axes) == 2
+    assert asked("lr=range(20)", "max_jobs=20").texts == ("lr=range(20)",)
+
+
+@pytest.mark.parametrize(
+    ("argument", "line"),
+    [
+        ("lr=range(5,1)", "expected at least one value"),
+        ("lr=range(1,5,0)", r"range\(1,5,0\): expected finite numbers, and a step that is not 0"),
+        ("lr=range(0,inf)", "expected finite numbers"),
+        ("lr=range(nan,3)", "expected finite numbers"),
+        ("lr=range(true,3)", "expected finite numbers"),
+        ("lr=range(a,b)", "expected finite numbers"),
+        ("lr=int(null)", "expected numbers, texts, true or false"),
+        ("lr=int(a)", "invalid literal for int"),
+        ("lr=sort(1,a)", "not supported between"),
+    ],
+)
+def test_a_function_that_has_no_values_is_told(argument: str, line: str) -> None:
+    with pytest.raises((UserError, OverrideParseException), match=line):
+        asked(argument)
 
 
 def test_ten_thousand_points_are_one_axis() -> None:

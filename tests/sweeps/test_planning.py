@@ -1,6 +1,7 @@
 """Jobs have the configs that Hydra itself would compose for their overrides."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -198,6 +199,24 @@ def test_a_value_that_only_some_jobs_can_resolve_is_told_for_the_others() -> Non
         jobs_of(["name=nowhere,a", "tags.a=1", "tags.chosen='${tags.${name}}'"])
     with pytest.raises(UserError, match=r"cannot be resolved.*\(job name=nowhere\)"):
         jobs_of(["name=a,nowhere", "tags.a=1", "tags.chosen='${tags.${name}}'"])
+
+
+@pytest.mark.parametrize("composed", [compose, compose_sweep])
+@pytest.mark.parametrize(
+    "override", ["lr=[linspace(0,1,5)]", "optimizer=[glob(a*)]", "tags={a:glob(*)}", "initial_weight={a:range(3)}"]
+)
+def test_what_is_swept_within_a_value_is_told(override: str, composed: Callable[[list[str]], Any]) -> None:
+    with spacing.known(), pytest.raises(UserError, match=f"{re.escape(override)}: expected a space such as linspace"):
+        composed([override])
+
+
+def test_a_sweeper_of_hydras_makes_no_endless_grid() -> None:
+    with pytest.raises(UserError, match="lr 1,000,000,000 x seed 2: 2,000,000,000 jobs, expected at most 1,000,000"):
+        jobs_of(["hydra/sweeper=basic", "lr=range(1000000000)", "seed=1,2"])
+    with pytest.raises(UserError, match="lr: expected at least one value"):
+        jobs_of(["hydra/sweeper=basic", "lr=range(5,1)"])
+    with pytest.raises(UserError, match=r"hydra\.sweeper\.params\.max_jobs: a config file cannot say so"):
+        jobs_of(["lr=0.1,0.2"], {"max_jobs": 5})
 
 
 def test_the_same_job_runs_with_several_seeds() -> None:
