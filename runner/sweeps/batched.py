@@ -13,6 +13,7 @@ from runner.sweeps.console import SweepConsole, said_diverged
 from runner.sweeps.fingerprint import fingerprint, sweep_fingerprint
 from runner.sweeps.parent import ParentRun, best_of
 from runner.sweeps.planning import Job, Mistakes, raise_all
+from runner.sweeps.seeds import tell_idle_seeds
 from runner.tracking.journal import Artifact
 from runner.tracking.ledger import Finished
 from runner.tracking.tracker import Tracker, tracking_to
@@ -91,6 +92,7 @@ def run_sweep(jobs: Sequence[Job], texts: Sequence[str], memory_mib: int, resume
     """
     config = jobs[0].config
     _check_one_store(jobs)
+    tell_idle_seeds(jobs)
     console = SweepConsole(config, jobs)
     with telling_stops(console.stopped), tracking_to(config.tracking, console.recording) as tracker:
         with no_garbage_collection():

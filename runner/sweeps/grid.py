@@ -25,6 +25,7 @@ from runner.sweeps.fingerprint import sweep_fingerprint
 from runner.sweeps.language import SweepRequest, sweep_request
 from runner.sweeps.parent import ParentRun
 from runner.sweeps.planning import Job, JobLoader, plan
+from runner.sweeps.seeds import tell_idle_seeds
 from runner.tracking.journal import End, now_ms
 from runner.tracking.tracker import Tracker, tracking_to
 
@@ -85,6 +86,7 @@ class GridSweeper(Sweeper):
 
     def _launch(self, jobs: list[Job], texts: Sequence[str]) -> Sequence[JobReturn]:
         """Run the jobs by one of Hydra's own launchers, which composes the config of each anew."""
+        tell_idle_seeds(jobs)
         parent = ParentRun(jobs[0].config, texts, sweep_fingerprint(texts))
         run = uuid.uuid4().hex
         trackers: list[Tracker] = []
