@@ -17,7 +17,7 @@ from runner.tracking.errors import AwayError, StoreError
 from runner.tracking.presence import DatabaseFile, forget_companions
 from runner.tracking.reach import unreachable
 from runner.tracking.relocation import follow
-from runner.tracking.server import ServerStore
+from runner.tracking.server import ServerStore, check
 from runner.tracking.store import Store
 from runner.tracking.uris import absolute_uri, sqlite_path, sqlite_uri
 
@@ -44,6 +44,8 @@ def open_store(settings: dict[str, Any]) -> Store:
     if not settings.get("is_reached") and (reason := unreachable(settings["uri"])) is not None:
         raise AwayError(f"tracking.uri={shown_text(settings['uri'])}: {reason}")
     uri = absolute_uri(settings["uri"])
+    if uri.startswith("http"):
+        return _open_server(uri, settings["again"])
     artifacts = None if settings["artifacts"] is None else Path(settings["artifacts"]).absolute().as_uri()
     if artifacts is not None:
         # Else MLflow gives the experiment that it makes for itself a folder ./mlruns.
@@ -55,17 +57,21 @@ def open_store(settings: dict[str, Any]) -> Store:
             client = MlflowClient(uri)
             client.search_experiments(max_results=1)
     except Exception as error:
-        is_ill = uri.startswith("http") and getattr(error, "error_code", "") == "INTERNAL_ERROR"
-        raise (AwayError if is_ill else StoreError)(
-            f"tracking.uri={shown_text(uri)}: {describe_error(error, uri)}"
-        ) from error
-    if uri.startswith("http"):
-        return ServerStore(client, None, settings["again"])
+        raise StoreError(f"tracking.uri={shown_text(uri)}: {describe_error(error, uri)}") from error
     store = (BulkStore if is_known(client) else Store)(client, artifacts, settings["again"])
     if not isinstance(store, BulkStore):
         store.warning = "the tables of this MLflow are not those that are written in bulk: recording one by one, slowly"
     store.file = DatabaseFile.of(uri)
     return store
+
+
+def _open_server(uri: str, may_have_begun: bool) -> Store:
+    try:
+        check(uri)
+        return ServerStore(MlflowClient(uri), None, may_have_begun)
+    except Exception as error:
+        kind = type(error) if isinstance(error, StoreError) else StoreError
+        raise kind(f"tracking.uri={shown_text(uri)}: {describe_error(error, uri)}") from error
 
 
 @contextlib.contextmanager

@@ -1,9 +1,15 @@
-"""Whether a store can be reached at all, found out in seconds; MLflow itself would try again for minutes."""
+"""Whether something answers where a store is said to be, found out in seconds; MLflow would try for minutes.
 
-import base64
+Whatever a server answers, it is there: who may record, by which certificate and at which path, is MLflow's affair.
+"""
+
 import socket
-from urllib.parse import SplitResult, unquote, urlsplit
-from urllib.request import Request, urlopen
+import ssl
+from http.client import HTTPException, HTTPMessage
+from typing import IO
+from urllib.error import HTTPError
+from urllib.parse import SplitResult, urlsplit
+from urllib.request import HTTPRedirectHandler, HTTPSHandler, ProxyHandler, Request, build_opener, getproxies
 
 SECONDS = 3
 MALFORMED = "not a URI; in a password characters such as @ : / are written %40 %3A %2F"
@@ -16,25 +22,54 @@ def unreachable(uri: str) -> str | None:
     if not uri.startswith("http"):
         return _unreachable_database(uri)
     try:
-        request = _health(urlsplit(uri))
+        question = _question(urlsplit(uri))
+        proxies = _proxies()
+        if any(proxy.startswith("socks") for proxy in proxies.values()):
+            return None  # of which MLflow's client knows more
+        opener = build_opener(ProxyHandler(proxies), HTTPSHandler(context=_trusting()), _Staying())
     except ValueError:
         return MALFORMED
     try:
-        with urlopen(request, timeout=SECONDS):
+        with opener.open(question, timeout=SECONDS):
             return None
+    except (HTTPError, ssl.SSLError):
+        return None
     except (OSError, ValueError) as error:  # urllib's errors are OSErrors
-        return f"{getattr(error, 'reason', error)}"
+        reason = getattr(error, "reason", error)
+        return None if isinstance(reason, ssl.SSLError) else f"{reason}"
+    except HTTPException as error:
+        return f"what answers there is no HTTP server ({type(error).__name__})"
 
 
-def _health(parts: SplitResult) -> Request:
-    """Return the question whether a server is there; urllib takes no user from a URI, as MLflow does."""
+class _Staying(HTTPRedirectHandler):
+    """Follows no redirection: it is an answer, and the page where people log in may be out of reach."""
+
+    def redirect_request(
+        self, req: Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
+    ) -> None:
+        """Make no request."""
+
+
+def _trusting() -> ssl.SSLContext:
+    """Return what takes any certificate: nothing is told to the server but that somebody asks."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _proxies() -> dict[str, str]:
+    """Return the proxies that the environment names, one for all among them, which urllib does not know."""
+    proxies = getproxies()
+    general = proxies.get("all")
+    return proxies if general is None else {"http": general, "https": general} | proxies
+
+
+def _question(parts: SplitResult) -> Request:
+    """Return the question whether a server is there, without the user whom its URI may name."""
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else f"{parts.hostname}"
     address = host if parts.port is None else f"{host}:{parts.port}"
-    request = Request(f"{parts.scheme}://{address}{parts.path.rstrip('/')}/health")
-    if parts.username is not None:
-        user = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-        request.add_header("Authorization", f"Basic {base64.b64encode(user.encode()).decode()}")
-    return request
+    return Request(f"{parts.scheme}://{address}{parts.path.rstrip('/')}/health")
 
 
 def _unreachable_database(uri: str) -> str | None:
