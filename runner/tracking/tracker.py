@@ -112,6 +112,7 @@ class JournalTracker:
         self._lost: str | None = None
         self._failed: str | None = None
         self._is_again = False
+        self._is_refused = False
         self._is_whole = False
         self._recorder = self._start_recorder(again=False)
 
@@ -183,7 +184,7 @@ class JournalTracker:
             UserError: the recorder refuses the store; nothing has been recorded.
             RecordingError: the recorder failed; the journal is kept.
         """
-        if self._journal is None:
+        if self._journal is None or self._is_refused:
             self.abandon()
             return
         self.append(Close())
@@ -321,6 +322,7 @@ class JournalTracker:
         self._is_whole |= "whole" in message
         self._lost = message.get("lost", self._lost)
         if "refused" in message and not self._is_again:
+            self._is_refused = True
             self._forget_journal()
             raise UserError(message["refused"])
         if "taken" in message:
