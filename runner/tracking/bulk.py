@@ -11,17 +11,18 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from mlflow.store.tracking.dbmodels import models
 from mlflow.tracking import MlflowClient
 
+from runner.tracking.artifacts import local_folder, run_folder
 from runner.tracking.database import DIALECTS, ROWS_A_TRANSACTION, Database, Row, Unit, unknown_tables
 from runner.tracking.journal import Artifact, Begin, End, Entry, Metrics, now_ms
 from runner.tracking.presence import Last, check_rows
 from runner.tracking.processes import HEARTBEAT
-from runner.tracking.relocation import is_anothers
 from runner.tracking.store import ID_TAG, LARGEST, Created, Store
 
 # How many values may wait for each other, so that a run's are written together.
@@ -160,6 +161,18 @@ class BulkStore(Store):
         self.flush()
         super()._artifact(artifact)
 
+    def _root_of(self, run_id: str, uri: str) -> Path | None:
+        """Return where a run's artifacts go; those that are elsewhere on this machine go under our root from now on."""
+        if self._artifacts is None or local_folder(uri) is None:
+            return super()._root_of(run_id, uri)
+        root = local_folder(self._artifacts)
+        assert root is not None
+        if local_folder(uri) != run_folder(root, run_id):
+            with self._store.ManagedSessionMaker(read_only=False) as session:
+                found = session.query(models.SqlRun).filter_by(run_uuid=run_id)
+                found.update({"artifact_uri": f"{self._artifacts}/{run_id}/artifacts"})
+        return root
+
     def _begin_again(self, run_id: str, begin: Begin) -> dict[str, str]:
         self.flush()
         return super()._begin_again(run_id, begin)
@@ -177,10 +190,10 @@ class BulkStore(Store):
         tags = self._tags_of(begin) | {"mlflow.runName": begin.name}
         if experiment not in self._locations:
             location = self._client.get_experiment(experiment).artifact_location.rstrip("/")
-            if self._artifacts is not None and is_anothers(location, self._artifacts):
-                location = self._artifacts
-            self._locations[experiment] = location
+            # Ours, whatever a database says of a folder on this machine.
+            self._locations[experiment] = location if local_folder(location) is None else self._artifacts or location
         location = f"{self._locations[experiment]}/{run_id}/artifacts"
+        self._roots[run_id] = local_folder(self._locations[experiment])
         row = (run_id, begin.name, "UNKNOWN", "", "", tags.get("mlflow.user", "unknown"), "RUNNING", begin.time_ms)
         self._pending.runs.append((*row, None, None, "", "active", location, int(experiment)))
         self._set_tags(run_id, tags)

@@ -4,6 +4,7 @@ An entry is a header (magic, lengths, CRC-32), a JSON head that says what it is,
 A reader skips what does not check: a torn tail, or bytes that something else has changed.
 """
 
+import errno
 import fcntl
 import json
 import os
@@ -14,12 +15,17 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias
+from typing import Any, BinaryIO, TypeAlias, get_args, get_origin, get_type_hints
+
+from runner.tracking.files import lock, open_file, open_to_read
 
 MAGIC = b"\x93GDJ"
 HEADER = struct.Struct("<4sIII")
 LARGEST = 2**30
-COPIED_AT_ONCE = 2**20
+LARGEST_HEAD = 2**26
+READ_AT_ONCE = 2**24
+# How many bytes may be looked at in vain before a file is no journal.
+LARGEST_WASTE = 2**32
 JOURNALS = Path("outputs/journals")
 
 
@@ -120,6 +126,7 @@ class Close:
 Entry: TypeAlias = Open | Begin | Metrics | Artifact | End | Close
 KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in (Open, Begin, Metrics, Artifact, End, Close)}
 BODY = {"Metrics": "values", "Artifact": "content"}
+HINTS = {name: get_type_hints(kind) for name, kind in KINDS.items()}
 
 
 def now_ms() -> int:
@@ -141,17 +148,35 @@ def _decode(head: bytes, body: bytes) -> Entry:
     kind = fields.pop("kind")
     if kind in BODY:
         fields[BODY[kind]] = body
+    for key, value in fields.items():
+        if not _fits(value, HINTS[kind][key]):
+            raise TypeError(f"{kind}.{key}: {value!r}")
     entry: Entry = KINDS[kind](**fields)
     return entry
 
 
+def _fits(value: Any, hint: Any) -> bool:
+    """Return whether a value of JSON is of a kind; whole numbers are numbers, too, if a database can hold them."""
+    arguments = get_args(hint)
+    if get_origin(hint) is list:
+        return isinstance(value, list) and all(_fits(item, arguments[0]) for item in value)
+    if get_origin(hint) is dict:
+        return isinstance(value, dict) and all(_fits(item, arguments[1]) for item in value.values())
+    if arguments:
+        return any(_fits(value, argument) for argument in arguments)
+    if hint is int:
+        return type(value) is int and abs(value) < 2**63
+    return isinstance(value, (int, float) if hint is float else hint)
+
+
 def hold(file: BinaryIO) -> None:
     """Hold a journal with others that work on it, so that nobody takes it for left behind."""
-    fcntl.flock(file, fcntl.LOCK_SH)
+    lock(file, fcntl.LOCK_SH)
 
 
 def _created(path: Path) -> BinaryIO:
-    file: BinaryIO = open(path, "x+b", buffering=0)  # noqa: SIM115  # closed by the writer
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
+    file: BinaryIO = open(open_file(path, flags, path.parent), "r+b", buffering=0)  # noqa: SIM115  # by the writer
     hold(file)
     return file
 
@@ -178,7 +203,6 @@ class JournalWriter:
         Raises:
             OSError: it cannot be created.
         """
-        path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         self._file = _created(path)
 
@@ -204,14 +228,14 @@ class JournalWriter:
                 self.path = known
                 return
         try:
-            for folder in (path.parent.parent, path.parent):  # not the working directory, which someone removed
-                folder.mkdir(exist_ok=True)
+            if not path.parents[2].exists():  # the working directory, which is not ours to make
+                raise FileNotFoundError(path.parents[2])
             copy = _created(path)
         except OSError:
             path = Path(tempfile.mkdtemp(prefix="runner-journals-")) / path.name
             copy = _created(path)
         offset = 0
-        while data := os.pread(self._file.fileno(), COPIED_AT_ONCE, offset):
+        while data := os.pread(self._file.fileno(), READ_AT_ONCE, offset):
             offset += len(data)
             _write_all(copy, data)
         self._file.close()
@@ -231,48 +255,96 @@ class JournalReader:
     """
 
     def __init__(self, path: Path) -> None:
+        """Open the journal.
+
+        Raises:
+            OSError: it is no file, or cannot be read.
+        """
         self.path = path
         self.corrupt = 0
         self.position = 0
-        self._file: BinaryIO = open(path, "rb")  # noqa: SIM115  # the reader lives as long as the recorder
+        self._file: BinaryIO = open(open_to_read(path), "rb", buffering=0)  # noqa: SIM115  # lives as long as we do
         self._pending = bytearray()
+        self._wasted = 0
+        self._is_torn = False
 
     def hold(self) -> None:
         """Hold the journal, so that nobody takes it for left behind."""
         hold(self._file)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
 
     def entries(self, is_complete: bool) -> Iterator[Entry]:
         """Yield the entries that have come since the last call.
 
         Args:
             is_complete: nothing will be appended any more, so bytes that are no entry never will be one.
-        """
-        self._pending += self._file.read()
-        while (found := self._next(is_complete)) is not None:
-            yield found
 
-    def _next(self, is_complete: bool) -> Entry | None:
+        Raises:
+            ValueError: there is too much that is no entry.
+        """
+        while True:
+            if is_complete and len(self._pending) < HEADER.size:
+                self._skip_hole()
+            more = self._file.read(READ_AT_ONCE)
+            self._pending += more
+            while (found := self._next(is_complete and not more)) is not None:
+                yield found
+            if not more:
+                return
+
+    def _next(self, is_all: bool) -> Entry | None:
         while len(self._pending) >= HEADER.size:
             magic, head_size, body_size, checksum = HEADER.unpack_from(self._pending)
             end = HEADER.size + head_size + body_size
-            is_entry = magic == MAGIC and head_size + body_size <= LARGEST
-            if is_entry and len(self._pending) < end and not is_complete:
+            is_entry = magic == MAGIC and head_size <= LARGEST_HEAD and head_size + body_size <= LARGEST
+            if is_entry and len(self._pending) < end and not is_all:
                 return None
-            content = bytes(self._pending[HEADER.size : end])
-            if is_entry and len(self._pending) >= end and zlib.crc32(content) == checksum:
-                del self._pending[:end]
-                self.position += end
-                try:
-                    return _decode(content[:head_size], content[head_size:])
-                except (ValueError, TypeError, KeyError, AttributeError):  # of another version, or no journal's at all
-                    self.corrupt += 1
-                    continue
-            self._skip_to_next_magic()
+            if is_entry and len(self._pending) >= end:
+                content = bytes(self._pending[HEADER.size : end])
+                if zlib.crc32(content) == checksum:
+                    self._take(end)
+                    try:
+                        return _decode(content[:head_size], content[head_size:])
+                    # Of another version, or no journal's at all.
+                    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+                        self.corrupt += 1
+                        continue
+                self._waste(end)
+            self._skip_to_next_magic(is_all)
         return None
 
-    def _skip_to_next_magic(self) -> None:
+    def _take(self, end: int) -> None:
+        self.corrupt += self._is_torn
+        self._is_torn = False
+        self.position += end
+        del self._pending[:end]
+
+    def _skip_to_next_magic(self, is_all: bool) -> None:
         """Drop what is no entry; where an entry follows it was one that something changed, else a torn tail."""
         following = self._pending.find(MAGIC, 1)
-        self.corrupt += following >= 0
-        self.position += following if following >= 0 else len(self._pending)
-        del self._pending[: following if following >= 0 else len(self._pending)]
+        if following < 0:
+            following = len(self._pending) if is_all else len(self._pending) - len(MAGIC) + 1
+        self._is_torn = True
+        self._waste(following)
+        self.position += following
+        del self._pending[:following]
+
+    def _waste(self, size: int) -> None:
+        self._wasted += size
+        if self._wasted > LARGEST_WASTE:
+            raise ValueError(f"more than {LARGEST_WASTE:,} bytes of it are no entries")
+
+    def _skip_hole(self) -> None:
+        """Go to where a sparse file has data again, or to its end."""
+        place = self._file.tell()
+        try:
+            data = os.lseek(self._file.fileno(), place, os.SEEK_DATA)
+        except OSError as error:  # none follows, or the file system does not tell
+            data = self._file.seek(0, os.SEEK_END) if error.errno == errno.ENXIO else place
+        if data > place:
+            self._is_torn = True
+            self.position += len(self._pending) + data - place
+            self._pending.clear()

@@ -5,7 +5,7 @@ import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import mlflow.store.db.utils as db_utils
 import sqlalchemy as sa
@@ -14,7 +14,8 @@ from mlflow.tracking import MlflowClient
 from runner.hiding import shown_text
 from runner.tracking.bulk import BulkStore, is_known
 from runner.tracking.errors import AwayError, StoreError
-from runner.tracking.presence import DatabaseFile, forget_companions
+from runner.tracking.files import is_output, lock, open_file, open_to_read, refuse_link, share
+from runner.tracking.presence import DatabaseFile, companions, forget_companions
 from runner.tracking.reach import unreachable
 from runner.tracking.relocation import follow
 from runner.tracking.server import ServerStore, check
@@ -84,12 +85,21 @@ def _first_use(uri: str) -> Iterator[None]:
         return
     # MLflow would make a folder of that name as it is spelled in the URI.
     db_utils._make_parent_dirs_if_sqlite = lambda db_uri: None  # noqa: ARG005  # called by name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path.with_name(f"{path.name}.lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with _lock_file(path.with_name(f"{path.name}.lock")) as file:
+        lock(file, fcntl.LOCK_EX)
+        for name in (*([path] if is_output(path) else []), *companions(path)):
+            refuse_link(name)
         if not path.exists() or path.stat().st_size == 0:
             _create(path)
         yield
+
+
+def _lock_file(path: Path) -> BinaryIO:
+    try:
+        file = open_file(path, os.O_RDWR | os.O_CREAT)
+    except PermissionError:  # another's, which can be held all the same
+        file = open_to_read(path)
+    return open(file, "rb")
 
 
 @contextlib.contextmanager
@@ -113,12 +123,15 @@ def _create(path: Path) -> None:
     client = MlflowClient(sqlite_uri(making))
     client.search_experiments(max_results=1)
     client._tracking_client.store.engine.dispose()
+    share(making)
     making.replace(path)
 
 
 def describe_error(error: BaseException, uri: str) -> str:
     """Return an error in one line, without the password of the URI."""
     text = str(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        text = f"{error.filename}: {error.strerror}"
     if "out-of-date database schema" in text:
         return "the database is of another version's schema; back it up, then run 'mlflow db upgrade' on it"
     line = shown_text(" ".join(text.split()).replace(uri, shown_text(uri)))

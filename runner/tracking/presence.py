@@ -58,7 +58,7 @@ class DatabaseFile:
         if found.st_size < self.size:
             raise self._lost("emptied")
         self.size = found.st_size
-        for companion in _companions(self.path):
+        for companion in companions(self.path):
             with contextlib.suppress(OSError):
                 self._companions[companion] = _identity(companion)
 
@@ -73,11 +73,12 @@ class DatabaseFile:
 
 def forget_companions(path: Path) -> None:
     """Remove what SQLite has left beside a database that is no longer there, and would take for the next one's."""
-    for companion in _companions(path):
+    for companion in companions(path):
         companion.unlink(missing_ok=True)
 
 
-def _companions(path: Path) -> list[Path]:
+def companions(path: Path) -> list[Path]:
+    """Return the files that SQLite keeps beside a database."""
     return [path.with_name(f"{path.name}-{kind}") for kind in ("wal", "shm", "journal")]
 
 

@@ -260,7 +260,10 @@ def _wait_for(journal: Path, runner: Runner, store: "Store | None", settings: di
         message = runner.wait(POLL_SECONDS)
         if "ledger" in message:
             # Whose first run was killed may have left all that there is in a journal, and no database yet.
-            Replayer([settings["uri"]]).replay(journal.parent)
+            artifacts = [settings["artifacts"]] if settings["artifacts"] else []
+            done = Replayer([settings["uri"]], artifacts).replay(journal.parent)
+            for line in done.warnings + done.kept:
+                runner.tell(warning=line)
             if store is None and prepared(settings):
                 store = open_store(settings)
             runner.tell(ledger=None if store is None else store.ledger(**message["ledger"]))

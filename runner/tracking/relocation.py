@@ -27,12 +27,6 @@ def outputs_of(path: Path | str) -> Path | None:
     return Path(match["above"] or "/", OUTPUTS) if match else None
 
 
-def is_anothers(location: str, artifacts: str) -> bool:
-    """Return whether a place of artifacts lies in the `outputs/` of another working directory than these do."""
-    theirs, ours = (outputs_of(_local(uri) or "") for uri in (location, artifacts))
-    return None not in (theirs, ours) and theirs != ours
-
-
 def follow(database: Path) -> None:
     """Rewrite, in a SQLite database that has moved with its `outputs/`, where artifacts lie that moved along."""
     ours = outputs_of(database)

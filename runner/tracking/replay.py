@@ -1,6 +1,7 @@
 """Recording what is left in journals whose runner is gone, exactly once however often it is tried."""
 
 import argparse
+import contextlib
 import fcntl
 import os
 import sys
@@ -8,16 +9,16 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from runner.hiding import HIDDEN, shown_text
 from runner.tracking.errors import StoreError
-from runner.tracking.journal import JOURNALS, Begin, Close, JournalReader, Open
+from runner.tracking.files import OUTPUTS, lock, open_to_read
+from runner.tracking.journal import JOURNALS, Begin, JournalReader, Open
 from runner.tracking.opening import describe_error, open_store
 from runner.tracking.processes import lives
 from runner.tracking.relocation import followed
 from runner.tracking.store import Store
-from runner.tracking.uris import absolute_uri
+from runner.tracking.uris import absolute_uri, sqlite_path, sqlite_uri
 
 SETTLE_SECONDS = 60
 POLL_SECONDS = 0.05
@@ -43,11 +44,17 @@ class Replayed:
 
 
 class Replayer:
-    """Records journals, whichever stores they are for."""
+    """Records journals in the stores that were asked for: what a journal says of its place is anyone's word."""
 
-    def __init__(self, uris: Sequence[str]) -> None:
-        """Take the URIs that may be those of journals, with the passwords that journals leave out."""
+    def __init__(self, uris: Sequence[str], artifacts: Sequence[str] = ()) -> None:
+        """Take the stores that were asked for beside the default, with the passwords that journals leave out.
+
+        Args:
+            uris: of the stores.
+            artifacts: folders of artifacts, beside `artifacts` next to a database.
+        """
         self._uris = {shown_text(absolute_uri(uri)): uri for uri in uris}
+        self._artifacts = {Path(folder).absolute() for folder in artifacts} | {(OUTPUTS / "artifacts").absolute()}
         self._stores: dict[tuple[str, str | None], Store] = {}
 
     def replay(self, folder: Path, patience: float = SETTLE_SECONDS) -> Replayed:
@@ -57,44 +64,48 @@ class Replayer:
         another name.
         """
         done = Replayed()
+        self._allow_default(folder.absolute().parent)
         deadline = time.monotonic() + patience
         for path in sorted(folder.glob("*.journal")):
             try:
                 with _locked(path, deadline) as is_ours:
                     if is_ours:
                         self._record(path, done)
-            except StoreError as error:
-                done.kept.append(f"{path}: {error}")
+            except Exception as error:  # whatever is wrong with one journal, the others are recorded
+                self._stores.clear()  # in which something of it may wait
+                line = describe_error(error, "")
+                done.kept.append(line if line.startswith(str(path)) else f"{path}: {line}")
         for store in self._stores.values():
             done.warnings += [store.warning] if store.warning is not None else []
             store.close()
         return done
 
+    def _allow_default(self, outputs: Path) -> None:
+        """Allow the database and the artifacts that lie beside a folder of journals, and artifacts beside databases."""
+        uri = sqlite_uri(outputs / "mlflow.db")
+        self._uris.setdefault(uri, uri)
+        databases = [path for path in map(sqlite_path, self._uris.values()) if path is not None]
+        self._artifacts |= {path.parent / "artifacts" for path in databases}
+
     def _record(self, path: Path, done: Replayed) -> None:
-        reader = JournalReader(path)
-        entries = reader.entries(is_complete=True)
-        store: Store | None = None
-        lost = 0
-        for entry in entries:
-            if isinstance(entry, Open):
-                store = self._store(followed(entry, path))
-            if isinstance(entry, Open | Close) or store is None:
-                lost += store is None and not isinstance(entry, Close)
-                continue
-            try:
-                _apply(store, entry)
-            except KeyError:  # of a run whose beginning is lost
-                lost += 1
-                continue
-            done.runs += isinstance(entry, Begin)
-        if store is None:
-            raise StoreError("its first entry, which says where it belongs, cannot be read")
+        with contextlib.closing(JournalReader(path)) as reader:
+            entries = reader.entries(is_complete=True)
+            opening = next(entries, None)
+            if not isinstance(opening, Open):
+                raise StoreError("its first entry, which says where it belongs, cannot be read")
+            store = self._store(followed(opening, path))
+            runs, lost = 0, 0
+            for entry in entries:
+                try:
+                    store.apply(entry)
+                except KeyError:  # of a run whose beginning is lost
+                    lost += 1
+                    continue
+                runs += isinstance(entry, Begin)
         store.end_unfinished()
         store.flush()
-        try:
-            store.verify()
-        except Exception as error:
-            raise StoreError(describe_error(error, "")) from error
+        store.verify()
+        done.runs += runs
         done.journals += 1
         done.corrupt += reader.corrupt + lost
         if reader.corrupt + lost:
@@ -103,22 +114,21 @@ class Replayer:
             path.unlink()
 
     def _store(self, opening: Open) -> Store:
-        uri = self._uris.get(opening.uri, None if HIDDEN in opening.uri else opening.uri)
+        uri = self._uris.get(opening.uri)
         if uri is None:
-            raise StoreError(f"is for {opening.uri}: expected that URI with its password as --uri")
-        key = (uri, opening.artifacts)
+            password = ", with the password" if HIDDEN in opening.uri else ""
+            raise StoreError(
+                f"is for {opening.uri}, which was not asked for; if it is right{password}: --uri '{opening.uri}'"
+            )
+        folder = opening.artifacts
+        if folder is not None and Path(folder) not in self._artifacts:
+            raise StoreError(
+                f"has artifacts for {folder}, which was not asked for; if it is right: --artifacts '{folder}'"
+            )
+        key = (uri, folder)
         if key not in self._stores:
-            self._stores[key] = open_store({"uri": uri, "artifacts": opening.artifacts, "again": True})
+            self._stores[key] = open_store({"uri": uri, "artifacts": folder, "again": True})
         return self._stores[key]
-
-
-def _apply(store: Store, entry: Any) -> None:
-    try:
-        store.apply(entry)
-    except KeyError:
-        raise
-    except Exception as error:  # whatever the store says, the journal stays
-        raise StoreError(describe_error(error, "")) from error
 
 
 class _locked:  # noqa: N801  # reads as a verb in a with statement
@@ -130,12 +140,12 @@ class _locked:  # noqa: N801  # reads as a verb in a with statement
 
     def __enter__(self) -> bool:
         try:
-            self._file = open(self._path, "rb")  # closed on leaving
+            self._file = open(open_to_read(self._path), "rb")  # closed on leaving
         except FileNotFoundError:
             return False
         while True:
             try:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                lock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return self._path.exists() and self._path.stat().st_size > 0
             except BlockingIOError:
                 # A recorder may still be at work for a runner that was killed a moment ago.
@@ -151,7 +161,7 @@ class _locked:  # noqa: N801  # reads as a verb in a with statement
 def _runner_lives(path: Path) -> bool:
     try:
         opening = next(JournalReader(path).entries(is_complete=False), None)
-    except FileNotFoundError:
+    except OSError:
         return False
     return isinstance(opening, Open) and lives(opening.process)
 
@@ -166,11 +176,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m runner.replay", description="Record what is left in journals whose runner is gone."
     )
-    parser.add_argument("--uri", help="the store, with its password, where a journal's has one")
+    parser.add_argument("--uri", help="a store that journals may be for, with its password, beside outputs/mlflow.db")
+    parser.add_argument("--artifacts", help="a folder that journals may have artifacts for, beside outputs/artifacts")
     parser.add_argument("--folder", type=Path, default=JOURNALS, help="of the journals (%(default)s)")
     arguments = parser.parse_args()
     uris = [uri for uri in (os.environ.get("MLFLOW_TRACKING_URI"), arguments.uri) if uri]
-    done = Replayer(uris).replay(arguments.folder)
+    done = Replayer(uris, [arguments.artifacts] if arguments.artifacts else []).replay(arguments.folder)
     print("\n".join(_lines(done)))
     for line in done.warnings:
         print(f"warning: {line}", file=sys.stderr)

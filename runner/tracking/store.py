@@ -11,6 +11,7 @@ from mlflow.entities import Metric, Param, Run, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
+from runner.tracking.artifacts import local_folder, run_folder, write_artifact
 from runner.tracking.errors import StoreError, TakenError
 from runner.tracking.journal import Artifact, Begin, End, Entry, Metrics, now_ms
 from runner.tracking.names import accepted
@@ -54,6 +55,7 @@ class Store:
         self._client = self.client = client
         self._artifacts = artifacts
         self._experiments: dict[str, str] = {}
+        self._roots: dict[str, Path | None] = {}
         self._runs: dict[str, str] = {}
         self._unfinished: dict[str, Begin] = {}
         self._beating: set[str] = set()
@@ -313,12 +315,37 @@ class Store:
             self._client.log_batch(run_id, params=entities[chunk : chunk + PARAMS_A_REQUEST])
 
     def _artifact(self, artifact: Artifact) -> None:
+        run_id = self._runs[artifact.run]
+        if run_id not in self._roots:
+            self._roots[run_id] = self._root_of(run_id, self._client.get_run(run_id).info.artifact_uri)
+        root = self._roots[run_id]
+        if root is None:
+            self._send_artifact(run_id, artifact)
+        else:
+            write_artifact(root, run_id, artifact.path, artifact.content)
+
+    def _send_artifact(self, run_id: str, artifact: Artifact) -> None:
         place = PurePosixPath(artifact.path)
         folder_there = str(place.parent) if place.parent.name else None
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / place.name
             file.write_bytes(artifact.content)
-            self._client.log_artifact(self._runs[artifact.run], str(file), folder_there)
+            self._client.log_artifact(run_id, str(file), folder_there)
+
+    def _root_of(self, run_id: str, uri: str) -> Path | None:
+        """Return the folder that those of runs are in, where a run's artifacts go; None where MLflow takes them.
+
+        Raises:
+            StoreError: it is none for artifacts of this store.
+        """
+        folder = local_folder(uri)
+        if folder is None:
+            return None
+        root = folder.parent.parent if self._artifacts is None else local_folder(self._artifacts)
+        assert root is not None
+        if folder.resolve() != run_folder(root, run_id).resolve():
+            raise StoreError(f"run {run_id}: its artifacts are said to be in {folder}, expected {root}")
+        return root
 
     def _existing(self, experiment: str, run: str) -> str | None:
         """Return the run that another recorder of this journal has created, or that a lost answer left."""

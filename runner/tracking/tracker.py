@@ -14,6 +14,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol
+from urllib.parse import unquote
 
 from runner.config import Tracking
 from runner.errors import RecordingError, RunnerError, UserError
@@ -23,7 +24,7 @@ from runner.tracking import provenance
 from runner.tracking.journal import JOURNALS, Close, Entry, JournalWriter, Open, now_ms
 from runner.tracking.ledger import Ledger
 from runner.tracking.processes import process_tags
-from runner.tracking.uris import SQLITE, absolute_uri
+from runner.tracking.uris import SQLITE, absolute_uri, sqlite_uri
 
 # How long a run that is stopped waits for its record, and any run for a recorder that says nothing at all.
 HURRIED_SECONDS = 3
@@ -254,10 +255,13 @@ class JournalTracker:
     @property
     def _replay(self) -> str:
         """The command that records the journal where it is."""
-        if self._path.parent == self._folder / JOURNALS:
-            return REPLAY
-        uri = SQLITE.sub(lambda match: f"{match['scheme']}{self._folder / match['path']}", self._tracking.uri or "")
-        return f"{REPLAY} --folder {self._path.parent} --uri '{shown_text(uri)}'"
+        folder, uri = self._folder / JOURNALS, self._tracking.uri or ""
+        uri = SQLITE.sub(lambda match: sqlite_uri(self._folder / unquote(match["path"]), match["scheme"]), uri)
+        is_moved = self._path.parent != folder
+        is_asked_for = uri in (sqlite_uri(folder.parent / "mlflow.db"), os.environ.get("MLFLOW_TRACKING_URI"))
+        options = [f" --folder {self._path.parent}"] if is_moved else []
+        options += [] if is_asked_for and not is_moved else [f" --uri '{shown_text(uri)}'"]
+        return REPLAY + "".join(options)
 
     def abandon(self) -> None:
         """End the recorder, to which nothing was given."""
@@ -311,7 +315,7 @@ class JournalTracker:
             self._recorded[run] = Recorded(run_id, experiment_id)
         if "away" in message:
             self._away = message["away"]
-            self._warn(f"{self._away}; the record waits in {self._path}: {REPLAY} brings it there")
+            self._warn(f"{self._away}; the record waits in {self._path}: {self._replay} brings it there")
         if "ledger" in message:
             self._is_answered = True
             self._ledger = None if message["ledger"] is None else Ledger.of(message["ledger"])

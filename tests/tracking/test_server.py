@@ -201,10 +201,13 @@ def test_a_server_that_is_away_is_told_within_seconds_or_spooled_for(runner: Com
     assert list(runner.folder.iterdir()) == []
     spooled = runner(*to(server), "steps=5", "name=spooled", "tracking.offline=spool")
     assert spooled.code == 0, spooled.err
-    assert "python -m runner.replay" in spooled.err
-    assert runner(module="runner.replay").code == 1
+    assert f"python -m runner.replay --uri '{server.uri}'" in spooled.err
+    assert runner("--uri", server.uri, module="runner.replay").code == 1
     server.start()
-    assert "1 journal, 1 run, 0 corrupt" in runner(module="runner.replay").out
+    unasked = runner(module="runner.replay")  # a journal may come from anyone
+    assert (unasked.code, f"--uri '{server.uri}'" in unasked.errors[0]) == (1, True)
+    assert statuses(server) == {}
+    assert "1 journal, 1 run, 0 corrupt" in runner("--uri", server.uri, module="runner.replay").out
     assert (statuses(server), losses(server, "spooled")) == ({"spooled": "FINISHED"}, [1, 2, 3, 4, 5])
 
 
@@ -341,7 +344,7 @@ def test_what_a_server_refuses_is_kept_and_replayed(runner: Command, server: Ser
     assert process.returncode == 1
     assert "the journal is kept" in err
     gateway.mood = "well"
-    assert runner(module="runner.replay").code == 0
+    assert runner("--uri", gateway.uri, module="runner.replay").code == 0
     gateway.shutdown()
     assert statuses(server) == {"long": "FINISHED", "spooled": "FINISHED"}
     assert losses(server, "long") == losses(server, "spooled") == list(range(100, 40_001, 100))
@@ -358,7 +361,7 @@ def test_a_run_that_is_stopped_waits_only_seconds_for_a_server_that_hangs(runner
     assert process.returncode == 143
     assert "Traceback" not in err
     gateway.mood = "well"
-    assert runner(module="runner.replay").code == 0
+    assert runner("--uri", gateway.uri, module="runner.replay").code == 0
     gateway.shutdown()
     assert statuses(server) == {"long": "KILLED"}
 
@@ -380,6 +383,6 @@ def test_what_a_dead_server_did_not_take_is_replayed(runner: Command, server: Se
     assert "Traceback" not in err
     server.start()
     for _ in range(2):
-        assert runner(module="runner.replay").code == 0
+        assert runner("--uri", server.uri, module="runner.replay").code == 0
     assert statuses(server) == {"long": "FINISHED"}
     assert losses(server, "long") == list(range(100, 40_001, 100))
