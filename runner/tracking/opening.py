@@ -15,12 +15,12 @@ from runner.hiding import shown_text
 from runner.tracking.bulk import BulkStore, is_known
 from runner.tracking.errors import AwayError, StoreError
 from runner.tracking.files import is_output, lock, open_file, open_to_read, refuse_link, share
-from runner.tracking.presence import DatabaseFile, companions, forget_companions
+from runner.tracking.presence import DatabaseFile, forget_companions
 from runner.tracking.reach import unreachable
 from runner.tracking.relocation import follow
 from runner.tracking.server import ServerStore, check
 from runner.tracking.store import Store
-from runner.tracking.uris import absolute_uri, sqlite_path, sqlite_uri
+from runner.tracking.uris import absolute_uri, companions, sqlite_path, sqlite_uri
 
 # Of PostgreSQL's advisory locks, that of the first use; any number that others are unlikely to take.
 LOCK_NUMBER = 0x6472756E

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from mlflow.store.tracking.dbmodels.models import SqlLatestMetric, SqlMetric, SqlRun
 
 from runner.tracking.errors import LostError
-from runner.tracking.uris import sqlite_path
+from runner.tracking.uris import companions, sqlite_path
 
 IDS_A_QUERY = 500
 OF_ANOTHER_DATABASE = ("no such table", "malformed", "not a database")
@@ -75,11 +75,6 @@ def forget_companions(path: Path) -> None:
     """Remove what SQLite has left beside a database that is no longer there, and would take for the next one's."""
     for companion in companions(path):
         companion.unlink(missing_ok=True)
-
-
-def companions(path: Path) -> list[Path]:
-    """Return the files that SQLite keeps beside a database."""
-    return [path.with_name(f"{path.name}-{kind}") for kind in ("wal", "shm", "journal")]
 
 
 def _identity(path: Path) -> Identity:

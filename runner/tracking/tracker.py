@@ -23,6 +23,7 @@ from runner.ranges import shown
 from runner.tracking import provenance
 from runner.tracking.journal import JOURNALS, Close, Entry, JournalWriter, Open, now_ms
 from runner.tracking.ledger import Ledger
+from runner.tracking.permission import check_places
 from runner.tracking.processes import process_tags
 from runner.tracking.uris import SQLITE, absolute_uri, sqlite_uri
 
@@ -104,6 +105,7 @@ class JournalTracker:
         self.owner = uuid.uuid4().hex
         self._folder = Path.cwd()
         self._path = self._folder / JOURNALS / f"{self.owner}.journal"
+        check_places(self._path.parent, tracking)
         self._journal: JournalWriter | None = None
         self._recorded: dict[str, Recorded] = {}
         self._on_recorded = on_recorded

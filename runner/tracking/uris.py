@@ -22,3 +22,8 @@ def absolute_uri(uri: str) -> str:
 def sqlite_uri(path: Path, scheme: str = "sqlite:///") -> str:
     """Return the URI of a SQLite file, whatever characters its folders have."""
     return scheme + path.as_posix().replace("%", "%25").replace("?", "%3F")
+
+
+def companions(path: Path) -> list[Path]:
+    """Return the files that SQLite keeps beside a database."""
+    return [path.with_name(f"{path.name}-{kind}") for kind in ("wal", "shm", "journal")]

@@ -1,0 +1,46 @@
+"""Whether the record can be written at all, found out before a run begins."""
+
+import os
+from pathlib import Path
+
+from runner.config import Tracking
+from runner.errors import RecordingError, UserError
+from runner.hiding import shown_text
+from runner.tracking.uris import companions, sqlite_path
+
+ELSE = "make it so, or run with tracking=off"
+
+
+def check_places(journals: Path, tracking: Tracking) -> None:
+    """Look whether journals, a SQLite database and artifacts can be written where they belong.
+
+    Raises:
+        RecordingError: the journals, or the artifacts, cannot.
+        UserError: the database cannot.
+    """
+    for folder in (journals, tracking.artifacts):
+        if folder is not None and (reason := _unwritable_folder(Path(folder).absolute())) is not None:
+            raise RecordingError(f"{reason}; {ELSE}")
+    path = sqlite_path(tracking.uri or "")
+    if path is not None and (reason := _unwritable_database(path)) is not None:
+        raise UserError(f"tracking.uri={shown_text(tracking.uri or '')}: {reason}; {ELSE}")
+
+
+def _unwritable_database(path: Path) -> str | None:
+    for file in (path, *companions(path)):
+        if file.exists() and not os.access(file, os.R_OK | os.W_OK, effective_ids=True):
+            return _said(file)
+    return _unwritable_folder(path.parent)
+
+
+def _unwritable_folder(folder: Path) -> str | None:
+    while not os.path.lexists(folder):
+        folder = folder.parent
+    if not folder.is_dir():
+        return f"{folder}: is no folder"
+    return None if os.access(folder, os.W_OK | os.X_OK, effective_ids=True) else _said(folder)
+
+
+def _said(path: Path) -> str:
+    is_read_only = os.statvfs(path).f_flag & os.ST_RDONLY
+    return f"{path}: cannot be written ({'Read-only file system' if is_read_only else 'Permission denied'})"

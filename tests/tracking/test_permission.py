@@ -1,0 +1,69 @@
+"""Folders that several users share, and such that nobody may write."""
+
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT, Command, Done
+from tests.tracking.test_kills import rows
+
+GROUP, FIRST, SECOND = 64_000, 64_001, 64_002
+
+
+@pytest.fixture
+def shared() -> Iterator[Path]:
+    """A folder of a group's, made as people make one."""
+    if os.getuid() != 0 or not shutil.which("setpriv"):
+        pytest.skip("only the superuser can be two users")
+    folder = Path(tempfile.mkdtemp(dir="/tmp"))  # tmp_path lies in a folder of this user's own
+    os.chown(folder, 0, GROUP)
+    folder.chmod(0o2775)
+    if as_user(FIRST, folder, "--help").code != 0:
+        pytest.skip("another user cannot run this Python")
+    yield folder
+    shutil.rmtree(folder)
+
+
+def as_user(user: int, folder: Path, *arguments: str, umask: str = "002") -> Done:
+    identity = ["setpriv", f"--reuid={user}", f"--regid={user}", f"--groups={GROUP}"]
+    # Where this Python is the superuser's own, others may read it all the same; what they may write is theirs alone.
+    identity += [f"--{kind}-caps=+dac_read_search" for kind in ("inh", "ambient")]
+    env = {"PYTHONPATH": str(ROOT), "HOME": str(folder), "PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [*identity, "sh", "-c", f'umask {umask}; exec "$@"', "sh", sys.executable, "-m", "runner", *arguments]
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=280, check=False)
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+def test_two_users_record_in_a_folder_that_they_share(shared: Path) -> None:
+    done = [as_user(FIRST, shared, "steps=3", "name=first", umask="022")]
+    done += [as_user(SECOND, shared, "steps=3", "name=second", umask="077")]
+    done += [as_user(FIRST, shared, "steps=3", "name=third")]
+    assert [(one.code, one.err) for one in done] == [(0, "")] * 3
+    assert rows(Command(shared), "select name, status from runs order by name") == [
+        (name, "FINISHED") for name in ("first", "second", "third")
+    ]
+    for path in [shared / "outputs", *(shared / "outputs").rglob("*")]:
+        found = path.stat()
+        assert (found.st_gid, found.st_mode & stat.S_IWGRP) == (GROUP, stat.S_IWGRP), path
+
+
+def test_what_cannot_be_written_is_told_before_the_run_begins(shared: Path) -> None:
+    shared.chmod(0o755)
+    done = as_user(FIRST, shared, "steps=3")
+    assert (done.code, done.out, len(done.err.splitlines())) == (1, "", 1)
+    assert "cannot be written (Permission denied)" in done.errors[0]
+    assert "tracking=off" in done.errors[0]
+    (shared / "outputs").mkdir()
+    shutil.chown(shared / "outputs", FIRST, GROUP)
+    (shared / "outputs/mlflow.db").write_bytes(b"")
+    done = as_user(FIRST, shared, "steps=3")
+    assert (done.code, done.out, len(done.err.splitlines())) == (2, "", 1)
+    assert "outputs/mlflow.db: cannot be written (Permission denied)" in done.errors[0]
+    assert [path.name for path in (shared / "outputs").iterdir()] == ["mlflow.db"]
