@@ -1,7 +1,9 @@
 """The curvature of an objective along a descent, and what it says about the learning rate."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,22 +18,29 @@ TOLERANCE = 1e-10
 Loss = Callable[[Tensor], Tensor]
 
 
-def largest_eigenvalue(loss: Loss, point: Tensor) -> float:
-    """Return the largest eigenvalue of the Hessian of `loss` at `point` `(dim,)`; NaN where it is not finite.
+class Eigenvalue(NamedTuple):
+    """The largest eigenvalue of a Hessian, NaN where that is not finite; a lower bound where it has not settled."""
+
+    value: float
+    has_settled: bool = True
+
+
+def largest_eigenvalue(loss: Loss, point: Tensor) -> Eigenvalue:
+    """Return the largest eigenvalue of the Hessian of `loss` at `point` `(dim,)`.
 
     Args:
         loss: maps `(points, dim)` to `(points,)`.
         point: where.
     """
     if not bool(point.isfinite().all()):
-        return float("nan")
+        return Eigenvalue(math.nan)
     if len(point) > EXACT_DIMENSION:
         return _by_lanczos(loss, point)
     hessian = hessian_products(loss, point, torch.eye(len(point), dtype=point.dtype, device=point.device))
     if not bool(hessian.isfinite().all()):
-        return float("nan")
+        return Eigenvalue(math.nan)
     symmetric = (hessian + hessian.T).to(torch.float64) / 2
-    return float(torch.linalg.eigvalsh(symmetric)[-1])
+    return Eigenvalue(float(torch.linalg.eigvalsh(symmetric)[-1]))
 
 
 def hessian_products(loss: Loss, point: Tensor, vectors: Tensor) -> Tensor:
@@ -45,8 +54,8 @@ def hessian_products(loss: Loss, point: Tensor, vectors: Tensor) -> Tensor:
     return torch.zeros_like(vectors) if products is None else products
 
 
-def _by_lanczos(loss: Loss, point: Tensor) -> float:
-    """Find the largest eigenvalue from products with vectors alone.
+def _by_lanczos(loss: Loss, point: Tensor) -> Eigenvalue:
+    """Find the largest eigenvalue from products with vectors alone, at most PRODUCTS of them.
 
     Power iteration that keeps every vector it made: the largest eigenvalue within their span, which is reached
     in far fewer products, and is the largest even where one below zero is of greater size.
@@ -58,21 +67,21 @@ def _by_lanczos(loss: Loss, point: Tensor) -> float:
     vector = torch.randn(len(point), dtype=torch.float64, generator=start).to(point.device)
     basis: list[Tensor] = []
     products: list[Tensor] = []
-    found = float("nan")
+    found = math.nan
     for _ in range(min(len(point), PRODUCTS)):
         basis.append(vector / norm(vector))
         products.append(hessian_products(loss, point, basis[-1][None].to(point.dtype))[0].to(torch.float64))
         span = torch.stack(basis)
         projected = span @ torch.stack(products).T
         if not bool(projected.isfinite().all()):
-            return float("nan")
+            return Eigenvalue(math.nan)
         previous, found = found, float(torch.linalg.eigvalsh((projected + projected.T) / 2)[-1])
         vector = products[-1]
         for _ in range(2):  # once leaves rounding that grows
             vector = vector - span.T @ (span @ vector)
         if abs(found - previous) <= TOLERANCE * abs(found) or float(norm(vector)) <= TOLERANCE * abs(found):
-            break
-    return found
+            return Eigenvalue(found)
+    return Eigenvalue(found, has_settled=len(basis) == len(point))
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from runner.curvature import EXACT_DIMENSION, StabilityBound, largest_eigenvalue
+from runner.curvature import EXACT_DIMENSION, PRODUCTS, StabilityBound, largest_eigenvalue
+from tests.test_descent import done
 
 
 def bowl(eigenvalues: list[float]) -> "tuple[torch.Tensor, object]":
@@ -22,7 +23,7 @@ def bowl(eigenvalues: list[float]) -> "tuple[torch.Tensor, object]":
 @given(st.lists(st.floats(-100, 100), min_size=1, max_size=8))
 def test_the_largest_eigenvalue_of_a_quadratic_is_found(eigenvalues: list[float]) -> None:
     point, loss = bowl(eigenvalues)
-    assert largest_eigenvalue(loss, point) == pytest.approx(max(eigenvalues), abs=1e-9)  # type: ignore[arg-type]
+    assert largest_eigenvalue(loss, point).value == pytest.approx(max(eigenvalues), abs=1e-9)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("signs", [(1.0, 0.5), (-1.0, 0.5), (-1.0, -0.2)])
@@ -30,15 +31,15 @@ def test_past_the_exact_dimension_products_find_the_largest_not_the_widest(signs
     size = EXACT_DIMENSION + 9
     eigenvalues = [10 * signs[0], 10 * signs[1]] + [0.01 * i * signs[1] for i in range(size - 2)]
     point, loss = bowl(eigenvalues)
-    assert largest_eigenvalue(loss, point) == pytest.approx(max(eigenvalues), rel=1e-6, abs=1e-9)  # type: ignore[arg-type]
+    assert largest_eigenvalue(loss, point).value == pytest.approx(max(eigenvalues), rel=1e-6, abs=1e-9)  # type: ignore[arg-type]
 
 
 def test_a_linear_loss_has_no_curvature_and_a_point_out_of_range_has_none_to_tell() -> None:
     def linear(w: Tensor) -> Tensor:
         return w.sum(-1)
 
-    assert largest_eigenvalue(linear, torch.ones(3)) == 0
-    assert math.isnan(largest_eigenvalue(linear, torch.tensor([math.inf])))
+    assert largest_eigenvalue(linear, torch.ones(3)) == (0, True)
+    assert math.isnan(largest_eigenvalue(linear, torch.tensor([math.inf])).value)
 
 
 @pytest.mark.parametrize(
@@ -52,3 +53,17 @@ def test_a_linear_loss_has_no_curvature_and_a_point_out_of_range_has_none_to_tel
 )
 def test_the_bound_is_said_in_a_sentence(counts: tuple[int, int, int], said: str) -> None:
     assert str(StabilityBound(1.1, 2.0, *counts)) == said
+
+
+def test_an_eigenvalue_that_has_not_settled_is_a_lower_bound_and_said_to_be() -> None:
+    crowded = "objective.formula='sum(w**2) / 2 + sum(sin(w)**2 * w**2) / 9'"
+    asked = ["objective=expression", crowded, "initial_weight=random", "objective.bounds=[-2,2]", "lr=1e-3"]
+    many, tracker = done(*asked, "objective.dimension=400", "steps=2", "diagnostics.curvature=true")
+    assert many.remark is not None
+    said = "curvature is a lower bound at 2 of 2 recorded steps: the largest eigenvalue had not settled after "
+    assert f"{said}{PRODUCTS} products" in many.remark
+    few, _ = done(*asked, f"objective.dimension={PRODUCTS}", "steps=2", "diagnostics.curvature=true")
+    assert few.remark is not None
+    assert "settled" not in few.remark
+    (found,) = [value for step, value in tracker.history("curvature").items() if step == 2]
+    assert found == pytest.approx(many.measured["curvature"])

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from runner.optimizers.rule import decayed, mixed_squares, plus_ratio, rule, shrunk, uphill
+from runner.optimizers.rule import decayed, mixed_squares, plus_ratio, power, power_of, rule, shrunk, uphill
 
 Betas = tuple[Tensor, Tensor]
 
@@ -85,8 +85,8 @@ def adam(
     state = _after(state, gradient)
     if amsgrad:
         state = state._replace(largest=torch.maximum(state.largest, state.square))
-    downhill = lr / (betas[0] ** state.step - state.one)
-    root = (state.one - betas[1] ** state.step).sqrt().to(weight.dtype)
+    downhill = lr / (power(betas[0], state.step) - state.one)
+    root = (state.one - power(betas[1], state.step)).sqrt().to(weight.dtype)
     below = (state.largest if amsgrad else state.square).sqrt() / root + state.floor
     return plus_ratio(weight, downhill, state.mean, below), state
 
@@ -137,13 +137,13 @@ def amsgrad(
 
 
 def _nadam_momentum(step: Tensor, betas: Betas, momentum_decay: Tensor) -> Tensor:
-    return betas[0] * torch.rsub(0.96 ** (step * momentum_decay), 1, alpha=0.5)
+    return betas[0] * torch.rsub(power_of(0.96, step * momentum_decay), 1, alpha=0.5)
 
 
 def _begin_nadam(weight: Tensor, *, betas: Betas, momentum_decay: Tensor, **hyper: Any) -> Moments:
     """Return a state whose own is the first momentum, and the product of those so far."""
     state = _begin(weight, betas=betas, **hyper)
-    product = torch.ones_like(betas[0], dtype=torch.float32)  # torch keeps it in its default dtype
+    product = torch.ones_like(betas[0], dtype=weight.dtype)
     return state._replace(own=(_nadam_momentum(state.one, betas, momentum_decay), product))
 
 
@@ -165,6 +165,9 @@ def nadam(
 
     `w = w - lr * ((1 - mu) / (1 - prod(mu)) * g + mu_next / (1 - prod(mu) * mu_next) * m) / (sqrt(v') + eps)`.
 
+    `prod(mu)` has the weight's dtype. torch keeps it in its default one, float32: there, the steps of float64 weights
+    differ from these from the ninth or tenth digit on.
+
     Dozat, "Incorporating Nesterov momentum into Adam", 2016.
     """
     gradient = uphill(gradient, maximize)
@@ -176,7 +179,7 @@ def nadam(
     product = product * momentum.to(product.dtype)
     state, one = _after(state, gradient), state.one
     following = _nadam_momentum(state.step + one, betas, momentum_decay)
-    below = (state.square / (one - betas[1] ** state.step).to(weight.dtype)).sqrt() + state.floor
+    below = (state.square / (one - power(betas[1], state.step)).to(weight.dtype)).sqrt() + state.floor
     state, product = state._replace(own=(following, product)), product.to(torch.float64)
     weight = plus_ratio(weight, lr * (one - momentum) / (product - one), gradient, below)
     return plus_ratio(weight, lr * following / (product * following - one), state.mean, below), state
@@ -213,13 +216,13 @@ def radam(
         gradient = decayed(gradient, weight, weight_decay)
     (longest, measure), dtype = state.own, weight.dtype
     state = _after(state, gradient)
-    faded = betas[1] ** state.step
+    faded = power(betas[1], state.step)
     known = state.one - faded
     length = longest - 2 * state.step * faded / known
     is_known = length > 5
     safe = length.clamp(min=5)
     rectified = ((safe - 4) * (safe - 2) * longest / (measure * safe)).sqrt().to(dtype)
-    plain = state.mean / (state.one - betas[0] ** state.step).to(dtype) * lr.to(dtype)
+    plain = state.mean / (state.one - power(betas[0], state.step)).to(dtype) * lr.to(dtype)
     scale = (state.square.sqrt() + state.floor).reciprocal() * known.sqrt().to(dtype)
     return weight - torch.where(is_known, plain * scale * rectified, plain), state
 
@@ -258,4 +261,4 @@ def adamax(
     mean = torch.lerp(state.mean, gradient, (1 - betas[0]).to(dtype))
     largest = torch.maximum(state.largest * betas[1].to(dtype), gradient.abs() + eps.to(dtype))
     step = state.step + 1
-    return plus_ratio(weight, lr / (betas[0] ** step - 1), mean, largest), Largest(step, mean, largest)
+    return plus_ratio(weight, lr / (power(betas[0], step) - 1), mean, largest), Largest(step, mean, largest)

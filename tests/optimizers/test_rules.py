@@ -99,10 +99,16 @@ def of_twin(name: str, given: Mapping[str, Any], loss: Callable[[Tensor], Tensor
     arguments = {
         key: tuple(value) if isinstance(value, list) else value for key, value in given.items() if key != "name"
     }
-    twin = TWINS[name]([weight], lr=lr, **arguments)
-    for _ in range(STEPS):
-        weight.grad = gradient_at(loss, weight)
-        twin.step()
+    was = torch.get_default_dtype()
+    if name == "nadam":  # which keeps a product in that dtype
+        torch.set_default_dtype(start.dtype)
+    try:
+        twin = TWINS[name]([weight], lr=lr, **arguments)
+        for _ in range(STEPS):
+            weight.grad = gradient_at(loss, weight)
+            twin.step()
+    finally:
+        torch.set_default_dtype(was)
     return weight.detach()
 
 
