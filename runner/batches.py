@@ -13,11 +13,11 @@ from runner.device import choose_device
 from runner.draws import noise_numbers
 from runner.objectives import Objective, Request, objective_of, start_point
 from runner.optimizers import structure
-from runner.rows import ROWS
+from runner.rows import GRAIN, ROWS
 from runner.schedules import is_constant
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
-# Past this many dimensions padding would cost too much: a run alone is one row, and agrees to some ulps only.
+# Past this many dimensions padding would cost too much: a run alone is one row.
 PADDED_DIMENSION = 64
 # Weight, gradient, the state of the hungriest rule and what one update makes on its way.
 VECTORS_A_ROW = 16
@@ -40,6 +40,11 @@ class Member:
     def is_padded(self) -> bool:
         """Whether spare rows keep its arithmetic independent of its neighbours."""
         return self.why_alone is None and self.objective.dimension <= PADDED_DIMENSION
+
+    @property
+    def rows_of_fixed_layout(self) -> int:
+        """How many rows are evaluated at once where the bits of each must not depend on what is asked for beside it."""
+        return ROWS if self.objective.dimension <= PADDED_DIMENSION else 1
 
     @property
     def why_alone(self) -> str | None:
@@ -102,7 +107,7 @@ def grouped(members: Iterable[Member]) -> list[list[Member]]:
 
 def portions(group: Sequence[Member], memory_mib: int = MEMORY_MIB) -> Iterator[Sequence[Member]]:
     """Yield a group in portions whose steps fit the memory; runs of a like length stay together."""
-    most = max(1, memory_mib * 2**20 // max(member.bytes_a_row for member in group))
+    most = min(GRAIN, max(1, memory_mib * 2**20 // max(member.bytes_a_row for member in group)))
     most = most if most < ROWS else most - most % ROWS
     if len(group) > most:
         group = sorted(group, key=lambda member: member.config.steps)

@@ -96,11 +96,11 @@ def execute(jobs: Sequence[Job], tracker: Tracker, view: View, trajectory: Traje
     view.start(hardware, batch)
     recording = Recording(jobs, tracker, batch.lr_varies, trajectory)
     recording.begin(hardware, batch.problem.weight[: len(jobs)])
-    descent, diagnostics = Descent(batch), Diagnostics(members, batch.lr_varies, batch.multiple)
+    descent, diagnostics = Descent(batch), Diagnostics(members, batch.lr_varies)
 
     def result(run: int) -> Result:
-        found, remark = descent.result(run), diagnostics.remark(run)
-        remarks = found.remarks if remark is None else (*found.remarks, remark)
+        found = descent.result(run)
+        remarks = (*found.remarks, *diagnostics.remarks(run))
         return replace(found, measured=diagnostics.last(run), remarks=remarks)
 
     try:
@@ -161,7 +161,12 @@ class Recording:
         if not self._is_tracked:
             return
         now = now_ms()
-        tags = {"version.torch": torch.__version__, "device": str(hardware.device)}
+        tags = {
+            "version.torch": torch.__version__,
+            "device": str(hardware.device),
+            "device.threads": str(hardware.threads),
+            "device.vectors": torch.backends.cpu.get_cpu_capability(),
+        }
         new = [index for index, job in enumerate(self._jobs) if job.recorded < 0]
         for index in new:
             self._begin(self._jobs[index], tags, now)

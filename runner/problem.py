@@ -13,6 +13,7 @@ from runner.descent import Problem, Sample, Update, loss_and_gradient, no_draw, 
 from runner.device import choose_device
 from runner.draws import MiniBatches, Noise
 from runner.errors import UserError
+from runner.layout import InPieces
 from runner.objectives import Objective, parameters_of
 from runner.objectives.imported import check_curvature, check_loss
 from runner.optimizers import State, hyper_parameters, rule_of
@@ -48,11 +49,6 @@ class Batch:
         """What the runs minimise, but for its parameters, which are each run's own."""
         return self.members[0].objective
 
-    @property
-    def multiple(self) -> int:
-        """What the number of rows is a multiple of."""
-        return _multiple(self.members[0])
-
 
 def _multiple(member: Member) -> int:
     return ROWS if member.is_padded else 1
@@ -72,8 +68,10 @@ def prepare(members: Sequence[Member]) -> Batch:
     configs = [member.config for member in members]
     rates = _rates(configs, weight)
 
+    function = InPieces(objective.function, _multiple(members[0]))
+
     def loss(point: Tensor, sample: Sample) -> Tensor:
-        return objective.function(point, sample, **parameters)
+        return function(point, sample, **parameters)
 
     sample, noise = _samples(configs, objective, weight), _noise(configs, weight)
 
@@ -88,8 +86,10 @@ def prepare(members: Sequence[Member]) -> Batch:
 def _rates(configs: Sequence[Config], weight: Tensor) -> Rates:
     lr, steps = [config.lr for config in configs], [config.steps for config in configs]
     groups = [config.schedule for config in configs]
-    arguments = schedule_parameters(groups, lr, steps, len(weight), weight.device, configs[0].direction)
-    return Rates(schedule_of(groups[0]), column(lr, len(weight), weight.device), arguments)
+    # Padded even where the weights are not: what a schedule raises to a power rounds by where it stands.
+    rows = len(weight) + -len(weight) % ROWS
+    arguments = schedule_parameters(groups, lr, steps, rows, weight.device, configs[0].direction)
+    return Rates(schedule_of(groups[0]), column(lr, rows, weight.device), arguments, len(weight))
 
 
 def _update(configs: Sequence[Config], weight: Tensor, evaluate: Evaluate) -> tuple[Update, State]:

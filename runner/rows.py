@@ -8,6 +8,8 @@ from torch import Tensor
 # Rows are padded to a multiple of this, so that every kernel takes the same path for a run alone
 # as for the same run in a batch, and both agree to the bit.
 ROWS = 64
+# From so many numbers on, torch's kernels share their work among threads.
+GRAIN = 32768
 
 
 def padded(rows: Tensor, multiple: int = ROWS) -> Tensor:

@@ -20,6 +20,7 @@ from torch import Tensor
 from runner.direction import Direction
 from runner.optimizers import hyper_parameters
 from runner.registry import check_arguments, look_up
+from runner.rows import GRAIN, padded
 from runner.schedule_ranges import WARMUP, resolved
 
 State: TypeAlias = tuple[Tensor, ...]
@@ -320,10 +321,14 @@ BLOCK_STEPS = 128
 class Rates:
     """The learning rates of a run's steps, asked for in order; what needs no loss is made a block at a time."""
 
-    def __init__(self, schedule: Schedule, lr: Tensor, hyper: Mapping[str, Any]) -> None:
+    def __init__(self, schedule: Schedule, lr: Tensor, hyper: Mapping[str, Any], rows: int | None = None) -> None:
+        """Take a schedule, with rates and arguments `(padded rows, 1)`, of which the first `rows` are asked for."""
         self._schedule = schedule
+        self._rows = len(lr) if rows is None else rows
+        self._steps = max(1, min(BLOCK_STEPS, GRAIN // len(lr)))
         self._lr = lr
         self._hyper = hyper
+        self._constant = lr[: self._rows]
         self._state = schedule.init(lr, **hyper)
         self._block: tuple[Tensor, ...] = ()
         self._first = 1
@@ -332,14 +337,15 @@ class Rates:
     def at(self, step: int, loss: Tensor | None) -> Tensor:
         """Return the rates `(rows, 1)` of a step, told the losses `(rows,)` of the step before."""
         if not self.vary:
-            return self._lr
+            return self._constant
         if isinstance(self._schedule, LossDriven):
-            told = None if loss is None else loss[:, None]
+            told = None if loss is None else padded(loss[:, None])
             rate, self._state = self._schedule.rate(step, told, self._state, lr=self._lr, **self._hyper)
-            return rate
+            return rate[: self._rows]
         if step >= self._first + len(self._block):
             self._first = step
-            self._block = self._schedule.block(step, BLOCK_STEPS, self._lr, **self._hyper).unbind(0)
+            block = self._schedule.block(step, self._steps, self._lr, **self._hyper)
+            self._block = block[:, : self._rows].unbind(0)
         return self._block[step - self._first]
 
 

@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from runner.rows import ROWS, padded
+
 State = tuple[Any, ...]
 Update = TypeVar("Update", bound=Callable[..., Any])
 
@@ -67,6 +69,23 @@ def decayed(gradient: Tensor, weight: Tensor, weight_decay: Tensor | None) -> Te
 def shrunk(weight: Tensor, lr: Tensor, weight_decay: Tensor | None) -> Tensor:
     """Return `(1 - lr * weight_decay) * weight`: decoupled weight decay."""
     return weight if weight_decay is None else weight * (1 - lr * weight_decay).to(weight.dtype)
+
+
+_padded_once = functools.lru_cache(maxsize=4)(padded)
+
+
+def power(base: Tensor, exponent: Tensor) -> Tensor:
+    """Return `base**exponent`, bases `(rows, 1)` and one exponent `(1, 1)`.
+
+    The last of a stretch of powers may round differently from the others, so these are made of padded rows.
+    """
+    return base**exponent if len(base) % ROWS == 0 else (_padded_once(base) ** exponent)[: len(base)]
+
+
+def power_of(base: float, exponent: Tensor) -> Tensor:
+    """Return `base**exponent`, one base and exponents `(rows, 1)`; of padded rows as in `power`."""
+    powers: Tensor = base ** padded(exponent)
+    return powers[: len(exponent)]
 
 
 def plus(start: Tensor, scale: Tensor, direction: Tensor) -> Tensor:
