@@ -67,6 +67,12 @@ URI = Rule(
         and re.match(r"(sqlite|postgresql|mysql|mssql)(\+\w+)?://.|https?://[^/]", value) is not None
     ),
 )
+# What MLflow takes.
+LONGEST_EXPERIMENT = 500
+EXPERIMENT = Rule(
+    f"{TEXT.allowed}, of at most {LONGEST_EXPERIMENT} characters",
+    lambda value: TEXT.accepts(value) and len(str(value)) <= LONGEST_EXPERIMENT,
+)
 
 
 @dataclass(frozen=True)
@@ -83,7 +89,7 @@ class Tracking:
 
     name: Annotated[str, Key(one_of("sqlite", "server", "off"), "which of these")]
     uri: Annotated[str | None, Key(URI, "the database or server")]
-    experiment: Annotated[str | None, Key(TEXT, "the MLflow experiment")]
+    experiment: Annotated[str | None, Key(EXPERIMENT, "the MLflow experiment")]
     artifacts: Annotated[str | None, Key(TEXT.or_null("where the server puts them"), "folder of the artifacts")]
     offline: Annotated[str | None, Key(one_of("error", "spool"), "what to do when nothing answers there")]
 

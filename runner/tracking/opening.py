@@ -18,9 +18,10 @@ from runner.tracking.files import is_output, lock, open_file, open_to_read, refu
 from runner.tracking.presence import DatabaseFile, forget_companions
 from runner.tracking.reach import unreachable
 from runner.tracking.relocation import follow
+from runner.tracking.schema import check_sqlite, describe_schema, make_tables
 from runner.tracking.server import ServerStore, check
 from runner.tracking.store import Store
-from runner.tracking.uris import absolute_uri, companions, sqlite_path, sqlite_uri
+from runner.tracking.uris import IN_MEMORY, absolute_uri, companions, is_in_memory, sqlite_path, sqlite_uri
 
 # Of PostgreSQL's advisory locks, that of the first use; any number that others are unlikely to take.
 LOCK_NUMBER = 0x6472756E
@@ -44,6 +45,8 @@ def open_store(settings: dict[str, Any]) -> Store:
     """
     if not settings.get("is_reached") and (reason := unreachable(settings["uri"])) is not None:
         raise AwayError(f"tracking.uri={shown_text(settings['uri'])}: {reason}")
+    if is_in_memory(settings["uri"]):
+        raise StoreError(f"tracking.uri={settings['uri']}: {IN_MEMORY}")
     uri = absolute_uri(settings["uri"])
     if uri.startswith("http"):
         return _open_server(uri, settings["again"])
@@ -91,6 +94,7 @@ def _first_use(uri: str) -> Iterator[None]:
             refuse_link(name)
         if not path.exists() or path.stat().st_size == 0:
             _create(path)
+        check_sqlite(path)
         yield
 
 
@@ -120,6 +124,7 @@ def _create(path: Path) -> None:
     for left in making.parent.glob(f"{making.name}*"):
         left.unlink()
     forget_companions(path)
+    make_tables(making)
     client = MlflowClient(sqlite_uri(making))
     client.search_experiments(max_results=1)
     client._tracking_client.store.engine.dispose()
@@ -132,7 +137,7 @@ def describe_error(error: BaseException, uri: str) -> str:
     text = str(error)
     if isinstance(error, OSError) and error.filename is not None:
         text = f"{error.filename}: {error.strerror}"
-    if "out-of-date database schema" in text:
-        return "the database is of another version's schema; back it up, then run 'mlflow db upgrade' on it"
+    if (advice := describe_schema(text)) is not None:
+        return advice
     line = shown_text(" ".join(text.split()).replace(uri, shown_text(uri)))
     return line[:300] or type(error).__name__

@@ -6,7 +6,7 @@ from pathlib import Path
 from runner.config import Tracking
 from runner.errors import RecordingError, UserError
 from runner.hiding import shown_text
-from runner.tracking.uris import companions, sqlite_path
+from runner.tracking.uris import IN_MEMORY, companions, is_in_memory, sqlite_path
 
 ELSE = "make it so, or run with tracking=off"
 
@@ -16,18 +16,23 @@ def check_places(journals: Path, tracking: Tracking) -> None:
 
     Raises:
         RecordingError: the journals, or the artifacts, cannot.
-        UserError: the database cannot.
+        UserError: the database cannot, or would be none that lasts.
     """
+    uri = tracking.uri or ""
+    if is_in_memory(uri):
+        raise UserError(f"tracking.uri={uri}: {IN_MEMORY}")
     for folder in (journals, tracking.artifacts):
         if folder is not None and (reason := _unwritable_folder(Path(folder).absolute())) is not None:
             raise RecordingError(f"{reason}; {ELSE}")
-    path = sqlite_path(tracking.uri or "")
+    path = sqlite_path(uri)
     if path is not None and (reason := _unwritable_database(path)) is not None:
-        raise UserError(f"tracking.uri={shown_text(tracking.uri or '')}: {reason}; {ELSE}")
+        raise UserError(f"tracking.uri={shown_text(uri)}: {reason}; {ELSE}")
 
 
 def _unwritable_database(path: Path) -> str | None:
     for file in (path, *companions(path)):
+        if file.exists() and not file.is_file():
+            return f"{file}: is no file"
         if file.exists() and not os.access(file, os.R_OK | os.W_OK, effective_ids=True):
             return _said(file)
     return _unwritable_folder(path.parent)

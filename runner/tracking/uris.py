@@ -5,12 +5,21 @@ from pathlib import Path
 from urllib.parse import unquote
 
 SQLITE = re.compile(r"(?P<scheme>sqlite(?:\+\w+)?:///)(?P<path>[^?]+)")
+IN_MEMORY = "expected the path of a file, as in sqlite:///outputs/mlflow.db, or tracking=off to keep nothing"
 
 
 def sqlite_path(uri: str) -> Path | None:
     """Return the file of a SQLite URI, or None for another kind of store."""
     match = SQLITE.match(uri)
     return Path(unquote(match["path"])).absolute() if match else None
+
+
+def is_in_memory(uri: str) -> bool:
+    """Return whether a URI names no file of SQLite's, but a database that ends with its process, or a URI in a URI."""
+    if not uri.startswith("sqlite"):
+        return False
+    match = SQLITE.match(uri)
+    return match is None or match["path"].startswith((":memory:", "file:"))
 
 
 def absolute_uri(uri: str) -> str:
