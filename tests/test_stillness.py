@@ -7,10 +7,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-import runner
+from runner import run, sweep
 from runner.descent import Block
 from runner.stillness import Movement
 from runner.tracking.journal import End
+from tests.conftest import Command
 from tests.test_descent import done
 
 EXPRESSION = ["objective=expression", "steps=20"]
@@ -43,7 +44,7 @@ def test_a_weight_that_never_moves_is_told_with_what_holds_it(overrides: list[st
 
 
 def test_the_step_since_which_it_stands_still_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    plain = runner.run(
+    plain = run(
         ["tracking=off", *EXPRESSION, "objective.formula='(x - 1)**2'", "lr=0.05", "initial_weight=3", "steps=400"]
     )
     weight = plain.trajectory.weight[:, 0]
@@ -72,12 +73,20 @@ def test_what_moves_diverges_or_has_arrived_is_not_remarked_upon(overrides: list
 
 
 def test_a_sweep_marks_the_jobs_that_stood_still(capsys: pytest.CaptureFixture[str]) -> None:
-    frame = runner.sweep(["tracking=off", "lr=0.01,1e-50,40", "steps=100"])
+    frame = sweep(["tracking=off", "lr=0.01,1e-50,40", "steps=100"])
     assert list(frame["remark"].isna()) == [True, False, True]
     assert frame["remark"][1] == "the weight has never moved: lr 1e-50 is 0 in float32"
     shown = capsys.readouterr().out
     assert "3 finished (1 diverged, 1 stood still)" in shown
     assert "lr=1e-50  loss 120  error 10  still since step 0" in shown
+
+
+def test_a_sweep_that_goes_on_knows_which_jobs_stood_still_before(runner: Command) -> None:
+    jobs = ("-m", "lr=0.01,1e-50", "steps=20")
+    assert runner(*jobs).code == 0
+    again = runner(*jobs, "resume=true")
+    assert "2 skipped (1 stood still), 0 run: 0 finished, 0 failed" in again.out
+    assert "still since step 0" in again.out
 
 
 @given(st.data(), st.integers(1, 12), st.integers(1, 4))
@@ -94,7 +103,7 @@ def test_any_cut_into_blocks_finds_the_last_movement(data: st.DataObject, steps:
     for first, last in itertools.pairwise(cuts):
         part = weight[first + 1 : last + 1]
         block = Block(first + 1, part[..., 0], part, part, part[..., 0])
-        movement.see(weight[first], block, {run: end for run, end in enumerate(ends) if first < end <= last})
-    for run, end in enumerate(ends):
-        moved = [step for step in range(1, end + 1) if weight[step, run] != weight[step - 1, run]]
-        assert movement.last(run) == (moved[-1] if moved else 0)
+        movement.see(weight[first], block, {number: end for number, end in enumerate(ends) if first < end <= last})
+    for number, end in enumerate(ends):
+        moved = [step for step in range(1, end + 1) if weight[step, number] != weight[step - 1, number]]
+        assert movement.last(number) == (moved[-1] if moved else 0)

@@ -279,7 +279,8 @@ def _done(sweep: _Sweep, skipped: Mapping[int, Finished]) -> list[JobDone]:
         if index in skipped:
             earlier = skipped[index]
             place = earlier.run_id, earlier.run_id
-            done.append(JobDone(job, *place, "SKIPPED", earlier.metrics, has_diverged=earlier.has_diverged))
+            said = replace(JobDone(job, *place, "SKIPPED", earlier.metrics), has_diverged=earlier.has_diverged)
+            done.append(replace(said, still_since=earlier.still_since, remark=earlier.remark))
             continue
         run = sweep.runs[index]
         if index in sweep.results:

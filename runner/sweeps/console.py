@@ -157,12 +157,15 @@ def _totals(done: "Sequence[JobDone]") -> str:
     number = {key.removeprefix("jobs_"): int(count) for key, count in counts(done).items()}
     skipped, failed = number["skipped"], number["failed"]
     ran = len(done) - skipped
-    number["stood still"] = sum(one.still_since is not None for one in done)
+    still = [one.status == "SKIPPED" for one in done if one.still_since is not None]
+    number["stood still"] = still.count(False)
     how = ", ".join(f"{number[key]:,} {key}" for key in ("stopped", "diverged", "stood still") if number[key])
     finished = f"{ran - failed:,} finished" + (f" ({how})" if how else "")
     jobs = f"{len(done):,} job{'s' if len(done) != 1 else ''}"
     earlier = sum(one.has_diverged and one.status == "SKIPPED" for one in done)
-    before = f"{skipped:,} skipped" + (f" ({earlier:,} diverged)" if earlier else "")
+    of_these = {"diverged": earlier, "stood still": still.count(True)}
+    then = ", ".join(f"{many:,} {what}" for what, many in of_these.items() if many)
+    before = f"{skipped:,} skipped" + (f" ({then})" if then else "")
     return f"ended      {jobs} asked for, {before}, {ran:,} run: {finished}, {failed:,} failed"
 
 

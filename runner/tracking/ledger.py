@@ -7,11 +7,17 @@ from typing import Any, Self
 
 @dataclass(frozen=True)
 class Finished:
-    """A job that an earlier sweep has done: its run in MLflow, its final results, and whether it diverged."""
+    """A job that an earlier sweep has done: its run in MLflow, its final results, and what was said of it.
+
+    Attributes:
+        still_since: the last step that moved its weight, where it stood still after it.
+    """
 
     run_id: str
     metrics: Mapping[str, float]
     has_diverged: bool = False
+    still_since: int | None = None
+    remark: str | None = None
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,8 @@ from runner.tracking.processes import HEARTBEAT, REAPED
 ID_TAG = "runner.id"
 FINGERPRINT = "runner.fingerprint"
 DIVERGED = "diverged_at_step"
+STILL = "still_since_step"
+REMARK = "runner.remark"
 OUTCOME = "runner.outcome"
 # Else the UI takes the experiment for one about language models.
 SHOWN_AS_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
@@ -44,6 +46,12 @@ def _results(metrics: dict[str, float]) -> dict[str, float]:
     """Return of a run's metrics its final results; the largest float stands for infinity in MLflow."""
     results = {key: value for key, value in metrics.items() if key.startswith("final/") or key in RESULTS}
     return {key: math.copysign(math.inf, value) if abs(value) >= LARGEST else value for key, value in results.items()}
+
+
+def _remarks(tags: Mapping[str, str]) -> tuple[bool, int | None, str | None]:
+    """Return of a run's tags whether it diverged, since when its weight stood still, and what was said of it."""
+    still = tags.get(STILL)
+    return DIVERGED in tags, None if still is None else int(still), tags.get(REMARK)
 
 
 class Store:
@@ -152,7 +160,7 @@ class Store:
         except OwnedError as error:
             raise StoreError(f"resume: {error}") from None
         finished = [
-            (run.data.tags[FINGERPRINT], run.info.run_id, _results(run.data.metrics), DIVERGED in run.data.tags)
+            (run.data.tags[FINGERPRINT], run.info.run_id, _results(run.data.metrics), *_remarks(run.data.tags))
             for run in self._children(parent)
             if run.info.status == "FINISHED" and FINGERPRINT in run.data.tags
         ]
