@@ -18,7 +18,6 @@ from runner.console import telling_stops
 from runner.errors import UserError
 from runner.job import run as run_config
 from runner.result import Outcome, Result
-from runner.sweeps import spacing
 from runner.task_overrides import task_overrides
 from runner.trajectory import Trajectory
 
@@ -85,8 +84,7 @@ def run(overrides: Sequence[str] = ()) -> RunResult:
         DivergedError: the run diverged, and `fail_on_divergence` is true; it is recorded.
     """
     texts = _texts(overrides)
-    with composition.borrowed():
-        config = composition.to_config(composition.compose(texts))
+    config = composition.to_config(composition.compose(texts))
     with _own_state():
         done = run_config(config, Trajectory())
     run_id = None if done.recorded is None else done.recorded.run_id
@@ -114,10 +112,9 @@ def sweep(overrides: Sequence[str] = ()) -> "pd.DataFrame":
     from runner.sweeps.grid import planned
 
     texts = _texts(overrides)
-    with composition.borrowed(), spacing.known():
-        loader, master = composition.compose_sweep(texts)
-        params = {str(key): value for key, value in (master.hydra.sweeper.get("params") or {}).items()}
-        request, jobs = planned(task_overrides(master), params, loader, master)
+    loader, master = composition.compose_sweep(texts)
+    params = {str(key): value for key, value in (master.hydra.sweeper.get("params") or {}).items()}
+    request, jobs = planned(task_overrides(master), params, loader, master)
     memory_mib = master.hydra.launcher.get("memory_mib", MEMORY_MIB)
     with telling_stops(lambda: ["go on      with resume=true among the overrides"]), _own_state():
         done = run_sweep(jobs, request.texts, memory_mib, request.resume)

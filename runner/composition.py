@@ -1,35 +1,33 @@
 """Hydra's composition, checked: every mistake in names, types and ranges told at once, in a line each."""
 
-import contextlib
 import functools
 import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import hydra._internal.hydra as hydra_internal
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import IConfigRepository
 from hydra._internal.defaults_list import DefaultsList
 from hydra._internal.utils import create_config_search_path
 from hydra.core.config_search_path import ConfigSearchPath
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from runner import environment
-from runner.config import GROUPS, Config, key_help, not_given, problems, unlike_declared
+from runner.config import GROUPS, Config, not_given, problems, unlike_declared
 from runner.config_sources import CheckedSources
 from runner.defaults_errors import explained_defaults
 from runner.defaults_lists import one_of, told
-from runner.doors import bound_yaml, check_search_path
+from runner.doors import check_search_path
 from runner.errors import UserError, nearest
 from runner.explanation import FILE_ERRORS, OPEN, SWEEP_KEYS, explain
 from runner.hiding import shown_override
 from runner.hydra_files import hide_from_files
+from runner.own_loader import ALONE, OwnConfigLoader
 from runner.plain import plain, unresolved
 from runner.ranges import shown
+from runner.spacing import parser
 from runner.strangers import allows_code, shut_out, strangers_in
 from runner.strangers import config_folder as config_folder
 from runner.task_overrides import beyond_sweeper, check_values, let_sweeper_read
@@ -43,28 +41,6 @@ def install(is_completing: bool = False) -> None:
     loader = CompletingConfigLoader if is_completing else CheckedConfigLoader
     hydra_internal.ConfigLoaderImpl = loader  # type: ignore[attr-defined]  # imported there, not exported
     hide_from_files()
-    install_resolvers()
-
-
-def install_resolvers() -> None:
-    """Make OmegaConf know what our configs interpolate."""
-    OmegaConf.register_new_resolver("key_help", key_help, replace=True)
-    environment.watch()
-    bound_yaml()
-
-
-@contextlib.contextmanager
-def borrowed() -> Iterator[None]:
-    """Have OmegaConf read our configs, and then be as it was."""
-    had_resolver, was_bounded, was_watched = OmegaConf.has_resolver("key_help"), bound_yaml(), environment.watch()
-    install_resolvers()
-    try:
-        yield
-    finally:
-        bound_yaml(was_bounded)
-        environment.watch(was_watched)
-        if not had_resolver:
-            OmegaConf.clear_resolver("key_help")
 
 
 def compose(overrides: Sequence[str]) -> DictConfig:
@@ -87,7 +63,8 @@ def compose_sweep(overrides: Sequence[str]) -> "tuple[CheckedConfigLoader, DictC
 
 
 def _loader() -> "CheckedConfigLoader":
-    return CheckedConfigLoader(create_config_search_path(str(config_folder())))
+    with ALONE:
+        return CheckedConfigLoader(create_config_search_path(str(config_folder())))
 
 
 def to_config(cfg: DictConfig) -> Config:
@@ -99,7 +76,7 @@ def to_config(cfg: DictConfig) -> Config:
     return Config.from_tree(plain(cfg))
 
 
-class CheckedConfigLoader(ConfigLoaderImpl):
+class CheckedConfigLoader(OwnConfigLoader):
     """Every config that Hydra composes - a run, --cfg, each job of a sweep - passes our checks here.
 
     That is before Hydra makes a folder or instantiates a callback.
@@ -126,14 +103,12 @@ class CheckedConfigLoader(ConfigLoaderImpl):
         """
 
         def compose(chosen: list[str]) -> DictConfig:
-            return super(CheckedConfigLoader, self).load_configuration(
-                config_name, chosen, run_mode, from_shell, validate_sweep_overrides
-            )
+            return self.composed(config_name, chosen, run_mode, from_shell, validate_sweep_overrides)
 
         typed = [text for text in overrides if text not in ALREADY_SO]
         is_trial = not validate_sweep_overrides  # Hydra's own look at hydra.mode, whose errors it swallows
         overrides = _as_hydra_takes_them(overrides)
-        check_values(typed, OverridesParser.create(self))
+        check_values(typed, parser(self))
         is_grid = run_mode == RunMode.MULTIRUN  # swept values are checked job by job
         of_the_sweep = self._only_for_jobs(overrides) if is_grid else []
         overrides = [text for text in overrides if text not in of_the_sweep]
@@ -147,7 +122,7 @@ class CheckedConfigLoader(ConfigLoaderImpl):
         if cfg is not None:
             mistakes += shut_out(cfg, overrides, self.repository, is_grid or self._is_job, self._is_job)
         if cfg is not None and is_grid and not mistakes:
-            mistakes += beyond_sweeper(cfg, typed, OverridesParser.create(self))
+            mistakes += beyond_sweeper(cfg, typed, parser(self))
         if mistakes or cfg is None:
             raise UserError(*mistakes)
         if is_grid:
@@ -170,7 +145,7 @@ class CheckedConfigLoader(ConfigLoaderImpl):
     def _only_for_jobs(self, overrides: list[str]) -> list[str]:
         """Return what a sweep's own config cannot take: its own keys, and those of groups whose option may vary."""
         try:
-            parsed = OverridesParser.create(self).parse_overrides(overrides)
+            parsed = parser(self).parse_overrides(overrides)
         except HydraException:  # told when all is composed
             return [text for text in overrides if text.startswith(SWEEP_KEYS)]
         varies = any(one.is_sweep_override() and self.is_group(one.key_or_group) for one in parsed)
@@ -195,7 +170,7 @@ class CheckedConfigLoader(ConfigLoaderImpl):
         assert isinstance(flags, list)
 
         def compose(chosen: list[str]) -> DictConfig:
-            return super(CheckedConfigLoader, self).load_configuration(name, chosen, RunMode.RUN)
+            return self.composed(name, chosen, RunMode.RUN)
 
         cfg, mistakes = self._compose_all_but_mistakes(compose, [*map(str, flags), *_as_hydra_takes_them(overrides)])
         if cfg is None or mistakes:
@@ -314,9 +289,7 @@ class CompletingConfigLoader(CheckedConfigLoader):
         """
 
         def compose(chosen: list[str]) -> DictConfig:
-            return ConfigLoaderImpl.load_configuration(
-                self, config_name, chosen, run_mode, from_shell, validate_sweep_overrides
-            )
+            return self.composed(config_name, chosen, run_mode, from_shell, validate_sweep_overrides)
 
         cfg, mistakes = self._compose_all_but_mistakes(compose, _as_hydra_takes_them(overrides))
         if cfg is None:

@@ -4,6 +4,7 @@ import copy
 from typing import Any, Self
 
 from hydra._internal.config_repository import ConfigRepository
+from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.default_element import InputDefault
 from hydra.core.object_type import ObjectType
 from hydra.errors import ConfigCompositionException
@@ -13,6 +14,7 @@ from omegaconf import Container, DictConfig, ListConfig, Node, OmegaConf
 from runner.config import GROUPS
 from runner.defaults_lists import ConfigFile, checked, file_name, named
 from runner.errors import UserError, nearest
+from runner.yaml_source import bounded
 
 
 class CheckedSources(ConfigRepository):
@@ -20,6 +22,11 @@ class CheckedSources(ConfigRepository):
 
     def __deepcopy__(self, _memo: dict[int, Any]) -> Self:
         return copy.copy(self)
+
+    def initialize_sources(self, config_search_path: ConfigSearchPath) -> None:
+        """Look for configs on the search path, and read YAML within bounds."""
+        super().initialize_sources(config_search_path)
+        self.sources = list(map(bounded, self.sources))
 
     def file(self, config_path: str) -> ConfigFile:
         """Return the file of a config that there is."""

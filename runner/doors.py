@@ -10,10 +10,6 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
-import omegaconf._utils as omegaconf_utils
-import omegaconf.omegaconf as omegaconf_main
-import yaml
-
 from runner.environment import PUBLIC
 from runner.errors import UserError
 from runner.hiding import Hidden
@@ -24,9 +20,6 @@ from runner.tracking.uris import sqlite_path
 
 # Of a setting, those on the way to it.
 Keys: TypeAlias = tuple[str, ...]
-# Far more than any config has; an alias that is repeated counts each time, a text once for each so many characters.
-MOST_NODES = 20_000
-CHARACTERS_A_NODE = 1_000
 COMMANDS = ("setup", "python", "srun_args", "additional_parameters")
 DATABASE = (
     "a new place within outputs/ to which no link leads, as in sqlite:///outputs/mine.db; "
@@ -238,49 +231,3 @@ def without_working_directory() -> Iterator[None]:
         yield
     finally:
         sys.path[:] = kept
-
-
-class _BoundedLoader:
-    """Refuses a YAML document nested too deeply, or whose aliases would make it huge, before anything is made of it."""
-
-    def get_single_data(self) -> Any:
-        name = getattr(self, "name", "a config file")
-        try:
-            return super().get_single_data()  # type: ignore[misc]  # of the loader that this is mixed into
-        except RecursionError:
-            raise UserError(f"{name}: nested too deeply") from None
-
-    def get_single_node(self) -> Any:
-        node = super().get_single_node()  # type: ignore[misc]
-        if node is not None and _size_of(node, {}) > MOST_NODES:
-            name = getattr(self, "name", "a config file")
-            raise UserError(f"{name}: expected at most {MOST_NODES:,} values, aliases counted each time")
-        return node
-
-
-def _size_of(node: yaml.Node, known: dict[int, int]) -> int:
-    if id(node) not in known:
-        known[id(node)] = MOST_NODES  # of one that holds itself
-        parts: list[Any] = []
-        if isinstance(node, yaml.MappingNode):
-            parts = [part for pair in node.value for part in pair]
-        elif isinstance(node, yaml.SequenceNode):
-            parts = node.value
-        own = 1 + (len(node.value) // CHARACTERS_A_NODE if isinstance(node, yaml.ScalarNode) else 0)
-        known[id(node)] = min(own + sum(_size_of(part, known) for part in parts), 10 * MOST_NODES)
-    return known[id(node)]
-
-
-_omegaconfs_own = omegaconf_utils.get_yaml_loader
-
-
-def _bounded_yaml_loader() -> Any:
-    return type("BoundedLoader", (_BoundedLoader, _omegaconfs_own()), {})
-
-
-def bound_yaml(is_bounded: bool = True) -> bool:
-    """Make OmegaConf refuse YAML that grows without bounds, or not; return whether it did so before."""
-    was_bounded = omegaconf_utils.get_yaml_loader is _bounded_yaml_loader
-    for module in (omegaconf_utils, omegaconf_main):
-        module.get_yaml_loader = _bounded_yaml_loader if is_bounded else _omegaconfs_own  # type: ignore[attr-defined]
-    return was_bounded

@@ -1,67 +1,128 @@
-"""What a config takes from the environment, and how much, found out while it is resolved: used, and never shown."""
+"""How our configs resolve what they interpolate: within bounds, and with what comes from the environment noted.
 
+Nothing of OmegaConf is replaced for that: the containers of a config of ours are of classes of our own, and what is
+counted and noted while one is resolved belongs to the thread or task that does so.
+"""
+
+import contextlib
 import os
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
-from omegaconf import Node, OmegaConf
+from omegaconf import DictConfig, ListConfig, Node, OmegaConf
 from omegaconf.basecontainer import BaseContainer
 from omegaconf.errors import InterpolationResolutionError
-from omegaconf.resolvers import oc
 
+from runner.config import key_help
 from runner.hiding import Hidden, hidden
+from runner.yaml_source import check_bounds
 
 # Where to record: shown, but for the password in it, which every URI is shown without.
 PUBLIC = ("MLFLOW_TRACKING_URI",)
 # Each is resolved anew wherever it is referred to, so that a few lines that do so can make a config huge.
 MOST_INTERPOLATIONS = 1_000
 MOST_CHARACTERS = 1_000_000
-_read: list[str] = []
-_resolved: list[int] = []
+C = TypeVar("C", bound=BaseContainer)
 
 
-def _env(key: str, *default: Any) -> str | None:
-    if key in os.environ and key not in PUBLIC:
-        _read.append(key)
-    return oc.env(key, *default)
+@dataclass
+class _Reading:
+    """What has been resolved of a config: how many interpolations, and which variables of the environment."""
+
+    interpolations: int = 0
+    variables: list[str] = field(default_factory=list)
 
 
-_omegaconfs_own = BaseContainer.resolve_parse_tree
+_current: ContextVar[_Reading | None] = ContextVar("what is read of a config", default=None)
 
 
-def watch(is_watched: bool = True) -> bool:
-    """Let `${oc.env:...}` note what it reads, and interpolations not grow without bounds; or no more.
-
-    Return whether it was so before.
-    """
-    was_watched = BaseContainer.resolve_parse_tree is _bounded
-    OmegaConf.register_new_resolver("oc.env", _env if is_watched else oc.env, replace=True)
-    BaseContainer.resolve_parse_tree = _bounded if is_watched else _omegaconfs_own  # type: ignore[method-assign, assignment]
-    return was_watched
-
-
-def begin() -> None:
-    """Count anew how much is resolved of a config."""
-    _resolved.clear()
+@contextlib.contextmanager
+def reading() -> Iterator[None]:
+    """Count anew how much is resolved of a config, and note anew what it takes from the environment."""
+    token = _current.set(_Reading())
+    try:
+        yield
+    finally:
+        _current.reset(token)
 
 
-def _bounded(container: BaseContainer, *arguments: Any, **named: Any) -> Any:
-    _resolved.append(1)
-    if len(_resolved) <= MOST_INTERPOLATIONS:
-        value = _omegaconfs_own(container, *arguments, **named)
-        text = value._value() if isinstance(value, Node) else value
-        if not isinstance(text, str) or len(text) <= MOST_CHARACTERS:
-            return value
-    raise InterpolationResolutionError(
-        f"expected at most {MOST_INTERPOLATIONS:,} interpolations, of {MOST_CHARACTERS:,} characters each"
-    )
+class _Own(BaseContainer):
+    """A container of a config of ours: it, and what is made in it, resolves interpolations as we do."""
+
+    def resolve_parse_tree(self, *arguments: Any, **named: Any) -> Any:
+        """Resolve one text, unless too many or too long ones have been."""
+        now = _current.get()
+        if now is None:  # Hydra resolves something by itself
+            with reading():
+                return self.resolve_parse_tree(*arguments, **named)
+        now.interpolations += 1
+        if now.interpolations <= MOST_INTERPOLATIONS:
+            value = super().resolve_parse_tree(*arguments, **named)
+            text = value._value() if isinstance(value, Node) else value
+            if not isinstance(text, str) or len(text) <= MOST_CHARACTERS:
+                return value
+        raise InterpolationResolutionError(
+            f"expected at most {MOST_INTERPOLATIONS:,} interpolations, of {MOST_CHARACTERS:,} characters each"
+        )
+
+    def _evaluate_custom_resolver(
+        self, key: Any, node: Node, inter_type: str, inter_args: tuple[Any, ...], inter_args_str: tuple[str, ...]
+    ) -> Any:
+        if inter_type == "key_help":
+            return key_help()
+        now = _current.get()
+        if inter_type == "oc.env" and now is not None and inter_args:
+            now.variables += [name for name in inter_args[:1] if name in os.environ and name not in PUBLIC]
+        if inter_type == "oc.create" and inter_args and isinstance(inter_args[0], str):
+            check_bounds(inter_args[0], "${oc.create:...}")
+        return _owned(super()._evaluate_custom_resolver(key, node, inter_type, inter_args, inter_args_str))
+
+    def _resolve_interpolation_from_parse_tree(self, *arguments: Any, **named: Any) -> Node | None:
+        found: Node | None = _owned(super()._resolve_interpolation_from_parse_tree(*arguments, **named))
+        return found
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return _of_our_class(super().__deepcopy__(memo))  # type: ignore[misc]  # of the class that this is mixed into
+
+
+class _OwnDict(_Own, DictConfig):
+    pass
+
+
+class _OwnList(_Own, ListConfig):
+    pass
+
+
+_CLASSES: dict[type, type] = {DictConfig: _OwnDict, ListConfig: _OwnList}
+
+
+def own(config: C) -> C:
+    """Make a config, and all that is in it, one of ours, which resolves as we do; return it."""
+    _of_our_class(config)
+    content = config.__dict__["_content"]
+    for inner in content.values() if isinstance(content, dict) else content if isinstance(content, list) else ():
+        if isinstance(inner, BaseContainer):
+            own(inner)
+    return config
+
+
+def _owned(value: Any) -> Any:
+    return own(value) if type(value) in _CLASSES else value
+
+
+def _of_our_class(container: Any) -> Any:
+    if type(container) in _CLASSES:
+        object.__setattr__(container, "__class__", _CLASSES[type(container)])
+    return container
 
 
 def member(parent: Any, key: Any, raw: Any, is_text: bool = False) -> Any:
     """Return what a config holds under a key, resolved, with the texts that come from the environment as hidden ones.
 
     Args:
-        parent: the config, or a part of it.
+        parent: the config, one of ours, or a part of it.
         key: of a mapping, or the place in a list.
         raw: what stands there, unresolved, in plain containers.
         is_text: numbers are texts here, too.
@@ -69,13 +130,15 @@ def member(parent: Any, key: Any, raw: Any, is_text: bool = False) -> Any:
     Raises:
         OmegaConfBaseException: an interpolation cannot be resolved.
     """
-    _read.clear()
+    now = _current.get()
+    assert now is not None, "within `reading`"
+    now.variables.clear()
     value = parent[key]
     if not (isinstance(raw, str) and "${" in raw):
         return _members(value, raw, is_text)
     if OmegaConf.is_config(value):
         value = OmegaConf.to_container(value, resolve=True, throw_on_missing=True)
-    if not _read:
+    if not now.variables:
         return value
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return Hidden(value) if is_text and is_number else hidden(value)

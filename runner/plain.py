@@ -17,15 +17,15 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
         UserError: an interpolation cannot be resolved.
     """
     tree: dict[str, Any] = {}
-    environment.begin()
-    raw = unresolved(cfg)
-    for key in cfg:
-        if key == "hydra":
-            continue
-        try:
-            tree[str(key)] = environment.member(cfg, key, raw[str(key)], is_text=key == "tags")
-        except OmegaConfBaseException as error:
-            raise UserError(_explain_interpolation(error, str(key), raw)) from None
+    raw = unresolved(environment.own(cfg))
+    with environment.reading():
+        for key in cfg:
+            if key == "hydra":
+                continue
+            try:
+                tree[str(key)] = environment.member(cfg, key, raw[str(key)], is_text=key == "tags")
+            except OmegaConfBaseException as error:
+                raise UserError(_explain_interpolation(error, str(key), raw)) from None
     return tree
 
 
@@ -35,10 +35,10 @@ def plain_at(cfg: DictConfig, path: str, written: Any) -> Any:
     Raises:
         OmegaConfBaseException: it cannot be resolved.
     """
-    environment.begin()
     above, _, key = path.rpartition(".")
     parent = OmegaConf.select(cfg, above) if above else cfg
-    return environment.member(parent, key, written, is_text=path.split(".")[0] == "tags")
+    with environment.reading():
+        return environment.member(parent, key, written, is_text=path.split(".")[0] == "tags")
 
 
 def said_at(cfg: DictConfig, path: str, written: Any) -> Any:
@@ -46,10 +46,10 @@ def said_at(cfg: DictConfig, path: str, written: Any) -> Any:
 
     None where it cannot be resolved, which `plain` tells.
     """
-    environment.begin()
     above, _, key = path.rpartition(".")
     try:
-        return environment.member(OmegaConf.select(cfg, above) if above else cfg, key, written, is_text=True)
+        with environment.reading():
+            return environment.member(OmegaConf.select(cfg, above) if above else cfg, key, written, is_text=True)
     except OmegaConfBaseException:
         return None
 

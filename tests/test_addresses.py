@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.composition import borrowed, compose, compose_sweep, to_config
+from runner.composition import compose, compose_sweep, to_config
 from runner.errors import UserError
 from tests.conftest import Command
 
@@ -39,15 +39,14 @@ def listener() -> Iterator[Listener]:
 
 
 @pytest.fixture
-def given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("A_SECRET", SECRET)
     monkeypatch.setenv("A_NUMBER", "71300571")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     for group in ("experiment", "tracking"):
         (tmp_path / "given" / group).mkdir(parents=True)
-    with borrowed():
-        yield tmp_path / "given"
+    return tmp_path / "given"
 
 
 def experiment(given: Path, text: str) -> list[str]:

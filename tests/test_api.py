@@ -5,18 +5,16 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 import runner
 from runner import UserError
-from runner.composition import install_resolvers
-from runner.doors import bound_yaml
 from runner.result import Outcome
 from tests.conftest import ROOT, Command
 from tests.tracking.test_recorder import runs_in
@@ -101,24 +99,27 @@ def test_global_state_is_as_it_was() -> None:
     assert not GlobalHydra.instance().is_initialized()
 
 
-@pytest.fixture
-def untouched() -> Iterator[None]:
-    bound_yaml(False)
-    OmegaConf.clear_resolver("key_help")
-    yield
-    install_resolvers()
+def _of_hydra_and_omegaconf() -> list[Any]:
+    """Return what a call could replace: functions, classes, resolvers and what they are entered in."""
+    import hydra._internal.hydra as hydra_internal
+    from hydra._internal.sources_registry import SourcesRegistry
+    from hydra.core.override_parser import overrides_parser
+    from omegaconf import _utils, omegaconf
+    from omegaconf.basecontainer import BaseContainer
+
+    kinds = (BaseContainer, DictConfig, ListConfig, OmegaConf, hydra_internal, overrides_parser, _utils, omegaconf)
+    return [*(dict(vars(kind)) for kind in kinds), dict(BaseContainer._resolvers), dict(SourcesRegistry().types)]
 
 
-@pytest.mark.usefixtures("untouched")
 def test_hydra_and_omegaconf_are_as_they_were(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "own_bowl.py").write_text("def f(w): return (w**2).sum()\n")
-    path, frozen = list(sys.path), gc.get_freeze_count()
+    runner.run([*QUIET, "steps=1"])  # Hydra enters its own at its first use
+    path, frozen, kept = list(sys.path), gc.get_freeze_count(), _of_hydra_and_omegaconf()
     runner.run([*QUIET, "steps=3", "objective=callable", "objective.target=own_bowl:f", "allow_code=true"])
-    runner.sweep([*QUIET, "steps=3", "lr=0.1,0.2"])
+    runner.sweep([*QUIET, "steps=3", "lr=linspace(0.1,0.2,2)", "name=${oc.env:HOME}"])
     assert (sys.path, gc.get_freeze_count()) == (path, frozen)
-    assert not OmegaConf.has_resolver("key_help")
-    assert not bound_yaml(False)
+    assert _of_hydra_and_omegaconf() == kept
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,7 @@ from tests.conftest import Command
 def composed(folder: Path, *overrides: str, primary: str = "config") -> DictConfig:
     path = create_config_search_path(str(composition.config_folder()))
     path.prepend("command-line", f"file://{folder}")
-    with composition.borrowed():
-        return composition.CheckedConfigLoader(path).load_configuration(primary, list(overrides), RunMode.RUN)
+    return composition.CheckedConfigLoader(path).load_configuration(primary, list(overrides), RunMode.RUN)
 
 
 def told(folder: Path, *overrides: str, primary: str = "config") -> tuple[str, ...]:

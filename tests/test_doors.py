@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from runner.composition import compose
+from runner.errors import UserError
 from tests.conftest import Command, Done
 
 EVIL = """
@@ -186,13 +188,26 @@ def test_interpolations_that_multiply_are_refused_in_no_time(stranger: Command, 
     assert "expected at most 1,000 interpolations" in done.err
 
 
-def test_the_part_of_omegaconf_that_is_replaced_is_there() -> None:
-    import omegaconf._utils
-    import omegaconf.omegaconf
-    import yaml
+def test_yaml_within_an_interpolation_is_bounded_too(stranger: Command) -> None:
+    folder = stranger.folder / "given" / "experiment"
+    folder.mkdir(parents=True)
+    lines = ["a0: &a0 [1,1,1,1,1,1,1,1,1,1]"]
+    lines += [f"a{n}: &a{n} [{','.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)]
+    (folder / "bomb.yaml").write_text(
+        f"# @package _global_\ntags:\n  all: \"${{oc.create:'{{{', '.join(lines)}}}'}}\"\n"
+    )
+    done = stranger("--config-dir", "given", "experiment=bomb", "steps=2", "tracking=off")
+    assert done.code == 2
+    assert "expected at most 20,000 values" in done.err
 
-    from runner.doors import bound_yaml
 
-    bound_yaml()
-    loaders = [module.get_yaml_loader() for module in (omegaconf._utils, omegaconf.omegaconf)]
-    assert all(issubclass(loader, yaml.SafeLoader) and loader.__name__ == "BoundedLoader" for loader in loaders)
+def test_what_one_file_interpolates_for_another_is_bounded_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runner.environment.MOST_INTERPOLATIONS", 50)
+    folder = tmp_path / "experiment"
+    folder.mkdir()
+    refers = [f"'{f'${{tags.a{number - 1}}}' * 10}'" for number in range(1, 12)]
+    lines = [f"  a{number}: {text}" for number, text in enumerate(["xxxxxxxxxx", *refers])]
+    (folder / "bomb.yaml").write_text("# @package _global_\ntags:\n" + "\n".join(lines))
+    (folder / "fuse.yaml").write_text("# @package _global_\ndefaults: [bomb, _self_]\ntags:\n  a11: {b: 1}\n")
+    with pytest.raises(UserError, match="expected at most 50 interpolations"):
+        compose([f"hydra.searchpath=[file://{tmp_path}]", "experiment=fuse"])

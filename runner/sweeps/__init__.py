@@ -2,8 +2,8 @@
 
 from hydra.core.plugins import Plugins
 
+from runner import spacing
 from runner.doors import without_working_directory
-from runner.sweeps import spacing
 from runner.sweeps.grid import BatchedLauncher, GridSweeper
 
 

@@ -6,7 +6,6 @@ import uuid
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
@@ -15,6 +14,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from runner import spacing
 from runner.composition import to_config
 from runner.console import say, say_recorded, stopped_record, telling_stops, warn
 from runner.errors import DivergedError, SweepError, UserError
@@ -41,7 +41,7 @@ def planned(
     for key in ("allow_code", "max_jobs"):
         if any(name.lstrip("+") == key for name in params):
             raise UserError(f"hydra.sweeper.params.{key}: a config file cannot say so, expected it on the command line")
-    request = sweep_request(arguments, params, OverridesParser.create(loader))
+    request = sweep_request(arguments, params, spacing.parser(loader))
     return request, plan(request, cast(JobLoader, loader), master)
 
 

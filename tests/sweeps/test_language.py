@@ -7,18 +7,15 @@ from typing import Any
 
 import pytest
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.override_parser import overrides_parser
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import OverrideParseException
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.errors import UserError
-from runner.sweeps import spacing
+from runner.spacing import parser
 from runner.sweeps.language import Axis, SweepRequest, sweep_request
 
-spacing.register()
-PARSER = OverridesParser.create()
+PARSER = parser()
 
 
 def asked(*arguments: str, **params: object) -> SweepRequest:
@@ -391,11 +388,3 @@ def test_ten_thousand_points_are_one_axis() -> None:
     (axis,) = asked("lr=linspace(0,1,10000)").axes
     assert isinstance(axis, Axis)
     assert len(axis.points) == 10000
-
-
-def test_the_parts_of_hydra_that_are_leaned_on_are_there() -> None:
-    assert overrides_parser.create_functions is spacing._create_functions
-    with spacing.known():
-        assert overrides_parser.create_functions is spacing._create_functions
-    assert overrides_parser.create_functions is spacing._hydras_own
-    spacing.register()

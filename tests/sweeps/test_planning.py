@@ -8,21 +8,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.composition import compose, compose_sweep, install_resolvers, to_config
+from runner.composition import compose, compose_sweep, to_config
 from runner.config import Config
 from runner.errors import UserError
-from runner.sweeps import spacing
+from runner.spacing import parser
 from runner.sweeps.grid import planned
 from runner.sweeps.planning import Job
 from runner.task_overrides import task_overrides
 
-install_resolvers()
-
 
 def jobs_of(arguments: Sequence[str], params: dict[str, Any] | None = None) -> list[Job]:
-    with spacing.known():
-        loader, master = compose_sweep(arguments)
-        return planned(task_overrides(master), params or {}, loader, master)[1]
+    loader, master = compose_sweep(arguments)
+    return planned(task_overrides(master), params or {}, loader, master)[1]
 
 
 def composed_by_hydra(job: Job) -> Config:
@@ -140,13 +137,9 @@ def jobs_or_none(arguments: Sequence[str]) -> list[Job] | None:
 def _refused(arguments: Sequence[str]) -> list[bool]:
     """Return of each combination whether Hydra's own composition of it is refused."""
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-    from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    with spacing.known():
-        loader, _ = compose_sweep([])
-        (combinations,) = BasicSweeper.split_arguments(
-            OverridesParser.create(loader).parse_overrides(list(arguments)), None
-        )
+    loader, _ = compose_sweep([])
+    (combinations,) = BasicSweeper.split_arguments(parser(loader).parse_overrides(list(arguments)), None)
     refused = []
     for overrides in combinations:
         try:
@@ -206,7 +199,7 @@ def test_a_value_that_only_some_jobs_can_resolve_is_told_for_the_others() -> Non
     "override", ["lr=[linspace(0,1,5)]", "optimizer=[glob(a*)]", "tags={a:glob(*)}", "initial_weight={a:range(3)}"]
 )
 def test_what_is_swept_within_a_value_is_told(override: str, composed: Callable[[list[str]], Any]) -> None:
-    with spacing.known(), pytest.raises(UserError, match=f"{re.escape(override)}: expected a space such as linspace"):
+    with pytest.raises(UserError, match=f"{re.escape(override)}: expected a space such as linspace"):
         composed([override])
 
 

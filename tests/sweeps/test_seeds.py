@@ -7,12 +7,11 @@ import torch
 
 import runner
 from runner.batches import member_of
-from runner.composition import compose, install_resolvers, to_config
+from runner.composition import compose, to_config
 from runner.strangers import config_folder
 from runner.sweeps.seeds import idle_seeds, uses_seed
 from tests.sweeps.test_planning import jobs_of
 
-install_resolvers()
 OBJECTIVES = sorted(file.stem for file in (config_folder() / "objective").glob("*.yaml"))
 GIVEN = {"expression": ["objective.formula=x**2"], "callable": ["objective.target=torch:sum", "allow_code=true"]}
 

@@ -4,14 +4,15 @@ The points are those of decimal arithmetic on the numbers as typed, each rounded
 `geomspace(1,256,9)` has 2.0. They are always floats; `int(linspace(10,100,10))` makes them whole.
 """
 
-import contextlib
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from decimal import Decimal, localcontext
 from typing import Any
 
 from hydra._internal.grammar.functions import Functions
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser import overrides_parser
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from runner.errors import UserError
 from runner.ranges import is_finite, is_whole, shown
@@ -68,22 +69,17 @@ def geomspace(start: Any, stop: Any, n: Any) -> Numbers:
 _hydras_own = overrides_parser.create_functions
 
 
+def parser(loader: ConfigLoader | None = None) -> OverridesParser:
+    """Return a parser of overrides that knows the functions."""
+    return OverridesParser(_functions(), loader)
+
+
 def register() -> None:
-    """Make the functions known to every parser of overrides that Hydra creates from now on."""
-    overrides_parser.create_functions = _create_functions
+    """Make the functions known to every parser of overrides that Hydra creates in this process, for other sweepers."""
+    overrides_parser.create_functions = _functions
 
 
-@contextlib.contextmanager
-def known() -> Iterator[None]:
-    """Make the functions known to Hydra's grammar for a while."""
-    register()
-    try:
-        yield
-    finally:
-        overrides_parser.create_functions = _hydras_own
-
-
-def _create_functions() -> Functions:
+def _functions() -> Functions:
     functions = _hydras_own()
     for function in (linspace, logspace, geomspace):
         functions.register(function.__name__, function)
