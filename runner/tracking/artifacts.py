@@ -28,8 +28,8 @@ def run_folder(root: Path, run_id: str) -> Path:
     return root / run_id / "artifacts"
 
 
-def write_artifact(root: Path, run_id: str, name: str, content: bytes) -> None:
-    """Write an artifact of a run under the root of all.
+def write_artifact(root: Path, run_id: str, name: str, content: bytes) -> Path:
+    """Write an artifact of a run under the root of all, and return where it is.
 
     Raises:
         StoreError: its name leads out of the run's folder.
@@ -38,4 +38,6 @@ def write_artifact(root: Path, run_id: str, name: str, content: bytes) -> None:
     parts = PurePosixPath(name).parts
     if not parts or name.startswith("/") or ".." in parts or "\0" in name:
         raise StoreError(f"artifact {name!r}: expected a path in the folder of its run")
-    write_file(run_folder(root, run_id).joinpath(*parts), content, root)
+    path = run_folder(root, run_id).joinpath(*parts)
+    write_file(path, content, root)
+    return path

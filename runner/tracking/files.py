@@ -139,6 +139,13 @@ def refuse_link(path: Path) -> None:
             raise OSError(errno.ELOOP, A_LINK if stat.S_ISLNK(mode) else NO_FILE, str(path))
 
 
+def link_to(path: Path) -> Path | None:
+    """Return the first link on the way to a path under `outputs/`, if there is one."""
+    path, outputs = path.absolute(), OUTPUTS.absolute()
+    way = [part for part in (path, *path.parents) if outputs in part.parents]
+    return next((part for part in reversed(way) if part.is_symlink()), None)
+
+
 def is_output(path: Path) -> bool:
     """Return whether a path is under `outputs/`, by its name."""
     return path.absolute().is_relative_to(OUTPUTS.absolute())

@@ -6,6 +6,7 @@ from pathlib import Path
 from runner.config import Tracking
 from runner.errors import RecordingError, UserError
 from runner.hiding import shown_text
+from runner.tracking.files import A_LINK, link_to
 from runner.tracking.uris import IN_MEMORY, companions, is_in_memory, sqlite_path
 
 ELSE = "make it so, or run with tracking=off"
@@ -30,15 +31,20 @@ def check_places(journals: Path, tracking: Tracking) -> None:
 
 
 def _unwritable_database(path: Path) -> str | None:
-    for file in (path, *companions(path)):
+    for file in (path, *companions(path), path.with_name(f"{path.name}.lock")):
+        if (link := link_to(file)) is not None:
+            return f"{link}: {A_LINK}"
         if file.exists() and not file.is_file():
             return f"{file}: is no file"
-        if file.exists() and not os.access(file, os.R_OK | os.W_OK, effective_ids=True):
+        is_lock = file.suffix == ".lock"  # which can be held by who may only read it
+        if file.exists() and not os.access(file, os.R_OK | (0 if is_lock else os.W_OK), effective_ids=True):
             return _said(file)
     return _unwritable_folder(path.parent)
 
 
 def _unwritable_folder(folder: Path) -> str | None:
+    if (link := link_to(folder)) is not None:
+        return f"{link}: {A_LINK}"
     while not os.path.lexists(folder):
         folder = folder.parent
     if not folder.is_dir():

@@ -12,7 +12,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from runner.tracking.artifacts import local_folder, run_folder, write_artifact
-from runner.tracking.errors import StoreError, TakenError
+from runner.tracking.errors import LostError, StoreError, TakenError
 from runner.tracking.journal import Artifact, Begin, End, Entry, Metrics, now_ms
 from runner.tracking.names import accepted
 from runner.tracking.ownership import OwnedError, is_anothers, is_superseded, take
@@ -71,6 +71,7 @@ class Store:
         # What is to be there in the end, by MLflow's ids; and which of the runs have no parent.
         self._written: dict[str, Last] = {}
         self._leading: set[str] = set()
+        self._kept: list[Path] = []
         self.warning: str | None = None
         # The database's, if it is one.
         self.file: DatabaseFile | None = None
@@ -90,8 +91,8 @@ class Store:
                 return created
             case Metrics():
                 self._metrics(entry)
-                for run in entry.runs:
-                    self._note(run, max(entry.steps, default=-1))
+                for run in entry.runs if entry.values else ():
+                    self._note(run, max(entry.steps))
             case Artifact():
                 self._artifact(entry)
             case End() if not self._is_left(entry.run):
@@ -125,7 +126,9 @@ class Store:
         """
         self.check()
         self._verify_runs(self._written)
-        self._written = {}
+        if missing := [path for path in self._kept if not path.is_file()]:
+            raise LostError(f"{missing[0]}: was removed while runs were recorded")
+        self._written, self._kept = {}, []
 
     def _verify_runs(self, written: Mapping[str, Last]) -> None:
         for run_id in written.keys() & self._leading:
@@ -330,7 +333,7 @@ class Store:
         if root is None:
             self._send_artifact(run_id, artifact)
         else:
-            write_artifact(root, run_id, artifact.path, artifact.content)
+            self._kept.append(write_artifact(root, run_id, artifact.path, artifact.content))
 
     def _send_artifact(self, run_id: str, artifact: Artifact) -> None:
         place = PurePosixPath(artifact.path)

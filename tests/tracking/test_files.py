@@ -63,6 +63,7 @@ def test_a_lock_that_is_a_link_is_refused_and_what_it_names_kept(runner: Command
     done = runner("steps=3")
     assert (done.code, len(done.err.splitlines())) == (2, 1)
     assert "mlflow.db.lock: is a symbolic link" in done.errors[0]
+    assert done.out == ""  # before the run begins
     assert untouched(victim)
 
 

@@ -80,6 +80,10 @@ def emptied(folder: Path) -> None:
             database.execute(f"delete from {table}")
 
 
+def artifacts_removed(folder: Path) -> None:
+    shutil.rmtree(folder / "outputs/artifacts")
+
+
 def outputs_removed(folder: Path) -> None:
     shutil.rmtree(folder / "outputs")
 
@@ -99,7 +103,7 @@ def test_what_is_no_longer_there_is_found_out(tmp_path: Path, act: Callable[[Pat
         store.verify()
 
 
-@pytest.mark.parametrize("act", [removed, emptied, outputs_removed])
+@pytest.mark.parametrize("act", [removed, emptied, artifacts_removed, outputs_removed])
 def test_a_run_whose_database_goes_is_recorded_anew(runner: Command, go: Path, act: Callable[[Path], None]) -> None:
     process = started(runner, go)
     act(runner.folder)
