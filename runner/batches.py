@@ -51,8 +51,8 @@ class Member:
         """Why the run cannot share a batch, or None where it can."""
         if self.config.optimizer["name"] == "torch":
             return f"torch.optim's {self.config.optimizer['algorithm']} takes one run at a time"
-        if not self.objective.takes_rows:
-            return f"vmap refuses objective {self.objective.name}"
+        if self.objective.refusal is not None:
+            return f"vmap refuses objective {self.objective.name}: {self.objective.refusal}"
         return None
 
     @property

@@ -16,9 +16,9 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from runner import __version__, composition, interruption, leaving, sweeps
+from runner import __version__, blame, composition, interruption, leaving, sweeps
 from runner.config import Config, keys_of
-from runner.errors import RunnerError, Terminated, UserError, nearest, one_line
+from runner.errors import RunnerError, Terminated, UserError, nearest
 from runner.explanation import explain, explain_logging
 from runner.hiding import shown_text
 from runner.job import run
@@ -34,7 +34,8 @@ def main() -> int:
     if "--version" in sys.argv[1:]:
         print(f"runner {__version__}")
         return 0
-    wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    blame.want_tracebacks(None)
+    blame.want_tracebacks(blame.wants_tracebacks())
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, instead of printing a traceback and leaving with 1
     composition.install()
     sweeps.register()
@@ -44,8 +45,10 @@ def main() -> int:
     try:
         _run()
     except Exception as error:
-        if wants_traceback and not isinstance(error, RunnerError):
-            raise
+        if not isinstance(error, RunnerError):
+            blame.show_traceback(error)
+        elif isinstance(error.__cause__, Exception):  # what the user's own code has raised
+            blame.show_traceback(error.__cause__)
         return _tell(*_told(error))
     except Terminated as stop:
         return _tell(["terminated"], 128 + signal.SIGTERM, _notes(stop))
@@ -79,7 +82,7 @@ def _told(error: Exception) -> tuple[Sequence[str], int]:
         return [f"{error.filename}: {error.strerror}"], 1 if error.errno in ILL_DISK else UserError.exit_code
     if (line := explain_logging(error)) is not None:
         return [line], UserError.exit_code
-    return [f"{one_line(error)}; with HYDRA_FULL_ERROR=1 it says where"], RunnerError.exit_code
+    return [f"{blame.told(error)}{blame.on_demand()}"], RunnerError.exit_code
 
 
 def _check_flags() -> None:
@@ -139,6 +142,7 @@ def _check_completion(overrides: list[str]) -> None:
 
 def _run_hydra() -> None:
     failed: list[Exception] = []
+    wants_tracebacks = blame.wants_tracebacks()
 
     def task(cfg: DictConfig) -> float | None:
         config = composition.to_config(cfg)
@@ -146,6 +150,8 @@ def _run_hydra() -> None:
             result = run(config).result
         except Exception as error:
             # Hydra heads what a single run raises with a line of its own; a sweep collects what its jobs raise.
+            if config.parent_run is not None and not isinstance(error, RunnerError):
+                raise _failure(error, wants_tracebacks) from error
             if config.parent_run is not None:
                 raise
             failed.append(error)
@@ -155,6 +161,13 @@ def _run_hydra() -> None:
     hydra.main(config_path=str(composition.config_folder()), config_name="config", version_base="1.3")(task)()
     if failed:
         raise failed[0]
+
+
+def _failure(error: Exception, wants_tracebacks: bool) -> RunnerError:
+    """Return what a job's function has raised as an error that reaches another process with all that it tells."""
+    blame.want_tracebacks(wants_tracebacks)
+    blame.show_traceback(error)
+    return RunnerError(blame.told(error))
 
 
 def _tell(lines: Sequence[str], exit_code: int, notes: Sequence[str] = ()) -> int:

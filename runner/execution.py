@@ -9,11 +9,12 @@ from torch import Tensor
 
 from runner import interruption
 from runner.batches import Member
+from runner.blame import told
 from runner.config import Config
 from runner.descent import Block
 from runner.device import Hardware, choose_device, set_threads
 from runner.diagnostics import Diagnostics
-from runner.errors import RunnerError, one_line
+from runner.errors import RunnerError
 from runner.hiding import shown_tree
 from runner.metrics import point_metrics, points_of, start_metrics
 from runner.problem import Batch, check_batch, nan_start, prepare, starts_with_nan
@@ -118,7 +119,7 @@ def execute(jobs: Sequence[Job], tracker: Tracker, view: View, trajectory: Traje
             ended = {run: result(run) for run in descent.endings}
             raise BatchError(ended, {run: recording.recorded[run] for run in descent.going}) from error
         unfinished = {run: replace(result(run), outcome=_outcome_of(error)) for run in descent.going}
-        recording.end(unfinished, reason=one_line(error))
+        recording.end(unfinished, reason=told(error))
         view.stop()
         raise
     return [result(run) for run in range(len(jobs))]

@@ -88,11 +88,9 @@ def _others_finish() -> bool:
     threads = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
     if _has_guests or has_workers or any(not thread.daemon for thread in threads):
         return True
-    return any(
-        is_user_code(vars(module).get("__file__"))
-        for module in list(sys.modules.values())
-        if module is not sys.modules["__main__"]
-    )
+    # Looked up so, no module is loaded that loads itself late.
+    others = [module for module in list(sys.modules.values()) if module is not sys.modules["__main__"]]
+    return any(is_user_code(getattr(module, "__dict__", {}).get("__file__")) for module in others)
 
 
 @contextlib.contextmanager

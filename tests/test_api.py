@@ -75,7 +75,7 @@ def test_a_sweep_tells_why_a_job_failed_or_stopped(monkeypatch: pytest.MonkeyPat
     frame = runner.sweep(sweep)
     assert list(frame["status"]) == ["STOPPED", "FAILED"]
     assert frame["reason"][0].startswith("loss")
-    assert frame["reason"][1] == "AssertionError: too high"
+    assert frame["reason"][1] == "AssertionError: too high (at fussy.py:2 in fussy)"
     again = runner.sweep([*sweep, "resume=true"])
     assert list(again["status"]) == ["SKIPPED", "FAILED"]
     assert again["run_id"][0] == frame["run_id"][0]

@@ -175,5 +175,10 @@ def test_an_objective_that_raises_midway_is_told_in_a_line_that_repeats_no_overr
     (runner.folder / "mine.py").write_text(text)
     chosen = ("objective=callable", "objective.target=mine:late", "allow_code=true", "tags.password=hush")
     done = runner("initial_weight=[10]", *chosen)
-    assert (done.code, done.err) == (1, "error: RuntimeError: too low; with HYDRA_FULL_ERROR=1 it says where\n")
+    line = "RuntimeError: too low (at mine.py:3 in late)"
+    assert (done.code, done.err) == (1, f"error: {line}; HYDRA_FULL_ERROR=1 shows the whole traceback\n")
+    full = runner("initial_weight=[10]", *chosen, HYDRA_FULL_ERROR="1")
+    assert full.code == 1
+    assert full.err.startswith("Traceback")
+    assert full.err.endswith(f"RuntimeError: too low\nerror: {line}\n")
     assert "hush" not in done.out

@@ -132,9 +132,9 @@ def test_a_job_that_fails_hides_no_other(runner: Command, touchy: list[str]) -> 
     done = runner(*touchy, "initial_weight=1,5,2,7")
     assert done.code == 1
     assert done.errors == [
-        "job initial_weight=5 failed: ValueError: touched",
-        "job initial_weight=7 failed: ValueError: touched",
-        "2 of 4 jobs failed",
+        "job initial_weight=5 failed: ValueError: touched (at mine.py:12 in touchy)",
+        "job initial_weight=7 failed: ValueError: touched (at mine.py:12 in touchy)",
+        "2 of 4 jobs failed; HYDRA_FULL_ERROR=1 shows the whole traceback",
     ]
     parent, children = parent_and_children(runs_in(runner))
     assert (parent.info.status, parent.data.metrics["jobs_failed"]) == ("FAILED", 2)
@@ -145,7 +145,7 @@ def test_a_job_that_fails_hides_no_other(runner: Command, touchy: list[str]) -> 
         "initial_weight=2": "FINISHED",
         "initial_weight=7": "FAILED",
     }
-    assert by_name["initial_weight=5"].data.tags["runner.reason"] == "ValueError: touched"
+    assert by_name["initial_weight=5"].data.tags["runner.reason"] == "ValueError: touched (at mine.py:12 in touchy)"
     assert by_name["initial_weight=1"].data.metrics["steps_done"] == 5
 
 
@@ -155,7 +155,7 @@ def test_jobs_that_go_on_alone_have_each_step_once(runner: Command, touchy: list
     failing = runner(*touchy, "lr=-0.1,-0.3", "initial_weight=1")
     assert failing.code == 2
     rising = [*touchy, "optimizer=momentum", "optimizer.maximize=true", "lr=0.01,0.4", "initial_weight=1"]
-    assert runner(*rising, "log_every=1").errors[-1] == "1 of 2 jobs failed"
+    assert runner(*rising, "log_every=1").errors[-1].startswith("1 of 2 jobs failed; ")
     client = MlflowClient(f"sqlite:///{runner.folder}/outputs/mlflow.db")
     (survivor,) = [run for run in runs_in(runner) if run.info.run_name == "lr=0.01" and run.info.status == "FINISHED"]
     history = client.get_metric_history(survivor.info.run_id, "loss")

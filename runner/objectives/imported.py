@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.func import vmap
 
 from runner import leaving
-from runner.errors import UserError, nearest, one_line
+from runner.blame import told
+from runner.errors import UserError, nearest
 from runner.ranges import shown, unknown_key
 
 Function = Callable[..., Tensor]
@@ -36,7 +37,7 @@ def import_function(target: str) -> Function:
     try:
         module = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:  # whatever a stranger's module raises
-        raise UserError(f"objective.target={target}: cannot be imported ({one_line(error)})") from None
+        raise UserError(f"objective.target={target}: cannot be imported ({told(error)})") from error
     found = getattr(module, name, None)
     if not callable(found):
         functions = [key for key, value in vars(module).items() if inspect.isfunction(value)]
@@ -72,19 +73,20 @@ def check_keywords(function: Function, arguments: Mapping[str, Any]) -> None:
         raise UserError(*unknown)
 
 
-def over_rows(function: Function, is_of_one_point: bool, start: Tensor) -> tuple[Function, bool]:
-    """Return the function as one of rows, `(rows, dim) -> (rows,)`, and whether it takes many rows at once.
+def over_rows(function: Function, is_of_one_point: bool, start: Tensor) -> tuple[Function, str | None]:
+    """Return the function as one of rows, `(rows, dim) -> (rows,)`, and why it takes one row at a time, if it does.
 
     A function of one point is lifted by `vmap`; where `vmap` refuses it, it is called point by point.
     """
     if not is_of_one_point:
-        return function, True
+        return function, None
     lifted = vmap(function)
     try:
         lifted(start.expand(2, -1).clone().requires_grad_())
-    except (Exception, SystemExit):  # vmap's refusal, or an error that calling the function alone will tell better
-        return lambda points: _stacked([function(point) for point in points]), False
-    return lifted, True
+    except (Exception, SystemExit) as error:  # vmap's refusal, or one that calling the function alone tells better
+        why = told(error, is_brief=True)
+        return lambda points: _stacked([function(point) for point in points]), why
+    return lifted, None
 
 
 def _stacked(values: Sequence[Any]) -> Tensor:
@@ -106,7 +108,7 @@ def check_loss(loss: Callable[[Tensor], Tensor], points: Tensor, name: str) -> N
     except UserError:
         raise
     except (Exception, SystemExit) as error:  # a stranger's function may raise anything
-        raise FunctionError(f"objective={name}: the function raises {one_line(error)}") from None
+        raise FunctionError(f"objective={name}: the function raises {told(error)}") from error
     if not isinstance(value, Tensor):
         raise UserError(f"objective={name}: the function returns {type(value).__name__}, expected a tensor")
     if value.shape != points.shape[:1]:
@@ -120,7 +122,7 @@ def check_loss(loss: Callable[[Tensor], Tensor], points: Tensor, name: str) -> N
     try:
         gradient = torch.autograd.grad(value, weight, torch.ones_like(value), allow_unused=True)[0]
     except Exception as error:  # whatever a backward pass of a stranger's raises
-        raise UserError(f"objective={name}: the gradient cannot be computed: {one_line(error)}") from None
+        raise UserError(f"objective={name}: the gradient cannot be computed: {told(error)}") from error
     if gradient is None:
         raise UserError(f"objective={name}: the loss does not depend on the weight")
 
@@ -138,6 +140,4 @@ def check_curvature(loss: Callable[[Tensor], Tensor], points: Tensor, name: str)
         if gradient.requires_grad:
             torch.autograd.grad(gradient, weight, torch.ones_like(gradient), allow_unused=True)
     except Exception as error:  # whatever a second backward pass of a stranger's raises
-        raise UserError(
-            f"diagnostics.curvature=true: objective {name} has none to compute: {one_line(error)}"
-        ) from None
+        raise UserError(f"diagnostics.curvature=true: objective {name} has none to compute: {told(error)}") from error

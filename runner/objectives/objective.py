@@ -32,7 +32,7 @@ class Objective:
         usual_start: another usual start than the declared, for a seed.
         batches: how many samples there are, and how many a step sees; None where each step sees all.
         held_out: what is measured beside the loss, by metric key, each `(rows,)` for weights `(rows, dim)`.
-        takes_rows: the function takes many rows at once.
+        refusal: why the function takes one row at a time, None where it takes many.
         numbers_a_row: about how many numbers the loss of a row makes on its way, beside vectors of its dimension.
     """
 
@@ -43,7 +43,7 @@ class Objective:
     usual_start: Callable[[int], Tensor] | None = None
     batches: tuple[int, int] | None = None
     held_out: Callable[[Tensor], dict[str, Tensor]] | None = None
-    takes_rows: bool = True
+    refusal: str | None = None
     numbers_a_row: int = 0
 
     @property
@@ -147,8 +147,8 @@ def _of_code(request: Request) -> Objective:
     check_keywords(function, arguments)
     known = Declaration.from_settings(settings, request.dimension(request.numbers_in_start), {})
     start = torch.tensor(known.start, dtype=request.dtype, device=request.device)
-    rows, takes_rows = over_rows(lambda weight: function(weight, **arguments), settings["of_one_point"], start)
-    return Objective("callable", lambda weight, _samples: rows(weight), {}, known, takes_rows=takes_rows)
+    rows, refusal = over_rows(lambda weight: function(weight, **arguments), settings["of_one_point"], start)
+    return Objective("callable", lambda weight, _samples: rows(weight), {}, known, refusal=refusal)
 
 
 def _of_data(request: Request) -> Objective:

@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from runner.blame import on_demand, show_traceback, told
 from runner.config import Config, Tracking
 from runner.console import telling_stops
-from runner.errors import DivergedError, RunnerError, SweepError, UserError, one_line
+from runner.errors import DivergedError, RunnerError, SweepError, UserError
 from runner.job import no_garbage_collection
 from runner.sweeps.console import SweepConsole, said_diverged
 from runner.sweeps.fingerprint import fingerprint, sweep_fingerprint
@@ -160,7 +161,7 @@ def raise_failures(done: Sequence[JobDone]) -> None:
     rest = [f"and {more:,} more"] if more else []
     diverged = _unwanted(done)
     also = [diverged] if diverged is not None else []
-    raise SweepError(*lines, *rest, *also, f"{len(failed):,} of {len(done):,} jobs failed")
+    raise SweepError(*lines, *rest, *also, f"{len(failed):,} of {len(done):,} jobs failed{on_demand()}")
 
 
 def raise_diverged(done: Sequence[JobDone]) -> None:
@@ -255,7 +256,8 @@ def _run_portion(sweep: _Sweep, indices: Sequence[int], runs: "Sequence[executio
     except Exception as error:  # whatever a stranger's function raises is that job's failure
         if len(runs) > 1:
             raise
-        sweep.failures[indices[0]] = one_line(error)
+        show_traceback(error)
+        sweep.failures[indices[0]] = told(error)
     else:
         sweep.results |= dict(zip(indices, results, strict=True))
 

@@ -15,6 +15,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from runner import spacing
+from runner.blame import on_demand
 from runner.composition import to_config
 from runner.console import say, say_recorded, stopped_record, telling_stops, warn
 from runner.errors import DivergedError, SweepError, UserError
@@ -122,7 +123,7 @@ class GridSweeper(Sweeper):
             warn(said_diverged([job.name for job in diverged], len(jobs)))
         say_recorded(tracker.recorded(run), parent.config)
         if failures:
-            raise SweepError(*failures, f"{len(failures):,} of {len(jobs):,} jobs failed")
+            raise SweepError(*failures, f"{len(failures):,} of {len(jobs):,} jobs failed{on_demand()}")
         if unwanted := [job.name for job in diverged if job.config.fail_on_divergence]:
             raise DivergedError(f"{said_diverged(unwanted, len(jobs))}; fail_on_divergence=true")
         return returns

@@ -167,7 +167,7 @@ def test_a_module_that_leaves_when_imported_is_told(runner: Command) -> None:
     (runner.folder / "leaving.py").write_text("import sys\nsys.exit(5)\n")
     told = runner("objective=callable", "objective.target=leaving:f", "allow_code=true", "steps=2")
     assert told.code == 2
-    assert told.errors == ["objective.target=leaving:f: cannot be imported (SystemExit: 5)"]
+    assert told.errors == ["objective.target=leaving:f: cannot be imported (SystemExit: 5 (at leaving.py:2))"]
     assert runner("objective=callable", "objective.target=5", "allow_code=true", "steps=2").errors == [
         "objective.target=5: expected package.module:function"
     ]
