@@ -97,9 +97,9 @@ def sweep(overrides: Sequence[str] = ()) -> "pd.DataFrame":
 
     Returns a frame with a row a job: what varied, under its keys; `status`, which is COMPLETED, STOPPED, DIVERGED,
     FAILED, or SKIPPED where `resume` found the job done; `reason`, why it failed or which rule stopped it; `run_id`;
-    `remark`, what is to be said besides, such as that its weight no longer moved; and the final results under their
-    names in MLflow. Hydra's and torch's global state are afterwards as they were
-    before.
+    `remark`, what is to be said besides, such as that its weight no longer moved; `rank`, its place in the order that
+    the command line prints, from 1 for the best, NaN where its last loss is no number; and the final results under
+    their names in MLflow. Hydra's and torch's global state are afterwards as they were before.
 
     Raises:
         UserError: with a line for each mistake; nothing was recorded.
@@ -108,7 +108,7 @@ def sweep(overrides: Sequence[str] = ()) -> "pd.DataFrame":
     """
     import pandas as pd
 
-    from runner.sweeps.batched import raise_diverged, row_of, run_sweep
+    from runner.sweeps.batched import raise_diverged, rows_of, run_sweep
     from runner.sweeps.grid import planned
 
     texts = _texts(overrides)
@@ -119,7 +119,7 @@ def sweep(overrides: Sequence[str] = ()) -> "pd.DataFrame":
     with telling_stops(lambda: ["go on      with resume=true among the overrides"]), _own_state():
         done = run_sweep(jobs, request.texts, memory_mib, request.resume)
     raise_diverged(done)
-    return pd.DataFrame([row_of(one) for one in done])
+    return pd.DataFrame(rows_of(done))
 
 
 def _texts(overrides: Iterable[str]) -> list[str]:

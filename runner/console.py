@@ -165,10 +165,10 @@ def _summary(result: "Result") -> Iterator[str]:
     rate = result.steps / max(result.seconds, 1e-9)
     yield f"ended      {at}: {result.sentence} ({result.seconds:.2f} s, {rate:,.0f} steps/s)"
     minimum = "" if result.nearest_minimum is None else f"  minimum at {_numbers(result.nearest_minimum)}"
-    yield f"weight     {_numbers(result.weight.tolist())}{minimum}{_error(result.weight_error)}"
+    yield f"weight     {_numbers(result.weight.tolist())}{minimum}{_known('distance', result.distance)}"
     yield f"gradient   {_numbers(result.gradient.tolist())}  near 0 means converged"
     lowest = "" if result.minimum is None else f"  minimum {result.minimum:g}"
-    yield f"loss       {_number(result.loss)}{lowest}{_error(result.loss_error)}"
+    yield f"loss       {_number(result.loss)}{lowest}{_known('error', result.loss_error)}"
 
     for name, value in result.measured.items():
         yield f"{name:<9}  {value:.10g}"
@@ -176,8 +176,8 @@ def _summary(result: "Result") -> Iterator[str]:
         yield f"remark     {remark}"
 
 
-def _error(error: float | None) -> str:
-    return "" if error is None else f", error {error:.10g}"
+def _known(name: str, value: float | None) -> str:
+    return "" if value is None else f", {name} {value:.6g}"
 
 
 def _numbers(values: Sequence[float]) -> str:

@@ -78,7 +78,7 @@ class Result:
         return f"diverged at step {self.steps:,}" if self.outcome is Outcome.DIVERGED else None
 
     @property
-    def weight_error(self) -> float | None:
+    def distance(self) -> float | None:
         """The distance to the nearest known minimum point, or None where none is known or sought."""
         return float(exact_norm(self._offsets()).min()) if self._minimum_at else None
 
@@ -114,8 +114,8 @@ class Result:
             yield "final/gradient_norm", float(exact_norm(self.gradient))
             if self.loss_error is not None:
                 yield "final/loss_error", self.loss_error
-        if self.weight_error is not None:
-            yield "final/error", self.weight_error
+        if self.distance is not None:
+            yield "final/distance", self.distance
         yield from ((f"final/{key}", value) for key, value in self.measured.items())
         if self.best is not None:
             yield "best/loss", self.best.loss

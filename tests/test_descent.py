@@ -141,8 +141,8 @@ def test_at_lr_1_the_weight_oscillates_for_ever() -> None:
 def test_what_is_known_of_the_minimum_stands_beside_the_results() -> None:
     result, _ = done("objective=rosenbrock", "objective.dimension=3", "lr=0.001", "steps=10")
     assert result.nearest_minimum == (1.0, 1.0, 1.0)
-    assert result.weight_error == pytest.approx(float((result.weight.double() - 1).norm()))
-    assert result.metrics()["final/error"] == result.weight_error
+    assert result.distance == pytest.approx(float((result.weight.double() - 1).norm()))
+    assert result.metrics()["final/distance"] == result.distance
     assert result.metrics()["final/loss_error"] == result.loss
 
 

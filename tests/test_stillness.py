@@ -78,7 +78,7 @@ def test_a_sweep_marks_the_jobs_that_stood_still(capsys: pytest.CaptureFixture[s
     assert frame["remark"][1] == "the weight has never moved: lr 1e-50 is 0 in float32"
     shown = capsys.readouterr().out
     assert "3 finished (1 diverged, 1 stood still)" in shown
-    assert "lr=1e-50  loss 120  error 10  still since step 0" in shown
+    assert "lr=1e-50  loss 120  distance 10  still since step 0" in shown
 
 
 def test_a_sweep_that_goes_on_knows_which_jobs_stood_still_before(runner: Command) -> None:

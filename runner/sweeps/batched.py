@@ -1,5 +1,6 @@
 """Running the jobs of a sweep: those of one kind as one tensor program, under one parent run."""
 
+import math
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,7 +13,7 @@ from runner.errors import DivergedError, RunnerError, SweepError, UserError
 from runner.job import no_garbage_collection
 from runner.sweeps.console import SweepConsole, said_diverged
 from runner.sweeps.fingerprint import fingerprint, sweep_fingerprint
-from runner.sweeps.parent import ParentRun, best_of
+from runner.sweeps.parent import ParentRun, best_of, places
 from runner.sweeps.planning import Job, Mistakes, raise_all
 from runner.sweeps.seeds import tell_idle_seeds
 from runner.tracking.journal import Artifact
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 FAILURES_IN_FULL = 5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class JobDone:
     """How a job of a sweep went.
 
@@ -295,10 +296,16 @@ def _done(sweep: _Sweep, skipped: Mapping[int, Finished]) -> list[JobDone]:
     return done
 
 
-def row_of(done: JobDone) -> dict[str, Any]:
-    """Return a job as a row of a table: what varied, how it went and why, and the final results."""
+def rows_of(done: Sequence[JobDone]) -> list[dict[str, Any]]:
+    """Return jobs as rows of a table."""
+    place = places(done)
+    return [_row_of(one, place.get(one, math.nan)) for one in done]
+
+
+def _row_of(done: JobDone, rank: float) -> dict[str, Any]:
+    """Return a job as a row: what varied, how it went and why, its place among the others, and the final results."""
     values = {key: _value(done.job.config, key, text) for key, text in done.job.varied.items()}
-    how = {"status": done.status, "reason": done.reason, "run_id": done.run_id, "remark": done.remark}
+    how = {"status": done.status, "reason": done.reason, "run_id": done.run_id, "remark": done.remark, "rank": rank}
     return {**values, **how, **done.metrics}
 
 

@@ -1,6 +1,5 @@
 """What a person sees of a sweep: what starts, how far it is, the best at the end."""
 
-import itertools
 import math
 import statistics
 import time
@@ -11,7 +10,8 @@ from runner.bar import Bar, has_bars
 from runner.config import Config
 from runner.console import say, say_recorded, stopped_record, warn
 from runner.direction import Direction
-from runner.sweeps.parent import counts, ranked
+from runner.sweeps.labels import ENOUGH, FEWEST, digits_apart
+from runner.sweeps.parent import DISTANCE, counts, places, ranked
 from runner.sweeps.planning import Job
 
 if TYPE_CHECKING:
@@ -172,15 +172,16 @@ def _totals(done: "Sequence[JobDone]") -> str:
 def _best_lines(done: "Sequence[JobDone]") -> Iterator[str]:
     if len(done) < 2:
         return
-    for _, jobs in itertools.groupby(ranked(done), lambda one: one.job.config.direction):
-        best = list(itertools.islice(jobs, BEST))
-        width = max(len(one.job.name) for one in best)
-        for place, one in enumerate(best, start=1):
-            error = one.metrics.get("final/error")
-            distance = "" if error is None else f"  error {error:.6g}"
-            first = "best" if place == 1 else ""
-            still = "" if one.still_since is None else f"  still since step {one.still_since:,}"
-            yield f"{first:<6}{place:>3}  {one.job.name:<{width}}  loss {one.loss:.10g}{distance}{still}"
+    shown = {one: place for one, place in places(done).items() if place <= BEST}
+    loss_digits = digits_apart((one.loss for one in shown if one.loss is not None), ENOUGH)
+    distances = {one: one.metrics[DISTANCE] for one in shown if DISTANCE in one.metrics}
+    digits = digits_apart(distances.values(), FEWEST)
+    width = max((len(one.job.name) for one in shown), default=0)
+    for one, place in shown.items():
+        distance = f"  distance {distances[one]:.{digits}g}" if one in distances else ""
+        first = "best" if place == 1 else ""
+        still = "" if one.still_since is None else f"  still since step {one.still_since:,}"
+        yield f"{first:<6}{place:>3}  {one.job.name:<{width}}  loss {one.loss:.{loss_digits}g}{distance}{still}"
 
 
 def _spread_lines(done: "Sequence[JobDone]") -> Iterator[str]:
@@ -188,12 +189,13 @@ def _spread_lines(done: "Sequence[JobDone]") -> Iterator[str]:
     by_name: dict[str, list[JobDone]] = {}
     for one in done:
         if one.status != "FAILED" and any(text.startswith("seed=") for text in one.job.varying):
-            name = " ".join(text for text in one.job.varying if not text.startswith("seed="))
-            by_name.setdefault(name or "all", []).append(one)
+            by_name.setdefault(one.job.name_but_for_seed or "all", []).append(one)
     spreads = sorted(_spread_of(name, seeds) for name, seeds in by_name.items() if len(seeds) > 1)
     width = max((len(spread.name) for spread in spreads), default=0)
+    digits = digits_apart((spread.place for spread in spreads[:BEST]), ENOUGH)
     for place, spread in enumerate(spreads[:BEST]):
-        yield f"{'seeds' if place == 0 else '':<11}{spread.name:<{width}}  {spread.text}"
+        text = spread.text if spread.mean is None else f"loss {spread.mean:.{digits}g}{spread.text}"
+        yield f"{'seeds' if place == 0 else '':<11}{spread.name:<{width}}  {text}"
 
 
 class _Spread(NamedTuple):
@@ -203,6 +205,7 @@ class _Spread(NamedTuple):
     diverged: int
     place: float
     name: str
+    mean: float | None
     text: str
 
 
@@ -211,8 +214,8 @@ def _spread_of(name: str, seeds: "Sequence[JobDone]") -> _Spread:
     diverged = len(seeds) - len(losses)
     way = seeds[0].job.config.direction
     if not losses:
-        return _Spread(way is Direction.UP, diverged, math.inf, name, f"all {diverged} seeds diverged")
+        return _Spread(way is Direction.UP, diverged, math.inf, name, None, f"all {diverged} seeds diverged")
     mean = statistics.mean(losses)
     spread = f" +- {statistics.stdev(losses):.3g}" if len(losses) > 1 else ""
     number = f"{len(losses)} seed{'s' if len(losses) > 1 else ''}" + (f", {diverged} diverged" if diverged else "")
-    return _Spread(way is Direction.UP, diverged, way.sort_key(mean), name, f"loss {mean:.6g}{spread} over {number}")
+    return _Spread(way is Direction.UP, diverged, way.sort_key(mean), name, mean, f"{spread} over {number}")

@@ -23,6 +23,7 @@ from runner.hiding import shown_override
 from runner.sweeps.batched import JobDone, raise_failures, run_sweep
 from runner.sweeps.console import said_diverged
 from runner.sweeps.fingerprint import sweep_fingerprint
+from runner.sweeps.labels import labelled
 from runner.sweeps.language import SweepRequest, sweep_request
 from runner.sweeps.parent import ParentRun
 from runner.sweeps.planning import Job, JobLoader, plan
@@ -160,7 +161,7 @@ class BatchedLauncher(Launcher):
             cfg = loader.load_sweep_config(self._config, list(overrides))
             varying = tuple(text for text in overrides if text not in shared)
             jobs.append(Job(tuple(overrides), varying, to_config(cfg)))
-        done = run_sweep(jobs, sorted({text for job in jobs for text in job.overrides}), self.memory_mib)
+        done = run_sweep(labelled(jobs), sorted({text for job in jobs for text in job.overrides}), self.memory_mib)
         raise_failures(done)
         return returns_of(done)
 

@@ -1,5 +1,6 @@
 """The run in MLflow that the jobs of a sweep are children of."""
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,9 @@ from runner.tracking.tracker import Tracker
 
 if TYPE_CHECKING:
     from runner.sweeps.batched import JobDone
+
+# Of the last weight from the nearest known minimum point, as a metric.
+DISTANCE = "final/distance"
 
 
 @dataclass(frozen=True)
@@ -84,10 +88,18 @@ def ranked(done: "Sequence[JobDone]") -> "Iterator[JobDone]":
 
     def place(one: "JobDone") -> tuple[bool, float, float]:
         direction = one.job.config.direction
-        return direction is Direction.UP, direction.sort_key(one.loss or 0.0), one.metrics.get("final/error", 0.0)
+        return direction is Direction.UP, direction.sort_key(one.loss or 0.0), one.metrics.get(DISTANCE, 0.0)
 
     finite = [one for one in done if one.loss is not None and math.isfinite(one.loss) and not one.has_diverged]
     yield from sorted(finite, key=place)
+
+
+def places(done: "Sequence[JobDone]") -> "dict[JobDone, int]":
+    """Return the place of each job that has one, from 1 on, among those that go its way, in the order of `ranked`."""
+    found: dict[JobDone, int] = {}
+    for _, jobs in itertools.groupby(ranked(done), lambda one: one.job.config.direction):
+        found |= {one: place for place, one in enumerate(jobs, start=1)}
+    return found
 
 
 def best_of(done: "Sequence[JobDone]") -> "JobDone | None":

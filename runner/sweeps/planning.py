@@ -20,6 +20,7 @@ from runner.errors import UserError
 from runner.hiding import shown_override
 from runner.plain import plain, plain_at, unresolved
 from runner.ranges import is_whole, shown
+from runner.sweeps.labels import labelled
 from runner.sweeps.language import Axis, SweepRequest, overlap
 
 MISTAKES_IN_FULL = 5
@@ -29,16 +30,26 @@ Mistakes = list[tuple[str, str]]
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """One combination: its overrides, what of them varies within the sweep, and the config they give."""
+    """One combination: its overrides, what of them varies within the sweep, and the config they give.
+
+    Attributes:
+        labels: what varies in few digits, for people.
+    """
 
     overrides: tuple[str, ...]
     varying: tuple[str, ...]
     config: Config
+    labels: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
         """What tells the job from the others of its sweep."""
-        return " ".join(map(shown_override, self.varying))
+        return " ".join(map(shown_override, self.labels))
+
+    @property
+    def name_but_for_seed(self) -> str:
+        """What tells it from the others but those that differ in their seeds alone."""
+        return " ".join(shown_override(text) for text in self.labels if not text.startswith("seed="))
 
     @property
     def varied(self) -> dict[str, str]:
@@ -91,7 +102,7 @@ def plan(request: SweepRequest, loader: JobLoader, master: DictConfig) -> list[J
     if not jobs:
         assert request.where is not None
         raise UserError(f"where={request.where.formula.text}: none of the {asked} combinations is left")
-    return jobs
+    return labelled(jobs)
 
 
 def raise_all(mistakes: Mistakes, jobs: int) -> None:

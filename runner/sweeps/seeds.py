@@ -36,8 +36,7 @@ def idle_seeds(jobs: Sequence[Job]) -> str | None:
         return None
     by_name: dict[str, list[Job]] = {}
     for job in jobs:
-        name = " ".join(text for text in job.varying if not text.lstrip("+").startswith("seed="))
-        by_name.setdefault(name, []).append(job)
+        by_name.setdefault(job.name_but_for_seed, []).append(job)
     idle = [group for group in by_name.values() if len(group) > 1 and _are_alike(group)]
     if not idle:
         return None

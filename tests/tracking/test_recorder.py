@@ -96,7 +96,7 @@ def test_the_recorded_steps_hold_the_numbers_of_the_descent(recorded: tuple[Comm
 def test_the_final_results_are_metrics_of_their_own(recorded: tuple[Command, Run]) -> None:
     runner, run = recorded
     metrics = run.data.metrics
-    assert metrics["final/weight"] == metrics["final/error"] == history(runner, run, "weight")[50]
+    assert metrics["final/weight"] == metrics["final/distance"] == history(runner, run, "weight")[50]
     assert metrics["final/loss"] == history(runner, run, "loss")[50]
     assert metrics["final/loss_error"] == pytest.approx(metrics["final/loss"] - 20)
     assert metrics["final/gradient_norm"] == history(runner, run, "gradient_norm")[50]

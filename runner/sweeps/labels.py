@@ -1,0 +1,59 @@
+"""Numbers for people: few digits, and more only where two that differ would look equal."""
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from runner.sweeps.planning import Job
+
+FEWEST, ENOUGH, ALL = 4, 6, 17
+# A number with a fraction or an exponent, in no word and no quotes.
+NUMBER = re.compile(r"(?<![\w.'\"])[+-]?(?P<digits>\d+\.\d*|\d+(?=[eE]))(?:[eE][+-]?\d+)?(?![\w.'\"])")
+
+
+def labelled(jobs: "Sequence[Job]") -> "list[Job]":
+    """Return the jobs of a sweep with names of few digits, each still another than the rest."""
+    by_key: dict[str, set[str]] = {}
+    for job in jobs:
+        for text in job.varying:
+            by_key.setdefault(text.partition("=")[0], set()).add(text)
+    labels = {text: label for texts in by_key.values() for text, label in short(texts).items()}
+    return [replace(job, labels=tuple(labels[text] for text in job.varying)) for job in jobs]
+
+
+def short(texts: Iterable[str]) -> dict[str, str]:
+    """Return for each of different texts one whose numbers have few digits, different from those of the others."""
+    everything = dict.fromkeys(texts)
+    left = list(everything)
+    found: dict[str, str] = {}
+    for digits in range(FEWEST, ALL):
+        alike: dict[str, list[str]] = {}
+        for text in left:
+            alike.setdefault(_rounded(text, digits), []).append(text)
+        found |= {same[0]: label for label, same in alike.items() if len(same) == 1}
+        left = [text for same in alike.values() if len(same) > 1 for text in same]
+    found |= {text: text for text in left}
+    return found if len(set(found.values())) == len(found) else {text: text for text in everything}
+
+
+def _rounded(text: str, digits: int) -> str:
+    return NUMBER.sub(lambda match: _few(match[0], match["digits"], digits), text)
+
+
+def _few(number: str, mantissa: str, digits: int) -> str:
+    if len(mantissa.replace(".", "").lstrip("0")) <= ENOUGH:
+        return number
+    value = float(number)
+    return f"{value:.{max(digits, ENOUGH) if abs(value) >= 10**FEWEST else digits}g}"
+
+
+def digits_apart(values: Iterable[float], fewest: int) -> int:
+    """Return how many significant digits tell numbers apart that differ, at least `fewest`."""
+    different = {value for value in values if math.isfinite(value)}
+    for digits in range(fewest, ALL):
+        if len({f"{value:.{digits}g}" for value in different}) == len(different):
+            return digits
+    return ALL
