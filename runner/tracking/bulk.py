@@ -23,7 +23,8 @@ from runner.tracking.database import DIALECTS, ROWS_A_TRANSACTION, Database, Row
 from runner.tracking.journal import Artifact, Begin, End, Entry, Metrics, now_ms
 from runner.tracking.presence import Last, check_rows
 from runner.tracking.processes import HEARTBEAT
-from runner.tracking.store import ID_TAG, LARGEST, Created, Store
+from runner.tracking.reading import ID_TAG, LARGEST
+from runner.tracking.store import Created, Store
 
 # How many values may wait for each other, so that a run's are written together.
 VALUES_AT_ONCE = 4_000_000

@@ -21,8 +21,9 @@ from runner.errors import UserError
 from runner.hiding import shown_text
 from runner.tracking.errors import StoreError
 from runner.tracking.opening import describe_error, open_store, prepared
+from runner.tracking.reading import ID_TAG
 from runner.tracking.reap import DEFAULT_URI, has_live_process
-from runner.tracking.store import ID_TAG, Store
+from runner.tracking.store import Store
 
 ID = re.compile(r"[0-9a-f]{4,32}")
 WHOLE_ID = re.compile(r"[0-9a-f]{32}")

@@ -1,13 +1,12 @@
 """MLflow's store as the recorder uses it: fed with journal entries."""
 
-import math
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from mlflow.entities import Metric, Param, Run, RunTag, ViewType
+from mlflow.entities import Metric, Param, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
@@ -15,22 +14,16 @@ from runner.tracking.artifacts import local_folder, run_folder, write_artifact
 from runner.tracking.errors import LostError, StoreError, TakenError
 from runner.tracking.journal import Artifact, Begin, End, Entry, Metrics, now_ms
 from runner.tracking.names import accepted
-from runner.tracking.ownership import OwnedError, is_anothers, is_superseded, take
+from runner.tracking.ownership import is_anothers, is_superseded
 from runner.tracking.presence import DatabaseFile, Last, lost_run
 from runner.tracking.processes import HEARTBEAT, REAPED
+from runner.tracking.reading import ID_TAG, children, ledger_of, pages
 
-ID_TAG = "runner.id"
-FINGERPRINT = "runner.fingerprint"
-DIVERGED = "diverged_at_step"
-STILL = "still_since_step"
-REMARK = "runner.remark"
 OUTCOME = "runner.outcome"
 # Else the UI takes the experiment for one about language models.
 SHOWN_AS_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
 METRICS_A_REQUEST = 1000
-LARGEST = 1.7976931348623157e308
 PARAMS_A_REQUEST = 100
-RESULTS = ("steps_done", "seconds", "steps_per_second")
 
 
 @dataclass(frozen=True)
@@ -40,18 +33,6 @@ class Created:
     run: str
     run_id: str
     experiment_id: str
-
-
-def _results(metrics: dict[str, float]) -> dict[str, float]:
-    """Return of a run's metrics its final results; the largest float stands for infinity in MLflow."""
-    results = {key: value for key, value in metrics.items() if key.startswith("final/") or key in RESULTS}
-    return {key: math.copysign(math.inf, value) if abs(value) >= LARGEST else value for key, value in results.items()}
-
-
-def _remarks(tags: Mapping[str, str]) -> tuple[bool, int | None, str | None]:
-    """Return of a run's tags whether it diverged, since when its weight stood still, and what was said of it."""
-    still = tags.get(STILL)
-    return DIVERGED in tags, None if still is None else int(still), tags.get(REMARK)
 
 
 class Store:
@@ -155,52 +136,7 @@ class Store:
         Raises:
             StoreError: there is no such parent run, or its sweep is still running.
         """
-        parent = self._last_sweep(experiment, sweep) if resume is True else self._parent(str(resume))
-        if parent is None:
-            return None
-        try:
-            take(self._client, parent.info.run_id, claim)
-        except OwnedError as error:
-            raise StoreError(f"resume: {error}") from None
-        finished = [
-            (run.data.tags[FINGERPRINT], run.info.run_id, _results(run.data.metrics), *_remarks(run.data.tags))
-            for run in self._children(parent)
-            if run.info.status == "FINISHED" and FINGERPRINT in run.data.tags
-        ]
-        return {"parent": parent.data.tags[ID_TAG], "finished": finished}
-
-    def _last_sweep(self, experiment: str, sweep: str) -> Run | None:
-        found = self._client.get_experiment_by_name(experiment)
-        if found is None:
-            return None
-        condition = f"tags.`{FINGERPRINT}` = '{sweep}' and tags.`runner.kind` = 'sweep'"
-        runs = self._client.search_runs(
-            [found.experiment_id], condition, max_results=1, order_by=["attributes.start_time DESC"]
-        )
-        return runs[0] if runs else None
-
-    def _parent(self, run_id: str) -> Run:
-        try:
-            run: Run = self._client.get_run(run_id)
-        except MlflowException:
-            raise StoreError(f"resume={run_id}: no such run, expected the id of a sweep's parent run") from None
-        if run.info.lifecycle_stage != "active":
-            raise StoreError(f"resume={run_id}: lies in MLflow's trash, expected a sweep that does not")
-        if run.data.tags.get("runner.kind") != "sweep" or ID_TAG not in run.data.tags:
-            raise StoreError(f"resume={run_id}: not a sweep, expected the id of a sweep's parent run")
-        return run
-
-    def _children(self, parent: Run) -> Iterator[Run]:
-        return self._pages([parent.info.experiment_id], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
-
-    def _pages(self, experiments: list[str], condition: str, view: int = ViewType.ACTIVE_ONLY) -> Iterator[Run]:
-        token = None
-        while True:
-            page = self._client.search_runs(experiments, condition, view, max_results=1000, page_token=token)
-            yield from page
-            token = page.token
-            if not token:
-                return
+        return ledger_of(self._client, sweep, resume, experiment, claim)
 
     def flush(self) -> None:
         """Write the metrics that were waiting for more, so that a request is worth its cost."""
@@ -301,7 +237,7 @@ class Store:
         for key in {OUTCOME, REAPED} & parent.data.tags.keys():  # how it ended before
             self._client.delete_tag(run_id, key)
         self._client.update_run(run_id, status="RUNNING")
-        for child in list(self._children(parent)):
+        for child in list(children(self._client, parent)):
             if child.info.status != "FINISHED":
                 self._client.delete_run(child.info.run_id)
         return {key: value for key, value in begin.params.items() if key not in known}
@@ -386,7 +322,7 @@ class Store:
 
     def _restore_experiment(self, experiment: str) -> None:
         """Restore an experiment; the runs that MLflow brings back with it go to the trash again."""
-        deleted = list(self._pages([experiment], "", ViewType.DELETED_ONLY))
+        deleted = list(pages(self._client, [experiment], "", ViewType.DELETED_ONLY))
         self._client.restore_experiment(experiment)
         for run in deleted:
             self._client.delete_run(run.info.run_id)
