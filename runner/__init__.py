@@ -3,21 +3,38 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from runner.api import RunResult, run, sweep
-    from runner.errors import RunnerError, UserError
+    from runner.api import Outcome, RunResult, run, sweep
+    from runner.errors import DivergedError, FunctionError, RecordingError, RunnerError, SweepError, UserError
 
 __version__ = "0.1.0"
-__all__ = ["RunResult", "RunnerError", "UserError", "__version__", "run", "sweep"]
+__all__ = [
+    "DivergedError",
+    "FunctionError",
+    "Outcome",
+    "RecordingError",
+    "RunResult",
+    "RunnerError",
+    "SweepError",
+    "UserError",
+    "__version__",
+    "run",
+    "sweep",
+]
 
 
 def __getattr__(name: str) -> Any:
     """Import what is asked for, so that a command which explains itself imports nothing heavy."""
-    if name in ("RunResult", "run", "sweep"):
-        from runner import api
-
-        return getattr(api, name)
-    if name in ("RunnerError", "UserError"):
+    if name not in __all__:
+        raise AttributeError(f"module 'runner' has no attribute '{name}'")
+    if name.endswith("Error"):
         from runner import errors
 
         return getattr(errors, name)
-    raise AttributeError(f"module 'runner' has no attribute '{name}'")
+    from runner import api
+
+    return getattr(api, name)
+
+
+def __dir__() -> list[str]:
+    """Name also what is imported once it is asked for."""
+    return sorted({*globals(), *__all__})

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+__all__ = ["Outcome", "RunResult", "run", "sweep"]
+
+
 @dataclass(frozen=True)
 class RunResult:
     """How a run ended, and its way there.
@@ -40,6 +43,10 @@ class RunResult:
     result: Result
     trajectory: Trajectory
     run_id: str | None
+
+    def __repr__(self) -> str:
+        """Return how it ended, in a line."""
+        return f"{type(self).__name__}({self.result.summary}, run_id={self.run_id!r})"
 
     @property
     def outcome(self) -> Outcome:

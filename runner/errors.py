@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable
+from typing import Self
 
 
 class RunnerError(Exception):
@@ -13,11 +14,19 @@ class RunnerError(Exception):
         super().__init__("\n".join(lines))
         self.lines = lines
 
+    def __reduce__(self) -> tuple[type[Self], tuple[str, ...]]:
+        """Return what makes the same error in another process."""
+        return type(self), self.lines
+
 
 class UserError(RunnerError):
     """A mistake in what was asked for: nothing has been recorded."""
 
     exit_code = 2
+
+
+class FunctionError(UserError):
+    """The user's own function raises, where it was called with a point that it might take."""
 
 
 class RecordingError(RunnerError):

@@ -14,6 +14,8 @@ from runner.norms import exact_norm
 from runner.objectives import Objective
 from runner.objectives.declaration import Point
 
+MOST_NUMBERS = 4
+
 
 class Outcome(Enum):
     """How a run ended; the value is the sentence that people read."""
@@ -61,6 +63,17 @@ class Result:
     still_since: int | None = None
     reason: str | None = None
     best: Best | None = None
+
+    def __repr__(self) -> str:
+        """Return how the run ended, in a line."""
+        return f"{type(self).__name__}({self.summary})"
+
+    @property
+    def summary(self) -> str:
+        """How the run ended and with what, in a few words, for a prompt."""
+        weight = [float(f"{value:.6g}") for value in self.weight[:MOST_NUMBERS].tolist()]
+        more = f" of {len(self.weight):,} numbers" if len(self.weight) > MOST_NUMBERS else ""
+        return f"{self.outcome.name} after {self.steps:,} steps, loss={self.loss:.6g}, weight={weight}{more}"
 
     @property
     def sentence(self) -> str:

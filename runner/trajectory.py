@@ -20,6 +20,11 @@ class Trajectory:
         self.steps: list[int] = []
         self._parts: dict[str, list[Tensor]] = {name: [] for name in ("weight", "loss", "gradient", "lr")}
 
+    def __repr__(self) -> str:
+        """Return which steps it has, in a line."""
+        last = f" to {self.steps[-1]:,}" if self.steps else ""
+        return f"{type(self).__name__}({len(self.steps):,} recorded steps{last})"
+
     def start(self, weight: Tensor) -> None:
         """Take the weight `(dim,)` before the first update."""
         nothing = torch.full_like(weight, torch.nan)

@@ -1,7 +1,10 @@
 """MLflow's UI on the record: `python -m runner.ui`."""
 
 import argparse
+import contextlib
+import errno
 import os
+import socket
 import sys
 from pathlib import Path
 
@@ -13,10 +16,12 @@ from runner.tracking.uris import absolute_uri, sqlite_path
 DEFAULT_URI = "sqlite:///outputs/mlflow.db"
 ARTIFACTS = Path("outputs/artifacts")
 HOST = "127.0.0.1"
+DEFAULT_PORT = 5000
+NEAR = 100
 
 
-def server_command(port: int) -> list[str]:
-    """Return the command that serves the UI to this machine and no other."""
+def server_command(port: int, is_verbose: bool = False) -> list[str]:
+    """Return the command that serves the UI to this machine and no other; it logs each request where that is wanted."""
     hosts = ",".join(f"{host}:{port}" for host in (HOST, "localhost"))
     return [
         sys.executable, "-m", "mlflow", "server",
@@ -26,7 +31,36 @@ def server_command(port: int) -> list[str]:
         "--allowed-hosts", hosts,
         "--cors-allowed-origins", ",".join(f"http://{host}" for host in hosts.split(",")),
         "--workers", "1",
+        "--uvicorn-opts", "--log-level info" if is_verbose else "--log-level warning --no-access-log",
     ]  # fmt: skip
+
+
+def why_not(port: int) -> str | None:
+    """Return why a port cannot be served, in a line with one that can be; None where nothing is wrong with it."""
+    try:
+        _try(port)
+    except PermissionError:
+        reason = "not a port that this user may serve"
+    except OSError as error:
+        reason = "taken by another process" if error.errno == errno.EADDRINUSE else f"{error.strerror}"
+    else:
+        return None
+    return f"--port {port}: {reason}; free is --port {_free(port)}"
+
+
+def _try(port: int) -> int:
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
+        listener.bind((HOST, port))
+        found: int = listener.getsockname()[1]
+        return found
+
+
+def _free(port: int) -> int:
+    for other in range(max(port, DEFAULT_PORT) + 1, min(max(port, DEFAULT_PORT) + NEAR, 2**16)):
+        with contextlib.suppress(OSError):
+            return _try(other)
+    return _try(0)  # any that the system gives
 
 
 def main() -> None:
@@ -34,7 +68,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m runner.ui", description="Browse the record in MLflow's UI.")
     uri = os.environ.get("MLFLOW_TRACKING_URI", DEFAULT_URI)
     parser.add_argument("--uri", default=uri, help=f"the database ({shown_text(uri)})".replace("%", "%%"))
-    parser.add_argument("--port", type=int, default=5000, help="of 127.0.0.1 (%(default)s)")
+    parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="of 127.0.0.1 (%(default)s)")
+    parser.add_argument("--verbose", action="store_true", help="log each request")
     arguments = parser.parse_args()
     if not 0 < arguments.port < 2**16:
         parser.error(f"--port {arguments.port}: expected a whole number from 1 to {2**16 - 1}")
@@ -46,13 +81,18 @@ def main() -> None:
         parser.error(f"--uri {shown}: no database there yet; a run makes it: python -m runner")
     if arguments.uri.startswith("http"):
         parser.error(f"--uri {shown}: expected a database; a server has its UI at its own address")
+    if (reason := why_not(arguments.port)) is not None:
+        parser.error(reason)
     if path is not None:
         follow(path)
     # The URI may hold a password, which a command line would show to everyone on the machine.
     os.environ["MLFLOW_BACKEND_STORE_URI"] = absolute_uri(arguments.uri)
     os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="true", MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false")
+    if not arguments.verbose:
+        os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+        os.environ.setdefault("PYTHONWARNINGS", "ignore")
     print(f"open http://{HOST}:{arguments.port} (Ctrl-C ends it)", flush=True)
-    command = server_command(arguments.port)
+    command = server_command(arguments.port, arguments.verbose)
     os.execv(command[0], command)
 
 

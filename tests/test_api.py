@@ -3,6 +3,7 @@
 import gc
 import math
 import os
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,7 +15,7 @@ import torch
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 import runner
-from runner import UserError
+from runner import RunnerError, UserError, errors
 from runner.result import Outcome
 from tests.conftest import ROOT, Command
 from tests.tracking.test_recorder import runs_in
@@ -167,3 +168,20 @@ def test_a_script_without_a_main_guard_is_tracked(runner: Command) -> None:
     begins, run_id = out.split()
     assert begins == "begins"
     assert [run.info.run_id for run in runs_in(runner)] == [run_id]
+
+
+def test_every_exception_and_result_is_exported_and_short_to_look_at() -> None:
+    raised = {name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, RunnerError)}
+    assert raised <= set(runner.__all__) <= set(dir(runner))
+    assert all(issubclass(getattr(runner, name), RunnerError) for name in raised)
+    copy = pickle.loads(pickle.dumps(runner.RecordingError("one line", "and another")))
+    assert (type(copy), copy.lines, str(copy)) == (
+        runner.RecordingError,
+        ("one line", "and another"),
+        "one line\nand another",
+    )
+    done = runner.run([*QUIET, "objective=rosenbrock", "objective.dimension=2000", "lr=1e-9", "steps=300"])
+    for value in (done, done.result, done.trajectory):
+        assert len(repr(value)) < 200
+    assert repr(done).startswith("RunResult(COMPLETED after 300 steps, loss=")
+    assert repr(done).endswith("of 2,000 numbers, run_id=None)")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import socket
 import time
@@ -109,6 +110,27 @@ def test_what_the_ui_cannot_open_is_told(runner: Command, arguments: list[str], 
     done = runner(*arguments, module="runner.ui")
     assert done.code == 2
     assert line in done.err.splitlines()[-1]
+
+
+def test_a_port_that_is_taken_is_told_at_once_with_a_free_one(ui: Server, shared_runner: Command) -> None:
+    done = shared_runner("--port", str(ui.port), module="runner.ui")
+    assert done.code == 2
+    said = re.search(rf"--port {ui.port}: taken by another process; free is --port (\d+)\n$", done.err)
+    assert said is not None, done.err
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", int(said[1])))
+
+
+def test_requests_are_not_logged(ui: Server, shared_runner: Command) -> None:
+    for _ in range(20):
+        ui.ask("/api/2.0/mlflow/runs/search", {"experiment_ids": ["1"]})
+    (process,) = [one for one in shared_runner.started if one.poll() is None]
+    for stream in (process.stdout, process.stderr):
+        assert stream is not None
+        os.set_blocking(stream.fileno(), False)
+        said = stream.read() or ""
+        assert "runs/search" not in said
+        assert len(said.splitlines()) < 9
 
 
 def test_help_shows_no_password(runner: Command) -> None:

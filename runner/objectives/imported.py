@@ -13,14 +13,10 @@ from torch.func import vmap
 
 from runner import leaving
 from runner.blame import told
-from runner.errors import UserError, nearest
+from runner.errors import FunctionError, UserError, nearest
 from runner.ranges import shown, unknown_key
 
 Function = Callable[..., Tensor]
-
-
-class FunctionError(UserError):
-    """The function itself raises, where it was called with a point that it might take."""
 
 
 def import_function(target: str) -> Function:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from runner.blame import on_demand, show_traceback, told
 from runner.config import Config, Tracking
 from runner.console import telling_stops
-from runner.errors import DivergedError, RunnerError, SweepError, UserError
+from runner.errors import DivergedError, FunctionError, RunnerError, SweepError, UserError
 from runner.job import no_garbage_collection
 from runner.sweeps.console import SweepConsole, said_diverged
 from runner.sweeps.fingerprint import fingerprint, sweep_fingerprint
@@ -188,7 +188,6 @@ def _members(sweep: _Sweep, todo: Sequence[int]) -> "dict[int, Member]":
         UserError: with the mistakes of all jobs.
     """
     from runner.batches import grouped, member_of
-    from runner.objectives.imported import FunctionError
     from runner.problem import check_batch, prepare
 
     members: dict[int, Member] = {}
