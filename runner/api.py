@@ -1,10 +1,8 @@
 """Runs and sweeps from Python: `from runner import run, sweep`, in a script or a notebook."""
 
 import contextlib
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,6 +11,7 @@ from torch import Tensor
 from runner import composition
 from runner.batches import MEMORY_MIB
 from runner.best import Best
+from runner.callers_state import of_the_caller
 from runner.config import Config
 from runner.console import telling_stops
 from runner.errors import UserError
@@ -140,17 +139,11 @@ def _texts(overrides: Iterable[str]) -> list[str]:
 @contextlib.contextmanager
 def _own_state() -> Iterator[None]:
     """Let a run have torch's state as the command line has it, whatever the caller's is, and give that back."""
-    threads, folder = torch.get_num_threads(), str(Path.cwd())
-    knows_folder = folder in sys.path
     with contextlib.ExitStack() as state:
         state.enter_context(torch.inference_mode(False))
         state.enter_context(torch.enable_grad())
         state.enter_context(torch.autocast("cpu", enabled=False))
         if torch.get_default_device().type != "cpu":
             state.enter_context(torch.device("cpu"))
-        try:
-            yield
-        finally:
-            torch.set_num_threads(threads)
-            if not knows_folder and folder in sys.path:  # where a function of the user's was looked for
-                sys.path.remove(folder)
+        state.enter_context(of_the_caller())
+        yield

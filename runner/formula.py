@@ -8,7 +8,7 @@ import ast
 import math
 import operator
 import re
-import warnings
+import tokenize
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -31,8 +31,11 @@ NAMED = {"pi": math.pi, "e": math.e}
 LONGEST = 10_000
 DEEPEST = 200
 LARGEST_POWER = 1000
-# A comment, where it stands in no text.
-COMMENT = re.compile(r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|(?P<comment>#)""")
+# A comment, or a number that runs into a word, as in 1if, where it stands in no text.
+STRAY = re.compile(
+    r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|(?P<comment>#)|"""
+    rf"(?<![\w.])(?P<number>(?>{tokenize.Number})(?=[A-Za-z_]))"
+)
 
 Values = Mapping[str, Any]
 
@@ -143,16 +146,14 @@ class _Reader:
         for column, character in enumerate(self._text, 1):
             if not (character.isascii() and (character.isprintable() or character.isspace())):
                 self._fail(column, f"character {character!r}, expected plain ASCII")
-        for found in COMMENT.finditer(self._text):
+        for found in STRAY.finditer(self._text):
             if found["comment"]:  # which would drop the lines that YAML folds behind it
                 self._fail(found.start() + 1, "# cannot stand in a formula: comments belong before its key in the YAML")
+            if found["number"]:  # which Python warns of only, to whom its warnings go
+                self._fail(found.start() + 1, "invalid decimal literal")
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter(
-                    "error", SyntaxWarning
-                )  # a number that runs into a word, as in 1if, is no formula
-                # A line break is a space here, as YAML's folded blocks would have it.
-                body = ast.parse(" ".join(self._text.strip().splitlines()), mode="eval").body
+            # A line break is a space here, as YAML's folded blocks would have it.
+            body = ast.parse(" ".join(self._text.strip().splitlines()), mode="eval").body
         except SyntaxError as error:
             at_end = len(self._text.strip()) + 1  # which the offset of 0 stands for
             self._fail((error.offset or at_end) + self._indent, error.msg)

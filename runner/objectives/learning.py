@@ -1,5 +1,6 @@
 """Learning problems: losses of models on data that comes with scikit-learn, as functions of all their weights."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -105,15 +106,22 @@ def linear(features: int, outputs: int) -> Model:
     return Model(dimension, scores, lambda _seed: torch.zeros(dimension, dtype=torch.float64), outputs)
 
 
+def _layer(inputs: int, outputs: int, stream: torch.Generator) -> torch.nn.Module:
+    """Return a layer as torch starts it, in float32 whatever torch's default, drawn from a stream of its own."""
+    layer: torch.nn.Linear = torch.nn.utils.skip_init(torch.nn.Linear, inputs, outputs, dtype=torch.float32)
+    torch.nn.init.kaiming_uniform_(layer.weight, a=math.sqrt(5), generator=stream)
+    bound = 1 / math.sqrt(inputs)
+    torch.nn.init.uniform_(layer.bias, -bound, bound, generator=stream)
+    return layer
+
+
 def perceptron(features: int, outputs: int, hidden: int) -> Model:
     """Return the network with one hidden layer of tanh units; it starts as torch's layers do."""
 
     def network(seed: int) -> torch.nn.Module:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(generator(seed, "start").initial_seed())
-            sizes = ((features, hidden), (hidden, outputs))
-            first, last = (torch.nn.Linear(*size, dtype=torch.float32) for size in sizes)  # whatever torch's default
-            return torch.nn.Sequential(first, torch.nn.Tanh(), last)
+        stream = generator(seed, "start")
+        first, last = (_layer(*size, stream) for size in ((features, hidden), (hidden, outputs)))
+        return torch.nn.Sequential(first, torch.nn.Tanh(), last)
 
     module = network(0)
     shapes = {name: weight.shape for name, weight in module.named_parameters()}
