@@ -61,9 +61,8 @@ def _is_at_minimum(result: Result) -> bool:
     if result.loss_error is None or result.minimum is None:
         return False
     rounding = ROUNDINGS * torch.finfo(result.weight.dtype).eps
-    is_near = result.nearest_minimum is None or (result.distance or 0.0) <= rounding * max(
-        1.0, *map(abs, result.nearest_minimum)
-    )
+    size = max(1.0, *map(abs, result.nearest_minimum or (0.0,)))
+    is_near = (result.distance or 0.0) <= rounding * size or not bool(result.gradient.any())
     return is_near and abs(result.loss_error) <= rounding * max(1.0, abs(result.minimum))
 
 

@@ -61,6 +61,7 @@ def test_the_step_since_which_it_stands_still_is_told(capsys: pytest.CaptureFixt
         ["steps=300"],
         ["lr=0.3", "steps=1000"],  # it has come to the known minimum
         ["initial_weight=0"],
+        ["objective=rosenbrock", "objective.steepness=0", "initial_weight=[1,2]", "steps=3"],  # it lies along a line
         ["lr=1", "steps=100"],  # it oscillates
         ["lr=40", "steps=100"],  # it diverges
         ["schedule=cosine", "objective=rosenbrock", "lr=1e-3", "steps=500"],  # the last rates are next to 0
