@@ -101,8 +101,10 @@ def _first_use(uri: str) -> Iterator[None]:
 def _lock_file(path: Path) -> BinaryIO:
     try:
         file = open_file(path, os.O_RDWR | os.O_CREAT)
-    except PermissionError:  # another's, which can be held all the same
-        file = open_to_read(path)
+    except PermissionError:
+        if not path.exists():
+            raise
+        file = open_to_read(path)  # another's, which can be held all the same
     return open(file, "rb")
 
 

@@ -9,7 +9,7 @@ from runner.hiding import shown_text
 from runner.tracking.files import A_LINK, link_to
 from runner.tracking.uris import IN_MEMORY, companions, is_in_memory, sqlite_path
 
-ELSE = "make it so, or run with tracking=off"
+ELSE = "name another place, or run with tracking=off"
 
 
 def check_places(journals: Path, tracking: Tracking) -> None:
@@ -31,6 +31,8 @@ def check_places(journals: Path, tracking: Tracking) -> None:
 
 
 def _unwritable_database(path: Path) -> str | None:
+    if (reason := _unwritable_folder(path.parent)) is not None:
+        return reason
     for file in (path, *companions(path), path.with_name(f"{path.name}.lock")):
         if (link := link_to(file)) is not None:
             return f"{link}: {A_LINK}"
@@ -39,7 +41,7 @@ def _unwritable_database(path: Path) -> str | None:
         is_lock = file.suffix == ".lock"  # which can be held by who may only read it
         if file.exists() and not os.access(file, os.R_OK | (0 if is_lock else os.W_OK), effective_ids=True):
             return _said(file)
-    return _unwritable_folder(path.parent)
+    return None
 
 
 def _unwritable_folder(folder: Path) -> str | None:

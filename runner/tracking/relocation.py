@@ -30,7 +30,7 @@ def outputs_of(path: Path | str) -> Path | None:
 def follow(database: Path) -> None:
     """Rewrite, in a SQLite database that has moved with its `outputs/`, where artifacts lie that moved along."""
     ours = outputs_of(database)
-    if ours is None or not database.is_file():
+    if ours is None or not database.is_file() or database.is_symlink():
         return
     # What is no database of MLflow's, or cannot be written, whoever opens it is told of.
     with (
