@@ -1,7 +1,6 @@
 """The command line's edge: Hydra's entry point, signals, and errors as one line and an exit code."""
 
 import argparse
-import contextlib
 import errno
 import io
 import os
@@ -20,8 +19,9 @@ from runner import __version__, blame, composition, interruption, leaving, sweep
 from runner.config import Config, keys_of
 from runner.errors import RunnerError, Terminated, UserError, nearest
 from runner.explanation import explain, explain_logging
-from runner.hiding import shown_text
+from runner.hiding import hides, shown_text
 from runner.job import run
+from runner.printing import complain, guarded
 
 FLAG_COMMANDS = ("run", "cfg", "multirun", "shell_completion", "info")
 ILL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
@@ -59,8 +59,9 @@ def main() -> int:
 
 def _run() -> None:
     try:
-        _check_flags()
-        _run_hydra()
+        prints_configs = _check_flags()
+        with guarded(prints_configs):
+            _run_hydra()
     except Exception:
         interruption.check()  # what a library makes of a signal is no failure
         raise
@@ -85,8 +86,10 @@ def _told(error: Exception) -> tuple[Sequence[str], int]:
     return [f"{blame.told(error)}{blame.on_demand()}"], RunnerError.exit_code
 
 
-def _check_flags() -> None:
+def _check_flags() -> bool:
     """Check what Hydra would tell with a traceback or a page of usage, and put flags before the overrides.
+
+    Returns whether they have configs, or names of their files, printed.
 
     Raises:
         UserError: flags that there are not, that do not go together, or whose values are wrong.
@@ -103,12 +106,15 @@ def _check_flags() -> None:
         raise UserError("--resolve: expected together with --cfg or --help")
     if flags.experimental_rerun is not None:
         raise UserError("--experimental-rerun: not supported, it would unpickle a file; expected key=value")
+    if flags.package is not None and hides(flags.package):
+        raise UserError(f"--package {flags.package}: holds something secret, expected another part of the config")
     if flags.shell_completion:
         _check_completion(flags.overrides)
         composition.install(is_completing=True)
     if others:  # argparse takes overrides from one side of a flag only
         overrides = [*flags.overrides, *others]
         sys.argv[1:] = [text for text in sys.argv[1:] if text not in overrides] + overrides
+    return any((flags.cfg, flags.info, flags.help, flags.hydra_help, flags.shell_completion))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -171,9 +177,8 @@ def _failure(error: Exception, wants_tracebacks: bool) -> RunnerError:
 
 
 def _tell(lines: Sequence[str], exit_code: int, notes: Sequence[str] = ()) -> int:
-    with contextlib.suppress(OSError):  # nobody reads it
-        for line in [*(f"error: {shown_text(line)}" for line in lines), *notes]:
-            print(line, file=sys.stderr)
+    for line in [*(f"error: {line}" for line in lines), *notes]:
+        complain(line)
     return exit_code
 
 

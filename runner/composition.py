@@ -27,9 +27,9 @@ from runner.hydra_files import hide_from_files
 from runner.own_loader import ALONE, OwnConfigLoader
 from runner.plain import plain, unresolved
 from runner.ranges import shown
+from runner.shipped import config_folder as config_folder
 from runner.spacing import parser
 from runner.strangers import allows_code, shut_out, strangers_in
-from runner.strangers import config_folder as config_folder
 from runner.task_overrides import beyond_sweeper, check_values, let_sweeper_read
 
 ALREADY_SO = ("experiment=null",)

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Self, get_args
 from runner.direction import Direction
 from runner.errors import UserError
 from runner.formula import parse
+from runner.hiding import HIDDEN, Hidden
 from runner.ranges import (
     COUNT,
     FLAG,
@@ -272,6 +273,9 @@ OBJECTIVE_RULES = {
 }
 
 
+FORMULA_HIDDEN = f"objective.formula={HIDDEN}: expected a formula, such as (x - 1)**2; the environment's is none"
+
+
 def _objective_problems(settings: Tree, is_code_allowed: bool) -> Iterator[str]:
     wrong = list(_out_of_range(settings, "objective", OBJECTIVE_RULES, OBJECTIVE_KEYS))
     yield from wrong
@@ -288,7 +292,8 @@ def _objective_problems(settings: Tree, is_code_allowed: bool) -> Iterator[str]:
                 constants=tuple(settings["constants"]),
             )
         except UserError as error:
-            yield from error.lines
+            is_hidden = isinstance(settings["formula"], Hidden)  # and what is wrong would tell parts of it
+            yield from (FORMULA_HIDDEN,) if is_hidden else error.lines
 
 
 OPTIMIZER_RULES = {

@@ -2,13 +2,13 @@
 
 import contextlib
 import os
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from runner.bar import Bar, has_bars
 from runner.config import DECLARED, Config, Tracking
 from runner.hiding import shown_text, shown_tree
+from runner.printing import say, warn
 from runner.ranges import shown
 
 if TYPE_CHECKING:
@@ -22,22 +22,6 @@ MOST_NUMBERS = 4
 NOT_COMPLETE = "what is missing there the recorder brings alone, or python -m runner.replay"
 PROGRESS_LINES = 10
 LARGE = 1e9
-
-
-def say(text: str) -> None:
-    """Print a text; that nobody reads it any more, or that a disk is full, is no reason to end a run."""
-    try:
-        print(text, flush=True)
-    except OSError as error:
-        if not isinstance(error, BrokenPipeError):
-            print(f"warning: nothing more can be printed ({error.strerror})", file=sys.stderr)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def warn(text: str) -> None:
-    """Print a warning to standard error, as also a quiet run does; that nobody reads it is no reason to fail."""
-    with contextlib.suppress(OSError):
-        print(f"warning: {text}", file=sys.stderr, flush=True)
 
 
 def striking(text: str) -> str:
@@ -135,7 +119,7 @@ class Console:
             say(f"{self._config.name}: loss {result.loss:.10g} after {result.steps:,} steps, {result.sentence}")
             return
         first, *others = _summary(result)
-        say("\n".join([first if result.divergence is None else striking(first), *others]))
+        say(first if result.divergence is None else striking(first), *others)
 
 
 def say_recorded(recorded: "Recorded | None", config: Config) -> None:

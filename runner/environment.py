@@ -16,7 +16,8 @@ from omegaconf.basecontainer import BaseContainer
 from omegaconf.errors import InterpolationResolutionError
 
 from runner.config import key_help
-from runner.hiding import Hidden, hidden
+from runner.hiding import Hidden, hidden, note
+from runner.shipped import words_of_ours
 from runner.yaml_source import check_bounds
 
 # Where to record: shown, but for the password in it, which every URI is shown without.
@@ -74,7 +75,10 @@ class _Own(BaseContainer):
             return key_help()
         now = _current.get()
         if inter_type == "oc.env" and now is not None and inter_args:
-            now.variables += [name for name in inter_args[:1] if name in os.environ and name not in PUBLIC]
+            read = [name for name in inter_args[:1] if name in os.environ and name not in PUBLIC]
+            now.variables += read
+            for name in read:
+                note(os.environ[name], words_of_ours())
         if inter_type == "oc.create" and inter_args and isinstance(inter_args[0], str):
             check_bounds(inter_args[0], "${oc.create:...}")
         return _owned(super()._evaluate_custom_resolver(key, node, inter_type, inter_args, inter_args_str))

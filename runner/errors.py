@@ -4,6 +4,8 @@ import difflib
 from collections.abc import Iterable
 from typing import Self
 
+from runner.hiding import without_noted
+
 
 class RunnerError(Exception):
     """What went wrong, told in lines for a person; the command line leaves with `exit_code`."""
@@ -11,8 +13,8 @@ class RunnerError(Exception):
     exit_code = 1
 
     def __init__(self, *lines: str) -> None:
-        super().__init__("\n".join(lines))
-        self.lines = lines
+        self.lines = tuple(map(without_noted, lines))
+        super().__init__("\n".join(self.lines))
 
     def __reduce__(self) -> tuple[type[Self], tuple[str, ...]]:
         """Return what makes the same error in another process."""
@@ -54,4 +56,4 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
 
 def one_line(error: BaseException) -> str:
     """Return an error's type and message in one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    return f"{type(error).__name__}: {without_noted(' '.join(str(error).split()))[:200]}"

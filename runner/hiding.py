@@ -1,7 +1,10 @@
 """Passwords and tokens: kept out of everything that is recorded or printed."""
 
 import re
+import threading
+from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 
 from runner.secret_names import hides as hides
 
@@ -14,12 +17,67 @@ ENTRY = re.compile(
 )
 # A password may hold anything, written as it must be or not: what comes before the last @ is hidden.
 USER_INFO = re.compile(r"(?:(?<=^)(?P<scheme>[\w+.\-]+)://.*|://\S*)@", re.DOTALL)
+# What comes from the environment is looked for in what is printed: no shorter than this, and its words than that, lest
+# what is printed be told by what is missing in it.
+SHORTEST, SHORTEST_WORD = 4, 6
+SHORTEST_NUMBER = 8
+NUMBER = re.compile(r"[+-]?[\d_.]+(?:e[+-]?\d+)?", re.IGNORECASE)
+SPOKEN = {"true", "false", "null", "none"}
 
 
 class Hidden(str):
     """A text that came from the environment, used but never shown."""
 
     __slots__ = ()
+
+
+class _Noted:
+    """The values that have come from the environment in this process, to be found again in what is printed."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._values: set[str] = set()
+        self.pattern: re.Pattern[str] | None = None
+
+    def add(self, value: str, public: frozenset[str]) -> None:
+        """Take a value, unless it is so short, or so common, that nothing is given away by it."""
+        found = {text for text in _spellings(value) if text not in public}
+        with self._lock:
+            if not found <= self._values:
+                self._values |= found
+                longest_first = sorted(self._values, key=len, reverse=True)
+                self.pattern = re.compile("|".join(map(re.escape, longest_first)))
+
+
+_noted = _Noted()
+
+
+def note(value: str, public: frozenset[str] = frozenset()) -> None:
+    """Let a value never be printed from now on: it has come from the environment.
+
+    Args:
+        value: what has been read.
+        public: words of ours, which it may be without being a secret.
+    """
+    _noted.add(value, public)
+
+
+def _spellings(value: str) -> Iterator[str]:
+    """Yield how a value may appear in a line: as it is, on one line, quoted in some way, or a word of it."""
+    whole = {value.strip(), " ".join(value.split()), repr(value)[1:-1], ascii(value)[1:-1], quote(value, safe="")}
+    for text in whole:
+        shortest = SHORTEST_NUMBER if NUMBER.fullmatch(text) else SHORTEST
+        if len(text) >= shortest and text.lower() not in SPOKEN:
+            yield text
+    for word in (*re.split(r"\W+", value), *value.split("/")):  # the name of an option is told apart at its last /
+        if len(word) >= (SHORTEST_NUMBER if NUMBER.fullmatch(word) else SHORTEST_WORD):
+            yield word
+
+
+def without_noted(text: str) -> str:
+    """Return a text without what has come from the environment."""
+    pattern = _noted.pattern
+    return text if pattern is None else pattern.sub(HIDDEN, text)
 
 
 def shown_text(text: str) -> str:

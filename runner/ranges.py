@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from runner.errors import nearest
-from runner.hiding import shown_tree
+from runner.hiding import shown_tree, without_noted
 
 Tree: TypeAlias = Mapping[str, Any]
 
@@ -108,6 +108,7 @@ def shown(value: object, limit: int | None = 120) -> str:
     else:
         text = "''" if value == "" else str(value)
     text = " ".join(text.split()) if text.strip() else repr(value)
+    text = text if limit is None else without_noted(text)  # which could not be found in a part of it
     return text if limit is None or len(text) <= limit else f"{text[: limit - 3]}..."
 
 

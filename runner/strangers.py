@@ -1,27 +1,21 @@
 """What of a composed config strangers have made: settings that no config file may make, and places it may not name."""
 
+import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from hydra._internal.config_repository import IConfigRepository
 from omegaconf import DictConfig
 
 from runner.doors import chosen_by, given_by, shut_doors, shut_places
-from runner.hiding import Hidden
+from runner.hiding import Hidden, note
 from runner.hydra_places import Places
 from runner.plain import said_at, unresolved
 from runner.ranges import shown
+from runner.shipped import config_folder, words_of_ours
 
 # Hydra's groups that may name places, and our options of them, which do not.
 PLACES = {"hydra_logging": "none", "job_logging": "none", "launcher": "batched"}
-
-
-def config_folder() -> Path:
-    """Return the folder of the YAML files: inside the package when installed, beside it in a checkout."""
-    package = Path(__file__).parent
-    installed = package / "conf"
-    return installed if installed.is_dir() else package.parent / "conf"
 
 
 def allows_code(overrides: Sequence[str]) -> bool:
@@ -42,6 +36,8 @@ def shut_out(
         is_job: a job is.
     """
     hydra, choices = unresolved(cfg.hydra), cfg.hydra.runtime.choices
+    for name in cfg.hydra.job.env_copy:  # Hydra has put them into the config
+        note(os.environ[name], words_of_ours())
     others = [group for group, ours in PLACES.items() if choices.get(f"hydra/{group}") != ours]
     own = {group: _own(f"hydra/{group}", cfg, repository) for group in others}
     found, given, chosen = [], list(hydra), list(PLACES)

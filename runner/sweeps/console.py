@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from runner.bar import Bar, has_bars
 from runner.config import Config
-from runner.console import say, say_recorded, stopped_record, warn
+from runner.console import say_recorded, stopped_record
 from runner.direction import Direction
+from runner.printing import say, warn
 from runner.sweeps.labels import ENOUGH, FEWEST, digits_apart
 from runner.sweeps.parent import DISTANCE, counts, places, ranked
 from runner.sweeps.planning import Job
@@ -143,7 +144,7 @@ class SweepConsole:
         if self._config.quiet and diverged and not self._config.fail_on_divergence:
             warn(said_diverged(diverged, len(done)))
         if not self._config.quiet:
-            say("\n".join([_totals(done), *_best_lines(done), *_spread_lines(done)]))
+            say(_totals(done), *_best_lines(done), *_spread_lines(done))
         say_recorded(recorded, self._config)
 
 

@@ -17,9 +17,10 @@ from omegaconf import DictConfig
 from runner import spacing
 from runner.blame import on_demand
 from runner.composition import to_config
-from runner.console import say, say_recorded, stopped_record, telling_stops, warn
+from runner.console import say_recorded, stopped_record, telling_stops
 from runner.errors import DivergedError, SweepError, UserError
 from runner.hiding import shown_override
+from runner.printing import say, warn
 from runner.sweeps.batched import JobDone, raise_failures, run_sweep
 from runner.sweeps.console import said_diverged
 from runner.sweeps.fingerprint import sweep_fingerprint

@@ -5,7 +5,6 @@ import contextlib
 import os
 import re
 import shutil
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from mlflow.utils.uri import is_local_uri
 
 from runner.errors import UserError
 from runner.hiding import shown_text
+from runner.printing import complain, say
 from runner.tracking.errors import StoreError
 from runner.tracking.opening import describe_error, open_store, prepared
 from runner.tracking.reading import ID_TAG
@@ -199,12 +199,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = parser.parse_args(arguments)
     try:
         for line in _deleted(asked.id, asked.uri, asked.gc, asked.force):
-            print(line, flush=True)
+            say(line)
     except (UserError, StoreError) as error:
         lines = error.lines if isinstance(error, UserError) else [f"{error}"]
-        print("\n".join(f"error: {line}" for line in lines), file=sys.stderr)
+        for line in lines:
+            complain(f"error: {line}")
         return 2
     except (MlflowException, OSError) as error:
-        print(f"error: {describe_error(error, asked.uri)}", file=sys.stderr)
+        complain(f"error: {describe_error(error, asked.uri)}")
         return 1
     return 0

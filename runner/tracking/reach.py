@@ -5,7 +5,7 @@ Whatever a server answers, it is there: who may record, by which certificate and
 
 import socket
 import ssl
-from http.client import HTTPException, HTTPMessage
+from http.client import HTTPException, HTTPMessage, InvalidURL
 from typing import IO
 from urllib.error import HTTPError
 from urllib.parse import SplitResult, urlsplit
@@ -34,6 +34,8 @@ def unreachable(uri: str) -> str | None:
             return None
     except (HTTPError, ssl.SSLError):
         return None
+    except InvalidURL:
+        return MALFORMED
     except (OSError, ValueError) as error:  # urllib's errors are OSErrors
         reason = getattr(error, "reason", error)
         return None if isinstance(reason, ssl.SSLError) else f"{reason}"

@@ -4,13 +4,13 @@ import argparse
 import contextlib
 import os
 import socket
-import sys
 from collections.abc import Iterator
 
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
+from runner.printing import complain
 from runner.tracking.errors import StoreError
 from runner.tracking.journal import now_ms
 from runner.tracking.opening import open_store
@@ -76,7 +76,7 @@ def main() -> int:
     try:
         store = open_store({"uri": parser.parse_args().uri, "artifacts": "outputs/artifacts", "again": False})
     except StoreError as error:
-        print(f"error: {error}", file=sys.stderr)
+        complain(f"error: {error}")
         return 1
     reaped = reap_all(store)
     print(f"reaped     {len(reaped)} run{'s' if len(reaped) != 1 else ''}")

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from runner.errors import one_line
 from runner.hiding import shown_text
 from runner.tracking.errors import AwayError, LostError, StoreError, TakenError
 from runner.tracking.journal import Close, Entry, JournalReader
@@ -43,16 +44,23 @@ def main() -> None:
     quiet_mlflow()
     # Imported while the runner imports torch; looking for garbage in it would take half as long again.
     gc.disable()
-    # Asked before MLflow is imported, so that a server that is away is told within seconds.
-    if (reason := unreachable(settings["uri"])) is not None:
-        code = _refuse(f"tracking.uri={shown_text(settings['uri'])}: {reason}", settings, runner)
-    else:
-        with _entry_points_read_once():
-            import mlflow.tracking  # noqa: F401
-
-        code = record(settings | {"is_reached": True}, runner)
+    try:
+        code = _recorded(settings, runner)
+    except Exception as error:  # the runner prints it as all it prints, without secrets
+        runner.tell(failed=one_line(error))
+        code = 1
     # MLflow's worlds of modules would take longer to take down than a run takes to record.
     os._exit(code)
+
+
+def _recorded(settings: dict[str, Any], runner: "Runner") -> int:
+    # Asked before MLflow is imported, so that a server that is away is told within seconds.
+    if (reason := unreachable(settings["uri"])) is not None:
+        return _refuse(f"tracking.uri={shown_text(settings['uri'])}: {reason}", settings, runner)
+    with _entry_points_read_once():
+        import mlflow.tracking  # noqa: F401
+
+    return record(settings | {"is_reached": True}, runner)
 
 
 @contextlib.contextmanager

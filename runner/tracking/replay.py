@@ -4,13 +4,13 @@ import argparse
 import contextlib
 import fcntl
 import os
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from runner.hiding import HIDDEN, shown_text
+from runner.printing import complain, say, warn
 from runner.tracking.errors import StoreError
 from runner.tracking.files import OUTPUTS, lock, open_to_read
 from runner.tracking.journal import JOURNALS, Begin, JournalReader, Open
@@ -182,9 +182,9 @@ def main() -> int:
     arguments = parser.parse_args()
     uris = [uri for uri in (os.environ.get("MLFLOW_TRACKING_URI"), arguments.uri) if uri]
     done = Replayer(uris, [arguments.artifacts] if arguments.artifacts else []).replay(arguments.folder)
-    print("\n".join(_lines(done)))
+    say(*_lines(done))
     for line in done.warnings:
-        print(f"warning: {line}", file=sys.stderr)
+        warn(line)
     for line in done.kept:
-        print(f"error: {line}", file=sys.stderr)
+        complain(f"error: {line}")
     return 1 if done.kept else 0

@@ -19,6 +19,7 @@ from urllib.parse import unquote
 from runner.config import Tracking
 from runner.errors import RecordingError, RunnerError, UserError
 from runner.hiding import shown_text
+from runner.printing import complain, warn
 from runner.ranges import shown
 from runner.tracking import provenance
 from runner.tracking.journal import JOURNALS, Close, Entry, JournalWriter, Open, now_ms
@@ -344,7 +345,7 @@ class JournalTracker:
             return 1
 
     def _warn(self, text: str) -> None:
-        print(f"warning: {text}", file=sys.stderr, flush=True)
+        warn(text)
 
     def _forget_journal(self) -> None:
         self._path.unlink(missing_ok=True)
@@ -391,7 +392,8 @@ def tracking_to(tracking: Tracking, on_recorded: OnRecorded | None = None) -> It
         try:
             tracker.finish(is_hurried=True)
         except RunnerError as error:
-            print(f"error: {error}", file=sys.stderr)
+            for line in error.lines:
+                complain(f"error: {line}")
         raise
     except BaseException:
         tracker.finish()
