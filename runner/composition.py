@@ -29,7 +29,7 @@ from runner.plain import plain, unresolved
 from runner.ranges import shown
 from runner.shipped import config_folder as config_folder
 from runner.spacing import parser
-from runner.strangers import allows_code, shut_out, strangers_in
+from runner.strangers import allows_code, pickled, shut_out, strangers_in
 from runner.task_overrides import beyond_sweeper, check_values, let_sweeper_read
 
 ALREADY_SO = ("experiment=null",)
@@ -108,6 +108,7 @@ class CheckedConfigLoader(OwnConfigLoader):
         typed = [text for text in overrides if text not in ALREADY_SO]
         is_trial = not validate_sweep_overrides  # Hydra's own look at hydra.mode, whose errors it swallows
         overrides = _as_hydra_takes_them(overrides)
+        environment.note_named(" ".join(overrides))
         check_values(typed, parser(self))
         is_grid = run_mode == RunMode.MULTIRUN  # swept values are checked job by job
         of_the_sweep = self._only_for_jobs(overrides) if is_grid else []
@@ -123,6 +124,8 @@ class CheckedConfigLoader(OwnConfigLoader):
             mistakes += shut_out(cfg, overrides, self.repository, is_grid or self._is_job, self._is_job)
         if cfg is not None and is_grid and not mistakes:
             mistakes += beyond_sweeper(cfg, typed, parser(self))
+        if cfg is not None and is_grid:
+            mistakes += pickled(cfg, typed)
         if mistakes or cfg is None:
             raise UserError(*mistakes)
         if is_grid:

@@ -13,6 +13,7 @@ from omegaconf import Container, DictConfig, ListConfig, Node, OmegaConf
 
 from runner.config import GROUPS
 from runner.defaults_lists import ConfigFile, checked, file_name, named
+from runner.environment import note_named
 from runner.errors import UserError, nearest
 from runner.yaml_source import bounded
 
@@ -60,6 +61,7 @@ class CheckedSources(ConfigRepository):
             return super()._create_defaults_list(config_path, defaults)
         items = OmegaConf.to_container(defaults, resolve=False)
         assert isinstance(items, list)
+        note_named(str(items))
         try:
             taken = checked(self.file(config_path), items)
         except UserError as error:

@@ -6,6 +6,7 @@ counted and noted while one is resolved belongs to the thread or task that does 
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ PUBLIC = ("MLFLOW_TRACKING_URI",)
 # Each is resolved anew wherever it is referred to, so that a few lines that do so can make a config huge.
 MOST_INTERPOLATIONS = 1_000
 MOST_CHARACTERS = 1_000_000
+NAMED = re.compile(r"\$\{\s*oc\.env:\s*(\w+)")
 C = TypeVar("C", bound=BaseContainer)
 
 
@@ -110,6 +112,13 @@ def own(config: C) -> C:
         if isinstance(inner, BaseContainer):
             own(inner)
     return config
+
+
+def note_named(text: str) -> None:
+    """Note what a text would take from the environment: of a choice of options Hydra resolves it by itself."""
+    for name in NAMED.findall(text):
+        if name in os.environ and name not in PUBLIC:
+            note(os.environ[name], words_of_ours())
 
 
 def _owned(value: Any) -> Any:

@@ -1,6 +1,7 @@
 """What of a composed config strangers have made: settings that no config file may make, and places it may not name."""
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -8,7 +9,7 @@ from hydra._internal.config_repository import IConfigRepository
 from omegaconf import DictConfig
 
 from runner.doors import chosen_by, given_by, shut_doors, shut_places
-from runner.hiding import Hidden, note
+from runner.hiding import HIDDEN, Hidden, note, shown_override, shown_tree
 from runner.hydra_places import Places
 from runner.plain import said_at, unresolved
 from runner.ranges import shown
@@ -16,6 +17,8 @@ from runner.shipped import config_folder, words_of_ours
 
 # Hydra's groups that may name places, and our options of them, which do not.
 PLACES = {"hydra_logging": "none", "job_logging": "none", "launcher": "batched"}
+# A setting that is a variable of the environment's and nothing else.
+FROM_ENVIRONMENT = re.compile(r"[^=]*=['\"]?\$\{oc\.env:\w+\}['\"]?")
 
 
 def allows_code(overrides: Sequence[str]) -> bool:
@@ -47,6 +50,37 @@ def shut_out(
     told = {line.partition("=")[0] for line in found}
     places = Places(hydra, own, given, chosen, is_sweep, is_job)
     return found + [line for line in places.misplaced() if line.partition("=")[0] not in told]
+
+
+def pickled(cfg: DictConfig, overrides: Sequence[str]) -> Iterator[str]:
+    """Yield a line for each secret that submitit would write into files with the jobs of a sweep."""
+    if "submitit" not in str(cfg.hydra.launcher.get("_target_")):
+        return
+    launcher = cfg.hydra.runtime.choices.get("hydra/launcher")
+    instead = f"hydra/launcher={launcher} would write it into a file, expected ${{oc.env:NAME}} in its place"
+    told = []
+    for text in overrides:
+        if shown_override(text) != text and FROM_ENVIRONMENT.fullmatch(text) is None:
+            told.append(text.lstrip("+~").partition("=")[0])
+            yield f"{shown_override(text)}: {instead}"
+    for path, value in _texts({key: value for key, value in unresolved(cfg).items() if key != "hydra"}):
+        is_told = any(path == key or path.startswith(f"{key}.") for key in told)
+        if "${" not in value and not is_told and shown_tree({path: value}) != {path: value}:
+            yield f"{path}={HIDDEN}: {instead}"
+    for name in cfg.hydra.job.env_copy:
+        yield f"hydra.job.env_copy={name}: {instead}"
+
+
+def _texts(tree: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Yield what a tree holds, as texts, under the keys on the way there."""
+    if isinstance(tree, dict):
+        for key, inner in tree.items():
+            yield from _texts(inner, f"{path}.{key}" if path else str(key))
+    elif isinstance(tree, list):
+        for inner in tree:
+            yield from _texts(inner, path)
+    elif tree is not None:
+        yield path, str(tree)
 
 
 def strangers_in(cfg: DictConfig, overrides: Sequence[str], repository: IConfigRepository) -> Iterator[str]:

@@ -114,3 +114,27 @@ def test_the_part_of_hydra_that_writes_them_is_there() -> None:
     import hydra.core.utils
 
     assert callable(hydra.core.utils._save_config)
+
+
+SUBMITIT = ["-m", "lr=0.1,0.2", "steps=2", "tracking=off", "hydra/launcher=submitit_local"]
+
+
+@pytest.mark.parametrize("where", ["tags.hf_key=hunter2hunter2", "tags.token=a,hunter2hunter2", "a file", "its uri"])
+def test_submitit_is_not_given_what_it_would_write_into_files(runner: Command, where: str) -> None:
+    given = runner.folder / "given" / "experiment"
+    given.mkdir(parents=True)
+    (given / "mine.yaml").write_text("# @package _global_\ntags: {token: hunter2hunter2}\n")
+    uri = "tracking.uri=postgresql://me:hunter2hunter2@127.0.0.1:9/db"
+    arguments = {"a file": ["--config-dir", "given", "experiment=mine"], "its uri": [uri]}.get(where, [where])
+    done = runner(*SUBMITIT, *arguments)
+    assert done.code == 2, done.out + done.err
+    assert "would write it into a file, expected ${oc.env:NAME} in its place" in done.errors[0]
+    assert SECRETS[0] not in done.out + done.err
+    assert [path for path in runner.folder.rglob("*") if "given" not in path.parts] == []
+
+
+def test_what_submitit_writes_holds_none(runner: Command) -> None:
+    done = runner(*SUBMITIT, "tags.token=${oc.env:SOMETHING}", "tags.a=${oc.env:SOMETHING}", SOMETHING=SECRETS[0])
+    assert done.code == 0, done.out + done.err
+    assert list(runner.folder.rglob("*.pkl"))
+    assert grep(runner.folder) == []

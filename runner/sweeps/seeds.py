@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from runner.config import Config
-from runner.console import warn
+from runner.printing import warn
 from runner.sweeps.fingerprint import NOT_OF_THE_RESULT
 from runner.sweeps.planning import Job
 

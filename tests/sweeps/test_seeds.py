@@ -8,7 +8,7 @@ import torch
 import runner
 from runner.batches import member_of
 from runner.composition import compose, to_config
-from runner.strangers import config_folder
+from runner.shipped import config_folder
 from runner.sweeps.seeds import idle_seeds, uses_seed
 from tests.sweeps.test_planning import jobs_of
 
