@@ -20,6 +20,7 @@ from runner.config_sources import CheckedSources
 from runner.defaults_errors import explained_defaults
 from runner.defaults_lists import one_of, told
 from runner.doors import check_search_path
+from runner.environment import note_named
 from runner.errors import UserError, nearest
 from runner.explanation import FILE_ERRORS, OPEN, SWEEP_KEYS, explain
 from runner.hiding import shown_override
@@ -108,7 +109,7 @@ class CheckedConfigLoader(OwnConfigLoader):
         typed = [text for text in overrides if text not in ALREADY_SO]
         is_trial = not validate_sweep_overrides  # Hydra's own look at hydra.mode, whose errors it swallows
         overrides = _as_hydra_takes_them(overrides)
-        environment.note_named(" ".join(overrides))
+        note_named(" ".join(overrides))
         check_values(typed, parser(self))
         is_grid = run_mode == RunMode.MULTIRUN  # swept values are checked job by job
         of_the_sweep = self._only_for_jobs(overrides) if is_grid else []
