@@ -111,7 +111,7 @@ def run_sweep(jobs: Sequence[Job], texts: Sequence[str], memory_mib: int, resume
         sweep = _Sweep(jobs, tracker, console, memory_mib, run, [uuid.uuid4().hex for _ in jobs])
         todo = [index for index in range(len(jobs)) if index not in skipped]
         members = _members(sweep, todo)
-        parent.begin(tracker, run, is_new=ledger is None)
+        parent.begin(tracker, run, is_new=ledger is None, resumes=bool(resume))
         console.records(lambda: tracker.recorded(run))
         try:
             _run_all(sweep, members, prints)

@@ -12,7 +12,7 @@ from runner.hiding import shown_override, shown_tree
 from runner.sweeps.planning import by_key
 from runner.tracking import provenance
 from runner.tracking.journal import Artifact, Begin, End, now_ms
-from runner.tracking.processes import OWNER
+from runner.tracking.processes import OWNER, RESUMES
 from runner.tracking.provenance import config_yaml, described
 from runner.tracking.tracker import Tracker
 
@@ -41,14 +41,15 @@ class ParentRun:
         """The MLflow experiment; None when nothing is tracked."""
         return self.config.tracking.experiment
 
-    def begin(self, tracker: Tracker, run: str, is_new: bool = True) -> None:
-        """Append that the sweep begins, or that one of before goes on."""
+    def begin(self, tracker: Tracker, run: str, is_new: bool = True, resumes: bool = False) -> None:
+        """Append that the sweep begins, or that one of before goes on, or would have if there had been one."""
         if self.experiment is None:
             return
         texts = [shown_override(text) for text in self.texts]
         params = by_key(texts)
         name = shown_tree(self.config.name) or " ".join(texts)
         own = {"runner.kind": "sweep", "runner.fingerprint": self.fingerprint, OWNER: tracker.owner}
+        own |= {RESUMES: "true"} if resumes else {}
         tags = provenance.tags_of(self.config) | own
         tracker.append(Begin(run, name, self.experiment, now_ms(), params=params, tags=tags, is_new=is_new))
         if is_new:

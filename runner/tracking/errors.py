@@ -9,6 +9,10 @@ class TakenError(StoreError):
     """A sweep that is recorded here goes on elsewhere."""
 
 
+class RivalError(StoreError):
+    """Another process began the same sweep a moment before; nothing of this one is recorded."""
+
+
 class AwayError(StoreError):
     """Nothing answers where the store is said to be; it may later."""
 

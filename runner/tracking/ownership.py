@@ -7,7 +7,7 @@ at once, into a database or through a server, one wins, and the others read who 
 import json
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from mlflow.entities import Run, RunTag
@@ -15,10 +15,12 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from runner.tracking.journal import now_ms
-from runner.tracking.processes import HEARTBEAT, HOST, IDENTITY, OWNER, PID, is_alive
+from runner.tracking.processes import HEARTBEAT, HOST, IDENTITY, OWNER, PID, is_alive, silence
 
 CLAIM = f"{OWNER}."
 TRIES = 10
+# Within which who has looked for rivals has claimed its sweep.
+SETTLE_SECONDS = 0.5
 
 
 class OwnedError(Exception):
@@ -65,7 +67,8 @@ def take(client: MlflowClient, run_id: str, claim: Mapping[str, Any]) -> None:
                 if _is_in_force(run, last):
                     raise OwnedError(_described(run, last))
                 client.log_param(run_id, f"{CLAIM}{last.number + 1}", json.dumps(claim))
-            tags = {HEARTBEAT: str(now_ms())} | {key: claim[key] for key in IDENTITY}
+            process = {key: claim[key] for key in IDENTITY}
+            tags = process | {OWNER: claim["owner"], HEARTBEAT: str(now_ms())}
             client.log_batch(run_id, tags=[RunTag(*item) for item in tags.items()])
             client.update_run(run_id, status="RUNNING")
             return
@@ -73,6 +76,26 @@ def take(client: MlflowClient, run_id: str, claim: Mapping[str, Any]) -> None:
             if tried == TRIES:
                 raise
             time.sleep(0.1 * tried)
+
+
+def begin_alone(client: MlflowClient, run_id: str, begun: Mapping[str, str]) -> None:
+    """Claim a sweep that was begun with these tags because none like it was to be found.
+
+    Who begins one at the same time sees it by the time that everybody has looked.
+
+    Raises:
+        OwnedError: another process's comes first.
+    """
+    time.sleep(SETTLE_SECONDS)
+    experiment = client.get_run(run_id).info.experiment_id
+    alike = f"tags.`runner.fingerprint` = '{begun['runner.fingerprint']}' and attributes.status = 'RUNNING'"
+    found = client.search_runs([experiment], f"{alike} and tags.`runner.kind` = 'sweep'")
+    for rival in (run for run in found if run.info.run_id != run_id):
+        last = _last(rival)
+        if _is_in_force(rival, last) and (last.number > 0 or rival.info.run_id < run_id):
+            raise OwnedError(_described(rival, last))
+    claim = {"owner": begun[OWNER], "since_ms": now_ms(), **{key: begun[key] for key in IDENTITY}}
+    client.log_param(run_id, f"{CLAIM}1", json.dumps(claim))
 
 
 def is_superseded(run: Run, begun: Mapping[str, str]) -> bool:
@@ -90,8 +113,13 @@ def is_anothers(run: Run, begun: Mapping[str, str]) -> bool:
 
 def _last(run: Run) -> Claim:
     """Return the last claim on a sweep: that of the process that began it, where there is no other."""
-    first = Claim(0, run.data.tags.get(OWNER, ""), run.info.start_time, run.data.tags)
-    return max([first, *_claims(run)], key=lambda claim: claim.number)
+    tags = run.data.tags
+    first = Claim(0, tags.get(OWNER, ""), run.info.start_time, tags)
+    last = max([first, *_claims(run)], key=lambda claim: claim.number)
+    if last.owner == tags.get(OWNER, ""):
+        return replace(last, process=tags)
+    # Made a moment ago: the run's own tags are of who had it before.
+    return replace(last, process=dict(last.process) | {HEARTBEAT: str(last.since_ms)})
 
 
 def _claims(run: Run) -> Iterator[Claim]:
@@ -106,16 +134,11 @@ def _is_in_force(run: Run, claim: Claim) -> bool:
     has_ended = run.info.status != "RUNNING" and claim.since_ms <= (run.info.end_time or 0)
     if has_ended or (claim.number == 0 and run.info.status != "RUNNING"):
         return False
-    return is_alive(dict(claim.process) | {HEARTBEAT: str(_heard(run, claim))})
-
-
-def _heard(run: Run, claim: Claim) -> int:
-    beat = run.data.tags.get(HEARTBEAT, "0")
-    return max(claim.since_ms, int(beat) if beat.isdecimal() else 0)
+    return is_alive(claim.process)
 
 
 def _described(run: Run, claim: Claim) -> str:
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(claim.since_ms / 1000))
-    heard = max(0, (now_ms() - _heard(run, claim)) // 1000)
     process = f"process {claim.process.get(PID, '?')} on host {claim.process.get(HOST, '?')}"
+    heard = max(0, round(silence(claim.process)))
     return f"sweep {run.info.run_id} is still running: {process} owns it since {since}, heard of {heard} s ago"

@@ -22,6 +22,8 @@ IDENTITY = (HOST, BOOT, NAMESPACE, PID, STARTED)
 OWNER = "runner.owner"
 # Of a run that was taken for dead, and by whom.
 REAPED = "runner.reaped"
+# Of a sweep that began because there was none like it to go on with.
+RESUMES = "runner.resume"
 # When a run was last heard of, in milliseconds since 1970; a sweep's jobs have their parent's heartbeat.
 HEARTBEAT = "runner.heartbeat"
 BEAT_SECONDS = 60

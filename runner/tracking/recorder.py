@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from runner.errors import one_line
 from runner.hiding import shown_text
-from runner.tracking.errors import AwayError, LostError, StoreError, TakenError
+from runner.tracking.errors import AwayError, LostError, RivalError, StoreError, TakenError
 from runner.tracking.journal import Close, Entry, JournalReader
 from runner.tracking.processes import BEAT_SECONDS
 from runner.tracking.reach import unreachable
@@ -156,6 +156,9 @@ def record(settings: dict[str, Any], runner: Runner) -> int:
     gc.enable()
     try:
         Recorder(store, runner).record(journal)
+    except RivalError as error:
+        runner.tell(refused=str(error))
+        return 2
     except TakenError as error:
         runner.tell(taken=str(error))
         return 1
@@ -240,7 +243,7 @@ class Recorder:
                 done = write()
                 self._store.check()
                 return done
-            except (KeyError, LostError, TakenError):
+            except (KeyError, LostError, RivalError, TakenError):
                 raise
             except Exception:  # the store is away, locked, full: whatever it is, it may pass
                 self._store.check()

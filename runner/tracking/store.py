@@ -11,12 +11,12 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from runner.tracking.artifacts import local_folder, run_folder, write_artifact
-from runner.tracking.errors import LostError, StoreError, TakenError
+from runner.tracking.errors import LostError, RivalError, StoreError, TakenError
 from runner.tracking.journal import Artifact, Begin, End, Entry, Metrics, now_ms
 from runner.tracking.names import accepted
-from runner.tracking.ownership import is_anothers, is_superseded
+from runner.tracking.ownership import OwnedError, begin_alone, is_anothers, is_superseded
 from runner.tracking.presence import DatabaseFile, Last, lost_run
-from runner.tracking.processes import HEARTBEAT, REAPED
+from runner.tracking.processes import HEARTBEAT, REAPED, RESUMES
 from runner.tracking.reading import ID_TAG, children, ledger_of, pages
 
 OUTCOME = "runner.outcome"
@@ -216,6 +216,8 @@ class Store:
         if found and not begin.is_new and is_superseded(self._client.get_run(run_id), begin.tags):
             self._left.add(begin.run)
             return Created(begin.run, run_id, experiment)
+        if begin.is_new and RESUMES in begin.tags and not self._may_have_begun:
+            self._begin_alone(run_id, begin)
         params = begin.params if begin.is_new else self._begin_again(run_id, begin)
         self._unfinished[begin.run] = begin
         if begin.parent is None:
@@ -223,6 +225,14 @@ class Store:
             self._leading.add(run_id)
         self._log_params(run_id, params)
         return Created(begin.run, run_id, experiment)
+
+    def _begin_alone(self, run_id: str, begin: Begin) -> None:
+        self.flush()
+        try:
+            begin_alone(self._client, run_id, begin.tags)
+        except OwnedError as error:
+            self._client.delete_run(run_id)
+            raise RivalError(f"resume: {error}") from None
 
     def _begin_again(self, run_id: str, begin: Begin) -> dict[str, str]:
         """Mark a sweep as running here, and put its children that did not finish into MLflow's trash.

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from mlflow.tracking import MlflowClient
 
-from runner.tracking.errors import TakenError
+from runner.tracking.errors import RivalError, TakenError
 from runner.tracking.journal import Begin, End
 from runner.tracking.opening import open_store
 from runner.tracking.ownership import OwnedError, take
@@ -130,6 +130,32 @@ def test_of_two_that_resume_a_sweep_at_once_one_runs(runner: Command) -> None:
     winner.send_signal(signal.SIGTERM)
     assert winner.wait(timeout=60) == 143
     assert running(runner) == []
+
+
+def test_of_two_that_would_resume_a_sweep_that_is_not_there_one_begins_it(runner: Command) -> None:
+    command = ["-m", "lr=0.0001,0.0002", *LONG[:2], "resume=true"]
+    both = [runner.start(*command) for _ in range(2)]
+    wait_until(lambda: any(process.poll() is not None for process in both))
+    loser, winner = sorted(both, key=lambda process: process.poll() is None)
+    _, err = loser.communicate(timeout=60)
+    assert (loser.returncode, f"is still running: process {winner.pid} on host" in err) == (2, True), err
+    wait_until(lambda: len(running(runner)) == 3)
+    winner.send_signal(signal.SIGTERM)
+    _, err = winner.communicate(timeout=60)
+    assert winner.returncode == 143, err
+    assert rows(runner, "select count(*) from runs where lifecycle_stage = 'active'") == [(3,)]
+
+
+@pytest.mark.parametrize("bulk", [True, False])
+def test_who_begins_a_sweep_beside_one_of_its_kind_leaves_nothing(folder: Path, bulk: bool) -> None:
+    first, second = opened(folder, bulk), opened(folder, bulk)
+    tags = SWEEP | {"runner.resume": "true"} | process_tags()
+    first.apply(Begin("first", "sweep", "some experiment", 1, tags=tags | {"runner.owner": "first"}))
+    first.beat()
+    first.flush()
+    with pytest.raises(RivalError, match=f"sweep {first._runs['first']} is still running: {OWNED}"):
+        second.apply(Begin("second", "sweep", "some experiment", 1, tags=tags | {"runner.owner": "second"}))
+    assert [run.info.run_id for run in first.client.search_runs(["1"])] == [first._runs["first"]]
 
 
 def running(runner: Command) -> list[tuple[object, ...]]:
