@@ -4,9 +4,12 @@ import argparse
 import contextlib
 import errno
 import os
+import signal
 import socket
+import subprocess
 import sys
 from pathlib import Path
+from types import FrameType
 
 from runner.config import URI
 from runner.hiding import shown_text
@@ -63,6 +66,31 @@ def _free(port: int) -> int:
     return _try(0)  # any that the system gives
 
 
+def _serve(command: list[str]) -> int:
+    """Run the server until it ends or a signal ends it, and return the exit code; Ctrl-C is how it is to end."""
+    received: list[int] = []
+    servers: list[subprocess.Popen[bytes]] = []
+
+    def end(number: int, _frame: FrameType | None = None) -> None:
+        received.append(number)
+        for server in servers:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(server.pid, signal.SIGTERM)
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    # In a session of its own, as at Ctrl-C it would print a traceback.
+    with subprocess.Popen(command, start_new_session=True) as server:
+        servers.append(server)
+        if received:
+            end(received[0])
+        code = server.wait()
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    if not received:
+        return code
+    return 0 if received[0] == signal.SIGINT else 128 + received[0]
+
+
 def main() -> None:
     """Serve the UI until Ctrl-C."""
     parser = argparse.ArgumentParser(prog="python -m runner.ui", description="Browse the record in MLflow's UI.")
@@ -93,7 +121,9 @@ def main() -> None:
         os.environ.setdefault("PYTHONWARNINGS", "ignore")
     print(f"open http://{HOST}:{arguments.port} (Ctrl-C ends it)", flush=True)
     command = server_command(arguments.port, arguments.verbose)
-    os.execv(command[0], command)
+    code = _serve(command)
+    if code != 0:
+        sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import time
 import urllib.error
@@ -69,8 +70,13 @@ def ui(shared_runner: Command) -> Iterator[Server]:
         except OSError:
             time.sleep(0.2)
     yield server
-    process.terminate()
-    process.communicate(timeout=30)
+    os.set_blocking(process.stderr.fileno(), True)  # type: ignore[union-attr]
+    os.set_blocking(process.stdout.fileno(), True)  # type: ignore[union-attr]
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert (process.returncode, "Traceback" in err) == (0, False)
+    with pytest.raises(OSError, match="refused"):
+        server.ask("/health")
 
 
 def test_runs_are_read_back_over_its_api(ui: Server) -> None:
