@@ -18,7 +18,7 @@ from runner.tracking.files import is_output, lock, open_file, open_to_read, refu
 from runner.tracking.presence import DatabaseFile, forget_companions
 from runner.tracking.reach import unreachable
 from runner.tracking.relocation import follow
-from runner.tracking.schema import check_sqlite, describe_schema, make_tables
+from runner.tracking.schema import check_server, check_sqlite, describe_schema, make_tables
 from runner.tracking.server import ServerStore, check
 from runner.tracking.store import Store
 from runner.tracking.uris import IN_MEMORY, absolute_uri, companions, is_in_memory, sqlite_path, sqlite_uri
@@ -115,6 +115,7 @@ def _postgresql_lock(uri: str) -> Iterator[None]:
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.execute(sa.text(f"SET lock_timeout = '{FIRST_USE_SECONDS}s'"))
             connection.execute(sa.text(f"SELECT pg_advisory_lock({LOCK_NUMBER})"))
+            check_server(connection)
             yield
     finally:
         engine.dispose()

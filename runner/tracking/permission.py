@@ -3,12 +3,14 @@
 import os
 from pathlib import Path
 
-from runner.config import Tracking
+from runner.config import LONGEST_EXPERIMENT, Tracking
 from runner.errors import RecordingError, UserError
 from runner.hiding import shown_text
 from runner.tracking.files import A_LINK, link_to
 from runner.tracking.uris import IN_MEMORY, companions, is_in_memory, sqlite_path
 
+# Of the column of experiments' names, to which SQLite does not hold them.
+LONGEST_IN_COLUMN = 256
 ELSE = "name another place, or run with tracking=off"
 
 
@@ -22,6 +24,9 @@ def check_places(journals: Path, tracking: Tracking) -> None:
     uri = tracking.uri or ""
     if is_in_memory(uri):
         raise UserError(f"tracking.uri={uri}: {IN_MEMORY}")
+    longest = LONGEST_EXPERIMENT if uri.startswith(("sqlite", "http")) else LONGEST_IN_COLUMN
+    if len(tracking.experiment or "") > longest:
+        raise UserError(f"tracking.experiment={tracking.experiment}: expected at most {longest} characters there")
     for folder in (journals, tracking.artifacts):
         if folder is not None and (reason := _unwritable_folder(Path(folder).absolute())) is not None:
             raise RecordingError(f"{reason}; {ELSE}")

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import mlflow
 import mlflow.store.db.utils as db_utils
+import sqlalchemy as sa
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 
@@ -35,11 +36,25 @@ def check_sqlite(path: Path) -> None:
         raise StoreError(f"{path}: cannot be used as a database ({error})") from None
     tables = sorted(name for (name,) in found if not name.startswith("sqlite_"))
     if tables and not TABLES.issubset(tables):
-        more = ", ..." if len(tables) > SHOWN_TABLES else ""
-        shown = ", ".join(tables[:SHOWN_TABLES]) + more
-        raise StoreError(
-            f"{path}: is a database of something else, with tables {shown}; expected one of MLflow's, or a new name"
-        )
+        raise _foreign(str(path), tables)
+
+
+def check_server(connection: sa.Connection) -> None:
+    """Look at a database of a server, where MLflow may live beside others, but with no one else's schema version.
+
+    Raises:
+        StoreError: it is under the versions of something else.
+    """
+    tables = sorted(sa.inspect(connection).get_table_names())
+    if "alembic_version" in tables and not TABLES.issubset(tables):
+        raise _foreign(f"{connection.engine.url.database}", tables)
+
+
+def _foreign(name: str, tables: list[str]) -> StoreError:
+    shown = ", ".join(tables[:SHOWN_TABLES]) + (", ..." if len(tables) > SHOWN_TABLES else "")
+    return StoreError(
+        f"{name}: is a database of something else, with tables {shown}; expected one of MLflow's, or a new name"
+    )
 
 
 def make_tables(path: Path) -> None:

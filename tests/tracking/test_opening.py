@@ -3,9 +3,11 @@
 import shutil
 import sqlite3
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 import runner as product
 from runner.errors import RunnerError
@@ -66,3 +68,16 @@ def test_a_long_name_of_an_experiment_is_refused_before_the_run(runner: Command)
     assert (done.code, done.out, len(done.errors)) == (2, "", 1)
     assert "of at most 500 characters" in done.errors[0]
     assert list(runner.folder.iterdir()) == []
+
+
+def test_a_database_of_a_server_under_anothers_versions_is_left_as_it_was(postgresql: Callable[[str], str]) -> None:
+    uri = postgresql("anothers")
+    engine = sa.create_engine(uri)
+    with engine.begin() as connection:
+        connection.execute(sa.text("create table alembic_version (version_num varchar(32))"))
+    with pytest.raises(StoreError, match="anothers: is a database of something else"):
+        opened(uri)
+    assert sa.inspect(engine).get_table_names() == ["alembic_version"]
+    engine.dispose()
+    with pytest.raises(RunnerError, match="expected at most 256 characters there"):
+        product.run([f"tracking.uri='{uri}'", f"tracking.experiment={'e' * 257}", "steps=2"])
