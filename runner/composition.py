@@ -15,6 +15,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from runner import hydra_values
 from runner.config import GROUPS, Config, not_given, problems, unlike_declared
 from runner.config_sources import CheckedSources
 from runner.defaults_errors import explained_defaults
@@ -87,7 +88,6 @@ class CheckedConfigLoader(OwnConfigLoader):
         """Look for configs on the search path."""
         super().__init__(config_search_path)
         self.repository: CheckedSources = CheckedSources(config_search_path)
-        self._is_job = False
 
     def load_configuration(
         self,
@@ -102,7 +102,17 @@ class CheckedConfigLoader(OwnConfigLoader):
         Raises:
             UserError: with a line for each mistake found.
         """
+        return self._checked(config_name, overrides, run_mode, from_shell, validate_sweep_overrides)
 
+    def _checked(
+        self,
+        config_name: str | None,
+        overrides: list[str],
+        run_mode: RunMode,
+        from_shell: bool = True,
+        validate_sweep_overrides: bool = True,
+        is_job: bool = False,
+    ) -> DictConfig:
         def compose(chosen: list[str]) -> DictConfig:
             return self.composed(config_name, chosen, run_mode, from_shell, validate_sweep_overrides)
 
@@ -120,9 +130,9 @@ class CheckedConfigLoader(OwnConfigLoader):
             return compose(overrides)
         cfg, mistakes = self._compose_all_but_mistakes(compose, overrides)
         if cfg is not None and not is_grid:
-            mistakes += self._mistakes_in(cfg, blamed=mistakes)
+            mistakes += self._mistakes_in(cfg, is_job, blamed=mistakes)
         if cfg is not None:
-            mistakes += shut_out(cfg, overrides, self.repository, is_grid or self._is_job, self._is_job)
+            mistakes += shut_out(cfg, overrides, self.repository, is_grid or is_job, is_job)
         if cfg is not None and is_grid and not mistakes:
             mistakes += beyond_sweeper(cfg, typed, parser(self))
         if cfg is not None and is_grid:
@@ -184,8 +194,22 @@ class CheckedConfigLoader(OwnConfigLoader):
             raise UserError(*(self._without_option(group, cfg) for group in missing))
         if not allows_code(overrides) and (found := list(strangers_in(cfg, overrides, self.repository))):
             raise UserError(*found)
+        if found := list(hydra_values.too_late(cfg, master)):
+            raise UserError(*found)
         OmegaConf.copy_cache(from_config=master, to_config=cfg)
+        hydra_values.settle(cfg)
         return cfg, self._declared(cfg)
+
+    def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
+        """Compose and check a job of a sweep, which its launcher is yet to number.
+
+        Raises:
+            UserError: with a line for each mistake found.
+        """
+        flags = unresolved(master_config.hydra.overrides)["hydra"]
+        cfg = self._checked(master_config.hydra.job.config_name, [*flags, *sweep_overrides], RunMode.RUN, is_job=True)
+        OmegaConf.copy_cache(from_config=master_config, to_config=cfg)
+        return cfg
 
     def is_group(self, key: str) -> bool:
         """Return whether a key chooses an option of a config group."""
@@ -216,29 +240,22 @@ class CheckedConfigLoader(OwnConfigLoader):
                 return None, mistakes
             remaining = _without(remaining, culprit)
 
-    def _mistakes_in(self, cfg: DictConfig, blamed: list[str]) -> list[str]:
+    def _mistakes_in(self, cfg: DictConfig, is_job: bool, blamed: list[str]) -> list[str]:
         missing = [group for group in GROUPS if OmegaConf.select(cfg, group) is None]
         found = [self._without_option(group, cfg) for group in missing]
         found = [line for line in found if not any(line.split("=")[0] == told.split("=")[0] for told in blamed)]
         if missing:
             return found
         try:
-            tree = plain(cfg)
+            tree = plain(cfg, is_job)
         except UserError as error:
             return list(error.lines)
         return mistakes_in(tree, self._declared(cfg))
 
-    def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
-        """Compose a job of a sweep for a launcher of Hydra's."""
-        self._is_job = True
-        try:
-            return super().load_sweep_config(master_config, sweep_overrides)
-        finally:
-            self._is_job = False
-
     def _without_option(self, group: str, cfg: DictConfig) -> str:
         """Return the line for a group without an option, which the command line or a file has taken away."""
-        overrides = [*cfg.hydra.overrides.hydra, *cfg.hydra.overrides.task]
+        given = unresolved(cfg.hydra.overrides)
+        overrides = [*given["hydra"], *given["task"]]
         defaults = self.compute_defaults_list(cfg.hydra.job.config_name, overrides, RunMode.RUN)
         by = defaults.overrides.override_metadata.get(group)
         if by is None or by.containing_config_path is None:
@@ -254,7 +271,7 @@ class CheckedConfigLoader(OwnConfigLoader):
 
     def _declared(self, cfg: DictConfig) -> dict[str, Any]:
         """Return what the YAML files of the chosen options declare, by group."""
-        folders = [text for text in cfg.hydra.overrides.hydra if text.startswith("hydra.searchpath=")]
+        folders = [text for text in unresolved(cfg.hydra.overrides)["hydra"] if text.startswith("hydra.searchpath=")]
         _, repository = self._parse_overrides_and_create_caching_repo(cfg.hydra.job.config_name, folders)
         declared = {}
         for group in GROUPS:

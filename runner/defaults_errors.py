@@ -11,7 +11,7 @@ from hydra.core.default_element import ConfigDefault, GroupDefault, InputDefault
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
 
 from runner.config_sources import CheckedSources
-from runner.defaults_lists import ConfigFile, one_of, spelled_out, told
+from runner.defaults_lists import ConfigFile, one_of, spelled_out, told, written
 from runner.errors import UserError, nearest
 
 # What Hydra raises where it walks the defaults lists, by the function that does.
@@ -128,7 +128,9 @@ def _of_unused(sources: CheckedSources, self: Any, key: str, meta: Any) -> str |
     item, group = {f"override {meta.relative_key}": given}, meta.relative_key.partition("@")[0].strip("/")
     known = sorted(self.known_choices_per_group)
     if group in known:
-        return told(file, item, f"expected {file.choice(group, given)}")
+        is_so = file.choice(group, given) == f"'- {written(item)}'"
+        header = "'# @package _global_' as the first line of the file"
+        return told(file, item, f"expected {header if is_so else file.choice(group, given)}")
     if file.options(group):
         return told(file, item, f"nothing to override, expected '- /{group}: {given}'")
     ours = [name for name in known if not name.startswith("hydra/")]

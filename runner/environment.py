@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, TypeVar
 
 from omegaconf import DictConfig, ListConfig, Node, OmegaConf
@@ -75,6 +76,9 @@ class _Own(BaseContainer):
     ) -> Any:
         if inter_type == "key_help":
             return key_help()
+        if inter_type == "now" and not OmegaConf.has_resolver(inter_type):  # Hydra has never been started here
+            times: dict[Any, str] = self._get_root()._metadata.resolver_cache[inter_type]
+            return times.setdefault(inter_args_str, datetime.now().strftime(*inter_args))  # as Hydra's
         now = _current.get()
         if inter_type == "oc.env" and now is not None and inter_args:
             read = [name for name in inter_args[:1] if name in os.environ and name not in PUBLIC]

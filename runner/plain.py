@@ -5,19 +5,24 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from runner import environment
+from runner import environment, hydra_values
 from runner.errors import UserError
 from runner.ranges import shown
 
 
-def plain(cfg: DictConfig) -> dict[str, Any]:
+def plain(cfg: DictConfig, is_job: bool = False) -> dict[str, Any]:
     """Return a composed config as resolved plain containers, without Hydra's own part.
+
+    Args:
+        cfg: with Hydra's own part, or while Hydra runs it.
+        is_job: of a sweep, whose launcher is yet to number it.
 
     Raises:
         UserError: an interpolation cannot be resolved.
     """
-    tree: dict[str, Any] = {}
     raw = unresolved(environment.own(cfg))
+    cfg = environment.own(hydra_values.known(cfg, is_job))
+    tree: dict[str, Any] = {}
     with environment.reading():
         for key in cfg:
             if key == "hydra":
@@ -60,6 +65,10 @@ def _explain_interpolation(error: OmegaConfBaseException, key: str, raw: Any) ->
     for part in path.split("."):
         value = value.get(part) if isinstance(value, dict) else value
     reason = str(error).splitlines()[0]
+    if reason.endswith(("hydra.job.num", "hydra.job.id")):
+        reason = "a run by itself has no number: add -m"
+    if reason.startswith("Recursive") and "override_dirname" in str(value):
+        reason = f"which holds this itself, but for hydra.job.config.override_dirname.exclude_keys=[{path}]"
     return f"{path}={shown(value)}: cannot be resolved ({reason})"
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from hydra._internal.config_repository import IConfigRepository
 from omegaconf import DictConfig
 
+from runner import hydra_values
 from runner.doors import chosen_by, given_by, shut_doors, shut_places
 from runner.hiding import HIDDEN, Hidden, note, shown_override, shown_tree
 from runner.hydra_places import Places
@@ -87,6 +88,7 @@ def strangers_in(cfg: DictConfig, overrides: Sequence[str], repository: IConfigR
     """Yield a line for each of our own settings that no config file may make."""
     if cfg.get("allow_code") is True:
         yield "allow_code=true: a config file cannot say so, expected it on the command line"
+    cfg = hydra_values.known(cfg, is_job=True)
     tracking, ours = unresolved(cfg.get("tracking")), _own("tracking", cfg, repository)
     theirs = {key: value for key, value in tracking.items() if value != ours.get(key)}
     said = {key: said_at(cfg, f"tracking.{key}", value) for key, value in theirs.items()}

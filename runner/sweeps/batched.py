@@ -14,7 +14,7 @@ from runner.job import no_garbage_collection
 from runner.sweeps.console import SweepConsole, said_diverged
 from runner.sweeps.fingerprint import fingerprint, sweep_fingerprint
 from runner.sweeps.parent import ParentRun, best_of, places
-from runner.sweeps.planning import Job, Mistakes, raise_all
+from runner.sweeps.planning import Job, Mistakes, raise_all, shared_config
 from runner.sweeps.seeds import tell_idle_seeds
 from runner.tracking.journal import Artifact
 from runner.tracking.ledger import Finished
@@ -99,7 +99,7 @@ def run_sweep(jobs: Sequence[Job], texts: Sequence[str], memory_mib: int, resume
     with telling_stops(console.stopped), tracking_to(config.tracking, console.recording) as tracker:
         with no_garbage_collection():
             from runner import batches, execution  # noqa: F401  # torch comes while the recorder starts
-        parent = ParentRun(config, texts, sweep_fingerprint(texts))
+        parent = ParentRun(shared_config(jobs), texts, sweep_fingerprint(texts))
         ledger = tracker.ledger(parent.fingerprint, resume) if resume else None
         if ledger is None and isinstance(resume, str):
             raise UserError(f"resume={resume}: no such run is recorded, expected the id of a sweep's parent run")
@@ -211,8 +211,7 @@ def _members(sweep: _Sweep, todo: Sequence[int]) -> "dict[int, Member]":
 
 
 def _child(job: Job, parent: str) -> Config:
-    names_itself = any(text.startswith("name=") for text in job.varying)
-    name = job.config.name if names_itself or not job.varying else job.name
+    name = job.config.name if job.is_named or not job.varying else job.name
     return replace(job.config, name=name, parent_run=parent)
 
 

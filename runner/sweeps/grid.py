@@ -14,7 +14,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from runner import spacing
+from runner import hydra_values, spacing
 from runner.blame import on_demand
 from runner.composition import to_config
 from runner.console import say_recorded, stopped_record, telling_stops
@@ -27,7 +27,7 @@ from runner.sweeps.fingerprint import sweep_fingerprint
 from runner.sweeps.labels import labelled
 from runner.sweeps.language import SweepRequest, sweep_request
 from runner.sweeps.parent import ParentRun
-from runner.sweeps.planning import Job, JobLoader, plan
+from runner.sweeps.planning import Job, JobLoader, named, plan, shared_config
 from runner.sweeps.seeds import tell_idle_seeds
 from runner.tracking.journal import End, now_ms
 from runner.tracking.tracker import Tracker, tracking_to
@@ -79,6 +79,7 @@ class GridSweeper(Sweeper):
         """
         request, jobs = planned(arguments, self._params, self._context.config_loader, self._config)
         if isinstance(self._launcher, BatchedLauncher):
+            hydra_values.log_as_asked(self._config)
             with telling_stops(lambda: _going_on(jobs)):
                 done = run_sweep(jobs, request.texts, self._launcher.memory_mib, request.resume)
             raise_failures(done)
@@ -90,7 +91,7 @@ class GridSweeper(Sweeper):
     def _launch(self, jobs: list[Job], texts: Sequence[str]) -> Sequence[JobReturn]:
         """Run the jobs by one of Hydra's own launchers, which composes the config of each anew."""
         tell_idle_seeds(jobs)
-        parent = ParentRun(jobs[0].config, texts, sweep_fingerprint(texts))
+        parent = ParentRun(shared_config(jobs), texts, sweep_fingerprint(texts))
         run = uuid.uuid4().hex
         trackers: list[Tracker] = []
 
@@ -158,18 +159,20 @@ class BatchedLauncher(Launcher):
         loader = self._context.config_loader
         shared = set.intersection(*map(set, job_overrides))
         jobs = []
-        for overrides in job_overrides:
+        for index, overrides in enumerate(job_overrides, start=initial_job_idx):
             cfg = loader.load_sweep_config(self._config, list(overrides))
+            hydra_values.number(cfg, index)
             varying = tuple(text for text in overrides if text not in shared)
             jobs.append(Job(tuple(overrides), varying, to_config(cfg)))
-        done = run_sweep(labelled(jobs), sorted({text for job in jobs for text in job.overrides}), self.memory_mib)
+        hydra_values.log_as_asked(self._config)
+        texts = sorted({text for job in jobs for text in job.overrides})
+        done = run_sweep(labelled(named(jobs)), texts, self.memory_mib)
         raise_failures(done)
         return returns_of(done)
 
 
 def _child_overrides(job: Job, parent: str) -> list[str]:
-    names_itself = any(text.startswith("name=") for text in job.varying)
-    name = [] if names_itself or not job.varying else [f"name={quoted(job.name)}"]
+    name = [] if job.is_named or not job.varying else [f"name={quoted(job.name)}"]
     return [*job.overrides, *name, f"parent_run={parent}"]
 
 

@@ -7,13 +7,14 @@ overrides set numbers and texts in copies of the result. All jobs are checked be
 import copy
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from hydra.core.override_parser.types import Override, OverrideType, ValueType
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from runner import hydra_values
 from runner.composition import mistakes_in
 from runner.config import Config
 from runner.errors import UserError
@@ -30,15 +31,20 @@ Mistakes = list[tuple[str, str]]
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """One combination: its overrides, what of them varies within the sweep, and the config they give.
+    """One combination.
 
     Attributes:
+        overrides: all that it is composed of.
+        varying: what of them varies within the sweep.
+        config: what they give.
+        is_named: the config names it, and others otherwise; else it is named by what varies.
         labels: what varies in few digits, for people.
     """
 
     overrides: tuple[str, ...]
     varying: tuple[str, ...]
     config: Config
+    is_named: bool = False
     labels: tuple[str, ...] = ()
 
     @property
@@ -90,7 +96,7 @@ def plan(request: SweepRequest, loader: JobLoader, master: DictConfig) -> list[J
         for repeat in range(request.repeats):
             asked += 1
             try:
-                job = planner.job(combination, repeat)
+                job = planner.job(combination, repeat, number=len(jobs))
             except UserError as error:
                 name = " ".join(
                     shown_override((override.input_line or "").lstrip("+")) for override in planner.varying(combination)
@@ -102,7 +108,19 @@ def plan(request: SweepRequest, loader: JobLoader, master: DictConfig) -> list[J
     if not jobs:
         assert request.where is not None
         raise UserError(f"where={request.where.formula.text}: none of the {asked} combinations is left")
-    return labelled(jobs)
+    return labelled(named(jobs))
+
+
+def named(jobs: Sequence[Job]) -> list[Job]:
+    """Return the jobs of a sweep as named by their configs where these do not all say the same."""
+    are_named = len({job.config.name for job in jobs}) > 1
+    return [replace(job, is_named=True) for job in jobs] if are_named else list(jobs)
+
+
+def shared_config(jobs: Sequence[Job]) -> Config:
+    """Return the config that stands for all jobs of a sweep: the first one's, without its name where others differ."""
+    first = jobs[0]
+    return replace(first.config, name=None) if first.is_named else first.config
 
 
 def raise_all(mistakes: Mistakes, jobs: int) -> None:
@@ -135,6 +153,7 @@ class _Base:
         declared: what the YAML files of its groups declare.
         tree: the resolved config; None where what varies cannot be set in a copy of it.
         derived: the paths of values that are made of others.
+        takes_from_hydra: some of these are made of what Hydra knows of a job.
     """
 
     cfg: DictConfig
@@ -142,23 +161,34 @@ class _Base:
     declared: Tree
     tree: Tree | None
     derived: Sequence[str]
+    takes_from_hydra: bool
 
-    def with_values(self, settings: Sequence[Override]) -> Tree:
+    def of_hydra(self, number: int, overrides: Sequence[Override]) -> Tree:
+        """Return what Hydra would set of a job, by path; nothing where nothing is made of it."""
+        return hydra_values.of_job(self.cfg, number, overrides) if self.takes_from_hydra else {}
+
+    def _update(self, cfg: DictConfig, values: Tree) -> None:
+        _update(cfg, values)
+        if self.takes_from_hydra:
+            hydra_values.set_output_dir(cfg)
+
+    def with_values(self, settings: Sequence[Override], of_hydra: Tree) -> Tree:
+        values = of_hydra | {_path(override): override.value() for override in settings}
         if self.tree is None:
             cfg = copy.deepcopy(self.cfg)
-            _update(cfg, {_path(override): override.value() for override in settings})
+            self._update(cfg, values)
             return plain(cfg)
         tree = dict(self.tree)
         copied = {""}
         for override in settings:
             _set(tree, _path(override).split("."), override.value(), copied)
         if self.derived:
-            self._derive(tree, settings, copied)
+            self._derive(tree, values, copied)
         return tree
 
-    def _derive(self, tree: Tree, settings: Sequence[Override], copied: set[str]) -> None:
+    def _derive(self, tree: Tree, values: Tree, copied: set[str]) -> None:
         """Resolve what is made of others anew; in the config itself, since a copy of it would take far longer."""
-        _update(self.cfg, {_path(override): override.value() for override in settings})
+        self._update(self.cfg, values)
         try:
             for path in self.derived:
                 _set(tree, path.split("."), plain_at(self.cfg, path, _at(self.written, path)), copied)
@@ -166,7 +196,7 @@ class _Base:
             plain(self.cfg)  # tells in a line what cannot be resolved
             raise
         finally:
-            _update(self.cfg, {_path(override): _at(self.written, _path(override)) for override in settings})
+            _update(self.cfg, {path: _at(self.written, path) for path in values if not path.startswith("hydra.")})
 
 
 def _update(cfg: DictConfig, values: Tree) -> None:
@@ -243,7 +273,7 @@ class _Planner:
             or not _is_leaf(override.value(), is_added=override.is_add() or override.is_force_add())
         )
 
-    def job(self, combination: Sequence[tuple[Override, ...]], repeat: int) -> Job | None:
+    def job(self, combination: Sequence[tuple[Override, ...]], repeat: int, number: int) -> Job | None:
         """Return the job of a combination, or None where the condition drops it.
 
         Raises:
@@ -256,20 +286,22 @@ class _Planner:
             if is_value and len(axis.points) > 1
             for override in point
         ]
-        tree = base.with_values(settings)
+        given = list(self.request.in_order(combination))
+        tree = base.with_values(settings, base.of_hydra(number, given))
         varying = [(override.input_line or "").lstrip("+") for override in self.varying(combination)]
-        overrides = [override.input_line or "" for override in self.request.in_order(combination)]
         if self.request.repeats > 1:
             seed = _seed(tree, repeat)
-            tree = base.with_values([*settings, seed])  # other values may be made of the seed
+            given = [*(override for override in given if override.key_or_group != "seed"), seed]
+            # Other values may be made of the seed.
+            tree = base.with_values([*settings, seed], base.of_hydra(number, given))
             varying.append(seed.input_line or "")
-            overrides = [text for text in overrides if not text.startswith("seed=")] + [varying[-1]]
         found = mistakes_in(tree, base.declared)
         if not self._is_wanted(tree, found):
             return None
         if found:
             raise UserError(*found)
-        return Job(tuple(overrides), tuple(varying), Config.of(tree))
+        overrides = tuple(override.input_line or "" for override in given)
+        return Job(overrides, tuple(varying), Config.of(tree))
 
     def _is_wanted(self, tree: Tree, mistakes: Sequence[str]) -> bool:
         """Return whether the condition holds for a config, in which these mistakes are, or cannot be told for them."""
@@ -302,6 +334,10 @@ class _Planner:
     def _compose(self, overrides: tuple[str, ...], chosen: Sequence[tuple[Override, ...]]) -> _Base | UserError:
         try:
             cfg, declared = self.loader.load_job(self.master, list(overrides))
+            takes_from_hydra = hydra_values.takes_from_hydra(cfg)
+            if takes_from_hydra:
+                _update(cfg, hydra_values.of_job(cfg, 0, self.request.in_order(chosen)))
+                hydra_values.set_output_dir(cfg)
             written = {key: value for key, value in unresolved(cfg).items() if key != "hydra"}
             derived = list(_derived(written))
             tree = _resolved(cfg, may_fail=bool(derived))
@@ -312,7 +348,7 @@ class _Planner:
         is_apart = not any(overlap(path, other) for path in settable for other in derived)
         has_dotted_keys = not all(_lies_in_mappings(written, path) for path in derived)
         is_copied = is_plain and is_apart and not has_dotted_keys
-        return _Base(cfg, written, declared, tree if is_copied else None, derived)
+        return _Base(cfg, written, declared, tree if is_copied else None, derived, takes_from_hydra)
 
     def _settable(self) -> list[str]:
         """Return the paths of what is set in copies."""
