@@ -1,9 +1,9 @@
 """Runs and sweeps from Python: `from runner import run, sweep`, in a script or a notebook."""
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -14,11 +14,11 @@ from runner.best import Best
 from runner.callers_state import of_the_caller
 from runner.config import Config
 from runner.console import telling_stops
-from runner.errors import UserError
 from runner.job import run as run_config
 from runner.result import Outcome, Result
 from runner.task_overrides import task_overrides
 from runner.trajectory import Trajectory
+from runner.written import as_overrides
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -79,8 +79,10 @@ class RunResult:
         return pd.DataFrame(self.trajectory.columns).set_index("step")
 
 
-def run(overrides: Sequence[str] = ()) -> RunResult:
+def run(overrides: Iterable[str] | Mapping[str, Any] = (), /, **settings: Any) -> RunResult:
     """Run what the overrides say, as `python -m runner` does with the same ones.
+
+    They are a list of texts, `["lr=0.05"]`, or a mapping, `{"lr": 0.05}`, with others as keywords: `run(lr=0.05)`.
 
     Hydra's and torch's global state are afterwards as they were before.
 
@@ -89,7 +91,7 @@ def run(overrides: Sequence[str] = ()) -> RunResult:
         RecordingError: the run went well, its record did not.
         DivergedError: the run diverged, and `fail_on_divergence` is true; it is recorded.
     """
-    texts = _texts(overrides)
+    texts = as_overrides(overrides, settings, may_vary=False)
     config = composition.to_config(composition.compose(texts))
     with _own_state():
         done = run_config(config, Trajectory())
@@ -98,8 +100,10 @@ def run(overrides: Sequence[str] = ()) -> RunResult:
     return RunResult(config, done.result, done.trajectory, run_id)
 
 
-def sweep(overrides: Sequence[str] = ()) -> "pd.DataFrame":
+def sweep(overrides: Iterable[str] | Mapping[str, Any] = (), /, **settings: Any) -> "pd.DataFrame":
     """Run the sweep that the overrides say, as `python -m runner -m` does with the same ones.
+
+    They may be given as to `run`; a text may hold several values, `lr="0.1,0.2"`, and a tuple does, `lr=(0.1, 0.2)`.
 
     Returns a frame with a row a job: what varied, under its keys; `status`, which is COMPLETED, STOPPED, DIVERGED,
     FAILED, or SKIPPED where `resume` found the job done; `reason`, why it failed or which rule stopped it; `run_id`;
@@ -117,7 +121,7 @@ def sweep(overrides: Sequence[str] = ()) -> "pd.DataFrame":
     from runner.sweeps.batched import raise_diverged, rows_of, run_sweep
     from runner.sweeps.grid import planned
 
-    texts = _texts(overrides)
+    texts = as_overrides(overrides, settings, may_vary=True)
     loader, master = composition.compose_sweep(texts)
     params = {str(key): value for key, value in (master.hydra.sweeper.get("params") or {}).items()}
     request, jobs = planned(task_overrides(master), params, loader, master)
@@ -126,14 +130,6 @@ def sweep(overrides: Sequence[str] = ()) -> "pd.DataFrame":
         done = run_sweep(jobs, request.texts, memory_mib, request.resume)
     raise_diverged(done)
     return pd.DataFrame(rows_of(done))
-
-
-def _texts(overrides: Iterable[str]) -> list[str]:
-    is_list = not isinstance(overrides, str) and isinstance(overrides, Iterable)
-    texts = list(overrides) if is_list else []
-    if not is_list or not all(isinstance(text, str) for text in texts):
-        raise UserError(f"overrides={overrides!r}: expected a list of texts, such as ['lr=0.05', 'steps=200']")
-    return texts
 
 
 @contextlib.contextmanager

@@ -128,7 +128,7 @@ class CheckedConfigLoader(OwnConfigLoader):
             check_search_path(_keys_in(self.repository, config_name), overrides)
         if config_name is None or is_trial:
             return compose(overrides)
-        cfg, mistakes = self._compose_all_but_mistakes(compose, overrides)
+        cfg, mistakes = self._compose_all_but_mistakes(compose, overrides, is_grid)
         if cfg is not None and not is_grid:
             mistakes += self._mistakes_in(cfg, is_job, blamed=mistakes)
         if cfg is not None:
@@ -186,7 +186,9 @@ class CheckedConfigLoader(OwnConfigLoader):
         def compose(chosen: list[str]) -> DictConfig:
             return self.composed(name, chosen, RunMode.RUN)
 
-        cfg, mistakes = self._compose_all_but_mistakes(compose, [*map(str, flags), *_as_hydra_takes_them(overrides)])
+        cfg, mistakes = self._compose_all_but_mistakes(
+            compose, [*map(str, flags), *_as_hydra_takes_them(overrides)], True
+        )
         if cfg is None or mistakes:
             raise UserError(*mistakes)
         missing = [group for group in GROUPS if OmegaConf.select(cfg, group) is None]
@@ -215,7 +217,9 @@ class CheckedConfigLoader(OwnConfigLoader):
         """Return whether a key chooses an option of a config group."""
         return self.repository.group_exists(key)
 
-    def _compose_all_but_mistakes(self, compose: Compose, overrides: list[str]) -> tuple[DictConfig | None, list[str]]:
+    def _compose_all_but_mistakes(
+        self, compose: Compose, overrides: list[str], is_sweep: bool = False
+    ) -> tuple[DictConfig | None, list[str]]:
         """Compose; on a mistake find the override to blame, leave it out and go on, so that all are told."""
         remaining = list(overrides)
         mistakes: list[str] = []
@@ -235,7 +239,7 @@ class CheckedConfigLoader(OwnConfigLoader):
             if group and _is_no_choice(error):
                 mistakes.append(self._missing_group(group, given))
             else:
-                mistakes.append(explain(error, culprit))
+                mistakes.append(explain(error, culprit, is_sweep))
             if culprit is None:
                 return None, mistakes
             remaining = _without(remaining, culprit)

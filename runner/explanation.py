@@ -1,5 +1,6 @@
 """The one line that says what is wrong in an error of Hydra, OmegaConf or a config file."""
 
+import re
 import traceback
 from typing import Any
 
@@ -16,10 +17,25 @@ from runner.ranges import unknown_key
 OPEN_MAPPINGS = ("tags", "objective.constants", "objective.arguments", "optimizer.arguments")
 OPEN = tuple(f"{mapping}{follows}" for mapping in OPEN_MAPPINGS for follows in (".", "={"))
 SWEEP_KEYS = ("zip=", "repeats=", "where=", "resume=", "max_jobs=")
+# Keys as other programs have them, and what is meant by each.
+ELSEWHERE = {
+    **dict.fromkeys(("learning_rate", "learningrate", "eta", "step_size", "stepsize"), "lr={}"),
+    **dict.fromkeys(("iterations", "iters", "iter", "max_iter", "n_iter", "niter", "num_steps", "n_steps"), "steps={}"),
+    **dict.fromkeys(("epochs", "epoch", "num_epochs", "n_epochs", "max_steps", "max_epochs"), "steps={}"),
+    **dict.fromkeys(("momentum", "optimizer.momentum"), "optimizer=momentum optimizer.momentum={}"),
+    **dict.fromkeys(("loss", "function", "problem"), "objective={}"),
+    **dict.fromkeys(("optim", "opt", "algorithm", "solver"), "optimizer={}"),
+    **dict.fromkeys(("scheduler", "lr_scheduler", "lr_schedule"), "schedule={}"),
+    **dict.fromkeys(("random_seed", "random_state", "rng"), "seed={}"),
+    **dict.fromkeys(("x0", "start", "init", "initial", "w0"), "initial_weight={}"),
+    **dict.fromkeys(("grad_clip", "gradient_clip", "clip_grad_norm", "max_norm"), "clip_norm={}"),
+    **dict.fromkeys(("weight_decay", "wd", "l2"), "optimizer.weight_decay={}"),
+}
+NUMBER = re.compile(r"[+-]?[\d.]+(?:[eE][+-]?\d+)?(?:,[^=]*)?")
 FILE_ERRORS = (yaml.YAMLError, OSError, UnicodeDecodeError)
 
 
-def explain(error: Exception, override: str | None = None) -> str:
+def explain(error: Exception, override: str | None = None, is_sweep: bool = False) -> str:
     """Return the one line that says what is wrong in an error of Hydra, OmegaConf or a file."""
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     override = None if override is None else _as_typed(shown_override(override))
@@ -40,7 +56,8 @@ def explain(error: Exception, override: str | None = None) -> str:
     if override is not None and override.startswith(SWEEP_KEYS):
         return f"{override}: is for sweeps: add -m"
     if isinstance(cause, ConfigAttributeError | ConfigKeyError) and cause.parent_node is not None:
-        return unknown_key(str(cause.full_key), _value_in(override), _known_keys(cause))
+        line = unknown_key(str(cause.full_key), _value_in(override), _known_keys(cause, is_sweep))
+        return f"{line.partition('; did you mean')[0]}{hint}" if (hint := _meant(override)) else line
     if override is not None and ("requires --multirun" in str(error) or "Ambiguous value" in str(error)):
         return f"{override}: several values make a sweep: add -m; a list is written [1,2]"
     if isinstance(cause, OmegaConfBaseException):
@@ -65,7 +82,16 @@ def _explain_file(error: Exception, override: str | None) -> str:
     return f"{what}: its file cannot be read ({' '.join(str(error).split())})"
 
 
+def _meant(override: str | None) -> str:
+    """Return what is meant by a key as other programs have it; nothing where that is no word of theirs."""
+    key, _, value = (override or "").lstrip("+~").partition("=")
+    ours = ELSEWHERE.get(key.lower().replace("-", "_"))
+    return "" if ours is None else f"; did you mean '{ours.format(value)}'?"
+
+
 def _explain_override(error: OverrideParseException) -> str:
+    if (slip := _slip(error.override)) is not None:
+        return f"'{_as_typed(shown_override(error.override))}': not a valid override, {slip}"
     reason = _first_line(error, skip="Error parsing override")
     if reason.startswith("Lexer"):
         reason = "no space around the =, and quotes around special characters, as in 'name=\"a b\"'"
@@ -73,6 +99,20 @@ def _explain_override(error: OverrideParseException) -> str:
     if given != error.override:
         reason = "it holds something secret"  # which the parser's reason may quote
     return f"'{_as_typed(given)}': not a valid override, expected key=value ({reason})"
+
+
+def _slip(override: str) -> str | None:
+    """Return what is wrong in an override in which a slip of the hand or the shell is to be seen."""
+    key, equals, value = override.partition("=")
+    if not equals:
+        if NUMBER.fullmatch(override.strip(", ")):
+            return "it stands alone: a space after a comma ends an argument, expected key=0.1,0.2 without spaces"
+        return None
+    if value.rstrip().endswith(","):
+        return f"a comma at the end: expected another value, or {key}={value.rstrip(', ')}"
+    if "=" in value and not set("'\"\\[{(") & set(value):
+        return f"the value holds a =, which stands in quotes, as in \"{key}='{value}'\"; settings are parted by spaces"
+    return None
 
 
 def _misplaced(reason: str, override: str) -> str | None:
@@ -87,10 +127,11 @@ def _misplaced(reason: str, override: str) -> str | None:
     return None
 
 
-def _known_keys(cause: ConfigAttributeError | ConfigKeyError) -> list[str]:
+def _known_keys(cause: ConfigAttributeError | ConfigKeyError, is_sweep: bool) -> list[str]:
     parent = str(cause.full_key).rpartition(".")[0]
     prefix = f"{parent}." if parent else ""
-    return [f"{prefix}{key}" for key in cause.parent_node or () if key != "hydra"]
+    own = [key.rstrip("=") for key in SWEEP_KEYS] if is_sweep and not parent else []
+    return [f"{prefix}{key}" for key in cause.parent_node or () if key != "hydra"] + own
 
 
 def _value_in(override: str | None) -> Any:

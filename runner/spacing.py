@@ -7,7 +7,7 @@ The points are those of decimal arithmetic on the numbers as typed, each rounded
 import inspect
 from collections.abc import Callable
 from decimal import Decimal, localcontext
-from typing import Any
+from typing import Any, NoReturn
 
 from hydra._internal.grammar.functions import Functions
 from hydra.core.config_loader import ConfigLoader
@@ -66,6 +66,21 @@ def geomspace(start: Any, stop: Any, n: Any) -> Numbers:
     return Numbers(n, at, start, stop)
 
 
+def zipped(**lists: Any) -> NoReturn:
+    """Refuse keys that move together as later versions of Hydra may write them.
+
+    Raises:
+        UserError: always, with how it is written here.
+    """
+    given = ",".join(f"{key}={shown(values)}" for key, values in lists.items())
+    swept = " ".join(f"{key}={','.join(map(shown, _listed(values)))}" for key, values in lists.items())
+    raise UserError(f"zip({given}): keys that move together are written {swept} zip=[{','.join(lists)}]")
+
+
+def _listed(values: Any) -> list[Any]:
+    return values if isinstance(values, list) else [values]
+
+
 _hydras_own = overrides_parser.create_functions
 
 
@@ -83,6 +98,7 @@ def _functions() -> Functions:
     functions = _hydras_own()
     for function in (linspace, logspace, geomspace):
         functions.register(function.__name__, function)
+    functions.register("zip", zipped)
     for name, function in FUNCTIONS.items():
         functions.definitions[name] = inspect.signature(function)
         functions.functions[name] = function

@@ -16,7 +16,9 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 import runner
 from runner import RunnerError, UserError, errors
+from runner.composition import compose, compose_sweep, to_config
 from runner.result import Outcome
+from runner.written import as_overrides
 from tests.conftest import ROOT, Command
 from tests.tracking.test_recorder import runs_in
 
@@ -158,6 +160,34 @@ def test_overrides_that_are_no_list_of_texts_are_told(overrides: Any) -> None:
         runner.run(overrides)
 
 
+@pytest.mark.parametrize(
+    ("overrides", "settings", "typed"),
+    [
+        ((), {"lr": 0.05}, ["lr=0.05"]),
+        ({"lr": 0.05, "quiet": True, "clip_norm": None}, {}, ["lr=0.05", "quiet=true", "clip_norm=null"]),
+        (["lr=0.1"], {"name": "a,b"}, ["lr=0.1", "name='a,b'"]),
+        ({"optimizer": {"name": "adam", "betas": [0.8, 0.9]}}, {}, ["optimizer=adam", "optimizer.betas=[0.8,0.9]"]),
+        ({"tags": {"team": "it's"}, "stop.target_loss": 1}, {}, ["tags.team='it\\'s'", "stop.target_loss=1"]),
+        ({}, {"initial_weight": torch.tensor([1.0, 2.0])}, ["initial_weight=[1.0,2.0]"]),
+        ({}, {"name": "${seed}", "optimizer": "adam"}, ["name=${seed}", "optimizer=adam"]),
+    ],
+)
+def test_settings_from_python_are_those_that_would_be_typed(overrides: Any, settings: Any, typed: list[str]) -> None:
+    given = as_overrides(overrides, settings, may_vary=False)
+    assert given == typed
+    config = to_config(compose([*typed, "tracking=off"]))
+    assert to_config(compose([*given, "tracking=off"])) == config
+
+
+def test_a_run_and_a_sweep_take_keywords_and_mappings() -> None:
+    quiet = {"quiet": True, "tracking": "off", "steps": 3}
+    assert runner.run(lr=0.05, **quiet).weight == runner.run({**quiet, "lr": 0.05}).weight
+    for varied in ("0.1,0.2", (0.1, 0.2)):
+        assert list(runner.sweep(quiet, lr=varied, repeats=1)["lr"]) == [0.1, 0.2]
+    with pytest.raises(UserError, match=r"lr=<object.*: expected a number, a text, true, false, None"):
+        runner.run(lr=object())
+
+
 def test_a_script_without_a_main_guard_is_tracked(runner: Command) -> None:
     (runner.folder / "script.py").write_text(
         "from runner import run\nprint('begins')\nprint(run(['steps=5', 'quiet=true']).run_id)\n"
@@ -185,3 +215,25 @@ def test_every_exception_and_result_is_exported_and_short_to_look_at() -> None:
         assert len(repr(value)) < 200
     assert repr(done).startswith("RunResult(COMPLETED after 300 steps, loss=")
     assert repr(done).endswith("of 2,000 numbers, run_id=None)")
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("learning_rate=0.1", "did you mean 'lr=0.1'?"),
+        ("iterations=50", "did you mean 'steps=50'?"),
+        ("epochs=50", "did you mean 'steps=50'?"),
+        ("optimizer.momentum=0.9", "did you mean 'optimizer=momentum optimizer.momentum=0.9'?"),
+        ("momentum=0.9", "did you mean 'optimizer=momentum optimizer.momentum=0.9'?"),
+        ("0.2", "'0.2': not a valid override, it stands alone: a space after a comma ends an argument"),
+        ("lr=0.1,", "'lr=0.1,': not a valid override, a comma at the end: expected another value, or lr=0.1"),
+        ("name=a=b", "'name=a=b': not a valid override, the value holds a =, which stands in quotes"),
+        ("x=zip(lr=[0.1,0.2],steps=[10,20])", "are written lr=0.1,0.2 steps=10,20 zip=[lr,steps]"),
+        ("repeat=2", "zip, repeats, where, resume, max_jobs"),
+    ],
+)
+def test_spellings_of_elsewhere_are_told_what_they_mean_here(override: str, line: str) -> None:
+    with pytest.raises(UserError) as told:
+        compose_sweep(["seed=1,2", override])
+    (text,) = told.value.lines
+    assert line in text
