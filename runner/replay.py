@@ -8,4 +8,5 @@ if __name__ == "__main__":
     quiet_mlflow()  # before MLflow is imported
     from runner.tracking.replay import main
 
-    sys.exit(main())
+    if (code := main()) != 0:  # else whoever runs us may go on
+        sys.exit(code)
