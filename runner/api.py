@@ -106,7 +106,8 @@ def sweep(overrides: Iterable[str] | Mapping[str, Any] = (), /, **settings: Any)
     They may be given as to `run`; a text may hold several values, `lr="0.1,0.2"`, and a tuple does, `lr=(0.1, 0.2)`.
 
     Returns a frame with a row a job: what varied, under its keys; `status`, which is COMPLETED, STOPPED, DIVERGED,
-    FAILED, or SKIPPED where `resume` found the job done; `reason`, why it failed or which rule stopped it; `run_id`;
+    FAILED, SKIPPED where `resume` found the job done, or NOT_RUN after a failure with `fail_fast`;
+    `reason`, why it failed or which rule stopped it; `run_id`;
     `remark`, what is to be said besides, such as that its weight no longer moved; `rank`, its place in the order that
     the command line prints, from 1 for the best, NaN where its last loss is no number; and the final results under
     their names in MLflow. Hydra's and torch's global state are afterwards as they were before.
@@ -127,7 +128,7 @@ def sweep(overrides: Iterable[str] | Mapping[str, Any] = (), /, **settings: Any)
     request, jobs = planned(task_overrides(master), params, loader, master)
     memory_mib = master.hydra.launcher.get("memory_mib", MEMORY_MIB)
     with telling_stops(lambda: ["go on      with resume=true among the overrides"]), _own_state():
-        done = run_sweep(jobs, request.texts, memory_mib, request.resume)
+        done = run_sweep(jobs, request.texts, memory_mib, request.resume, request.fail_fast)
     raise_diverged(done)
     return pd.DataFrame(rows_of(done))
 

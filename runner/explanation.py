@@ -16,7 +16,7 @@ from runner.ranges import unknown_key
 
 OPEN_MAPPINGS = ("tags", "objective.constants", "objective.arguments", "optimizer.arguments")
 OPEN = tuple(f"{mapping}{follows}" for mapping in OPEN_MAPPINGS for follows in (".", "={"))
-SWEEP_KEYS = ("zip=", "repeats=", "where=", "resume=", "max_jobs=")
+SWEEP_KEYS = ("zip=", "repeats=", "where=", "resume=", "fail_fast=", "max_jobs=")
 # Keys as other programs have them, and what is meant by each.
 ELSEWHERE = {
     **dict.fromkeys(("learning_rate", "learningrate", "eta", "step_size", "stepsize"), "lr={}"),

@@ -85,6 +85,21 @@ def test_a_sweep_tells_why_a_job_failed_or_stopped(monkeypatch: pytest.MonkeyPat
     assert again["final/loss"][0] == frame["final/loss"][0]
 
 
+@pytest.mark.usefixtures("in_empty_folder")
+def test_a_sweep_that_fails_fast_runs_no_more_jobs_and_counts_them(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("picky.py").write_text("def picky(w):\n    assert float(w.detach()) < 5, 'too high'\n    return w.sum()**2\n")
+    monkeypatch.syspath_prepend(os.getcwd())
+    picky = ["objective=callable", "objective.target=picky:picky", "allow_code=true", "steps=3"]
+    frame = runner.sweep([*picky, "tracking=off", "initial_weight=1,7,2,8", "fail_fast=true"])
+    assert list(frame["status"]).count("FAILED") == 1
+    assert list(frame["status"][2:]) == ["NOT_RUN", "NOT_RUN"]
+    assert "4 jobs asked for, 0 skipped, 2 run: 1 finished, 1 failed; 2 not run" in capsys.readouterr().out
+    with pytest.raises(UserError, match="fail_fast=5: expected true or false"):
+        runner.sweep(["lr=0.1,0.2", "fail_fast=5"])
+
+
 def test_a_mistake_is_an_exception_with_its_lines(in_empty_folder: Callable[[], list[str]]) -> None:
     with pytest.raises(UserError, match="lr=-1: expected a finite number above 0"):
         runner.run(["lr=-1"])
@@ -229,7 +244,7 @@ def test_every_exception_and_result_is_exported_and_short_to_look_at() -> None:
         ("lr=0.1,", "'lr=0.1,': not a valid override, a comma at the end: expected another value, or lr=0.1"),
         ("name=a=b", "'name=a=b': not a valid override, the value holds a =, which stands in quotes"),
         ("x=zip(lr=[0.1,0.2],steps=[10,20])", "are written lr=0.1,0.2 steps=10,20 zip=[lr,steps]"),
-        ("repeat=2", "zip, repeats, where, resume, max_jobs"),
+        ("repeat=2", "zip, repeats, where, resume, fail_fast, max_jobs"),
     ],
 )
 def test_spellings_of_elsewhere_are_told_what_they_mean_here(override: str, line: str) -> None:

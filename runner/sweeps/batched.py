@@ -16,7 +16,7 @@ from runner.sweeps.fingerprint import fingerprint, sweep_fingerprint
 from runner.sweeps.parent import ParentRun, best_of, places
 from runner.sweeps.planning import Job, Mistakes, raise_all, shared_config
 from runner.sweeps.seeds import tell_idle_seeds
-from runner.tracking.journal import Artifact
+from runner.tracking.journal import Artifact, End, now_ms
 from runner.tracking.ledger import Finished
 from runner.tracking.tracker import Tracker, tracking_to
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from runner.result import Result
 
 FAILURES_IN_FULL = 5
+NOT_RUN = "fail_fast=true: another job had failed"
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +36,8 @@ class JobDone:
     Attributes:
         run: our id of the run, or MLflow's where an earlier sweep has done it.
         run_id: the run's id in MLflow; None when it is not tracked.
-        status: COMPLETED, STOPPED, DIVERGED or FAILED, or SKIPPED where an earlier sweep has done it.
+        status: COMPLETED, STOPPED, DIVERGED or FAILED, SKIPPED where an earlier sweep has done it, or NOT_RUN where the
+            first failure has ended the sweep.
         metrics: the final results, under their names in MLflow.
         reason: why it failed, or what a rule said that stopped it.
         has_diverged: it did, here or in the earlier sweep.
@@ -67,6 +69,7 @@ class _Sweep:
         runs: our id of each job's run.
         results: of the jobs that have ended here, by index.
         failures: the reasons of those that failed, by index.
+        fail_fast: whether the first failure ends the sweep.
     """
 
     jobs: Sequence[Job]
@@ -77,9 +80,21 @@ class _Sweep:
     runs: list[str]
     results: "dict[int, Result]" = field(default_factory=dict)
     failures: dict[int, str] = field(default_factory=dict)
+    fail_fast: bool = False
+
+    @property
+    def is_over(self) -> bool:
+        """Whether a failure has ended the sweep."""
+        return self.fail_fast and bool(self.failures)
 
 
-def run_sweep(jobs: Sequence[Job], texts: Sequence[str], memory_mib: int, resume: str | bool = False) -> list[JobDone]:
+def run_sweep(
+    jobs: Sequence[Job],
+    texts: Sequence[str],
+    memory_mib: int,
+    resume: str | bool = False,
+    fail_fast: bool = False,
+) -> list[JobDone]:
     """Run planned jobs under one parent run, and return how each went.
 
     Args:
@@ -87,6 +102,7 @@ def run_sweep(jobs: Sequence[Job], texts: Sequence[str], memory_mib: int, resume
         texts: the sweep as it was written.
         memory_mib: how much memory the steps of one batch may take.
         resume: continue the last such sweep, or that of this parent run.
+        fail_fast: run no more jobs once one has failed.
 
     Raises:
         UserError: a job does not fit this machine or its objective; none was started.
@@ -108,7 +124,7 @@ def run_sweep(jobs: Sequence[Job], texts: Sequence[str], memory_mib: int, resume
         prints = [fingerprint(job.config) for job in jobs]
         skipped = {} if ledger is None else ledger.matching(prints)
         run = uuid.uuid4().hex if ledger is None else ledger.parent
-        sweep = _Sweep(jobs, tracker, console, memory_mib, run, [uuid.uuid4().hex for _ in jobs])
+        sweep = _Sweep(jobs, tracker, console, memory_mib, run, [uuid.uuid4().hex for _ in jobs], fail_fast=fail_fast)
         todo = [index for index in range(len(jobs)) if index not in skipped]
         members = _members(sweep, todo)
         parent.begin(tracker, run, is_new=ledger is None, resumes=bool(resume))
@@ -224,6 +240,8 @@ def _run_all(sweep: _Sweep, members: "Mapping[int, Member]", prints: Sequence[st
     sweep.console.kinds(groups)
     for group in groups:
         for portion in portions(group, sweep.memory_mib):
+            if sweep.is_over:
+                return
             indices = [index_of[member] for member in portion]
             runs = [
                 RunJob(
@@ -247,6 +265,9 @@ def _run_portion(sweep: _Sweep, indices: Sequence[int], runs: "Sequence[executio
     except BatchError as failed:
         sweep.results |= {indices[place]: result for place, result in failed.ended.items()}
         for place, recorded in failed.recorded.items():
+            if sweep.is_over:
+                sweep.tracker.append(End(runs[place].run, "KILLED", now_ms(), tags={"runner.reason": NOT_RUN}))
+                continue
             _run_portion(sweep, [indices[place]], [replace(runs[place], recorded=recorded)])
     except RunnerError as error:
         if len(runs) > 1 or not isinstance(error, UserError):
@@ -291,6 +312,8 @@ def _done(sweep: _Sweep, skipped: Mapping[int, Finished]) -> list[JobDone]:
             done.append(JobDone(job, run, None, status, *ended))
         elif index in sweep.failures:
             done.append(JobDone(job, run, None, "FAILED", {}, sweep.failures[index]))
+        elif sweep.is_over:
+            done.append(JobDone(job, run, None, "NOT_RUN", {}, NOT_RUN))
     return done
 
 

@@ -157,7 +157,8 @@ def said_diverged(names: Sequence[str], jobs: int) -> str:
 def _totals(done: "Sequence[JobDone]") -> str:
     number = {key.removeprefix("jobs_"): int(count) for key, count in counts(done).items()}
     skipped, failed = number["skipped"], number["failed"]
-    ran = len(done) - skipped
+    never = number.get("not_run", 0)
+    ran = len(done) - skipped - never
     still = [one.status == "SKIPPED" for one in done if one.still_since is not None]
     number["stood still"] = still.count(False)
     how = ", ".join(f"{number[key]:,} {key}" for key in ("stopped", "diverged", "stood still") if number[key])
@@ -167,7 +168,9 @@ def _totals(done: "Sequence[JobDone]") -> str:
     of_these = {"diverged": earlier, "stood still": still.count(True)}
     then = ", ".join(f"{many:,} {what}" for what, many in of_these.items() if many)
     before = f"{skipped:,} skipped" + (f" ({then})" if then else "")
-    return f"ended      {jobs} asked for, {before}, {ran:,} run: {finished}, {failed:,} failed"
+    return f"ended      {jobs} asked for, {before}, {ran:,} run: {finished}, {failed:,} failed" + (
+        f"; {never:,} not run" if never else ""
+    )
 
 
 def _best_lines(done: "Sequence[JobDone]") -> Iterator[str]:

@@ -81,11 +81,13 @@ class GridSweeper(Sweeper):
         if isinstance(self._launcher, BatchedLauncher):
             hydra_values.log_as_asked(self._config)
             with telling_stops(lambda: _going_on(jobs)):
-                done = run_sweep(jobs, request.texts, self._launcher.memory_mib, request.resume)
+                done = run_sweep(jobs, request.texts, self._launcher.memory_mib, request.resume, request.fail_fast)
             raise_failures(done)
             return returns_of(done)
         if request.resume:
             raise UserError(f"resume={request.resume}: expected with hydra/launcher=batched")
+        if request.fail_fast:
+            raise UserError("fail_fast=true: expected with hydra/launcher=batched")
         return self._launch(jobs, request.texts)
 
     def _launch(self, jobs: list[Job], texts: Sequence[str]) -> Sequence[JobReturn]:

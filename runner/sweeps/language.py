@@ -26,7 +26,7 @@ from runner.formula import Formula, parse
 from runner.ranges import is_whole, shown
 from runner.swept_numbers import MOST_JOBS, Numbers, counted, nested
 
-OWN_KEYS = ("zip", "repeats", "where", "resume", "max_jobs")
+OWN_KEYS = ("zip", "repeats", "where", "resume", "fail_fast", "max_jobs")
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,7 @@ class SweepRequest:
         repeats: how many seeds each combination runs with.
         resume: false, true, or the id of the parent run to continue.
         texts: the sweep as it was written.
+        fail_fast: whether the first failure ends it.
     """
 
     axes: tuple[Axis, ...]
@@ -101,6 +102,7 @@ class SweepRequest:
     repeats: int
     resume: str | bool
     texts: tuple[str, ...]
+    fail_fast: bool = False
 
     def combinations(self) -> Iterator[tuple[tuple[Override, ...], ...]]:
         """Yield every combination of points, one of each axis."""
@@ -139,8 +141,10 @@ def sweep_request(arguments: Sequence[str], params: Mapping[str, Any], parser: O
     repeats, resume = _repeats(own.get("repeats"), axes), _resume(own.get("resume"))
     axes = _zipped(own.get("zip"), axes)
     _check_count(axes, repeats, limit)
-    texts = tuple(text for text in written if not text.startswith(("resume=", "max_jobs=")))
-    return SweepRequest(tuple(axes), _condition(own.get("where")), repeats, resume, texts)
+    texts = tuple(text for text in written if not text.startswith(("resume=", "fail_fast=", "max_jobs=")))
+    return SweepRequest(
+        tuple(axes), _condition(own.get("where")), repeats, resume, texts, _fail_fast(own.get("fail_fast"))
+    )
 
 
 def _key(override: Override) -> str:
@@ -273,6 +277,13 @@ def _resume(override: Override | None) -> str | bool:
     if isinstance(value, bool) or (isinstance(value, str) and value):
         return value
     raise UserError(f"resume={shown(value)}: expected true, false or the id of a sweep's parent run")
+
+
+def _fail_fast(override: Override | None) -> bool:
+    value = False if override is None else override.value()
+    if isinstance(value, bool):
+        return value
+    raise UserError(f"fail_fast={shown(value)}: expected true or false")
 
 
 def _zipped(override: Override | None, axes: list[Axis]) -> list[Axis]:

@@ -77,7 +77,7 @@ def counts(done: "Sequence[JobDone]") -> dict[str, float]:
     """Return the numbers of jobs, by outcome too, as metrics of the parent run."""
     by_status = dict.fromkeys(("COMPLETED", "STOPPED", "DIVERGED", "FAILED", "SKIPPED"), 0)
     for one in done:
-        by_status[one.status] += 1
+        by_status[one.status] = by_status.get(one.status, 0) + 1
     return {"jobs": len(done)} | {f"jobs_{status.lower()}": float(count) for status, count in by_status.items()}
 
 
