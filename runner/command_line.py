@@ -3,10 +3,13 @@
 import argparse
 import errno
 import io
+import logging
 import os
+import select
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 import hydra
@@ -21,30 +24,29 @@ from runner.errors import RunnerError, Terminated, UserError, nearest
 from runner.explanation import explain, explain_logging
 from runner.hiding import hides, shown_text
 from runner.job import run
+from runner.places import check_working_directory
 from runner.printing import complain, guarded
 
 FLAG_COMMANDS = ("run", "cfg", "multirun", "shell_completion", "info")
 ILL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+CONFIG = "config"
 SHELLS = ("bash", "fish", "zsh")
 
 
 def main() -> int:
     """Run what the arguments say and return the exit code: 2 for a user's mistake, 1 for a failure."""
     _open_streams()
-    if "--version" in sys.argv[1:]:
-        print(f"runner {__version__}")
-        return 0
     blame.want_tracebacks(None)
     blame.want_tracebacks(blame.wants_tracebacks())
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, instead of printing a traceback and leaving with 1
-    composition.install()
-    sweeps.register()
     interruption.listen()
     if any(text.lstrip("+~").startswith("hydra") for text in sys.argv[1:]):  # a callback, a logger: code of the user's
         leaving.expect_guests()
     try:
         _run()
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _is_unread():
+            return 0
         if not isinstance(error, RunnerError):
             blame.show_traceback(error)
         elif isinstance(error.__cause__, Exception):  # what the user's own code has raised
@@ -59,9 +61,17 @@ def main() -> int:
 
 def _run() -> None:
     try:
+        if "--version" in sys.argv[1:]:
+            print(f"runner {__version__}", flush=True)
+            return
+        check_working_directory()
+        composition.install()
+        sweeps.register()
         prints_configs = _check_flags()
+        logging.raiseExceptions = not prints_configs  # nobody needs to read to the end
         with guarded(prints_configs):
             _run_hydra()
+        sys.stdout.flush()
     except Exception:
         interruption.check()  # what a library makes of a signal is no failure
         raise
@@ -108,6 +118,8 @@ def _check_flags() -> bool:
         raise UserError("--experimental-rerun: not supported, it would unpickle a file; expected key=value")
     if flags.package is not None and hides(flags.package):
         raise UserError(f"--package {flags.package}: holds something secret, expected another part of the config")
+    if flags.config_path is not None:
+        _find_configs(flags.config_path)
     if flags.shell_completion:
         _check_completion(flags.overrides)
         composition.install(is_completing=True)
@@ -115,6 +127,25 @@ def _check_flags() -> bool:
         overrides = [*flags.overrides, *others]
         sys.argv[1:] = [text for text in sys.argv[1:] if text not in overrides] + overrides
     return any((flags.cfg, flags.info, flags.help, flags.hydra_help, flags.shell_completion))
+
+
+def _find_configs(given: str) -> None:
+    """Let --config-path be from the working directory, as --config-dir is, instead of from our own module.
+
+    Raises:
+        UserError: there is no such folder.
+    """
+    if "://" in given:
+        return
+    folder = Path(given).absolute()
+    if not folder.is_dir():
+        raise UserError(f"--config-path {given}: no such folder, expected one with {CONFIG}.yaml")
+    flags = ("--config-path", "-cp")
+    for place, text in enumerate(sys.argv[1:], start=1):
+        if text in flags:
+            sys.argv[place + 1] = str(folder)
+        elif text.startswith(f"{flags[0]}="):
+            sys.argv[place] = f"{flags[0]}={folder}"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -150,7 +181,10 @@ def _run_hydra() -> None:
     failed: list[Exception] = []
     wants_tracebacks = blame.wants_tracebacks()
 
+    folder = Path.cwd()
+
     def task(cfg: DictConfig) -> float | None:
+        os.chdir(folder)  # where outputs/ is, with hydra.job.chdir, too
         config = composition.to_config(cfg)
         try:
             result = run(config).result
@@ -164,7 +198,7 @@ def _run_hydra() -> None:
             return None
         return result.loss if result.divergence is None else config.direction.worst  # what a sweeper compares
 
-    hydra.main(config_path=str(composition.config_folder()), config_name="config", version_base="1.3")(task)()
+    hydra.main(config_path=str(composition.config_folder()), config_name=CONFIG, version_base="1.3")(task)()
     if failed:
         raise failed[0]
 
@@ -180,6 +214,16 @@ def _tell(lines: Sequence[str], exit_code: int, notes: Sequence[str] = ()) -> in
     for line in [*(f"error: {line}" for line in lines), *notes]:
         complain(line)
     return exit_code
+
+
+def _is_unread() -> bool:
+    """Return whether nobody reads our output any more, which is no failure; what is left of it then goes nowhere."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    if not poll.poll(0):  # what is broken is not our output
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return True
 
 
 def _open_streams() -> None:

@@ -24,7 +24,7 @@ from runner.doors import check_search_path
 from runner.environment import note_named
 from runner.errors import UserError, nearest
 from runner.explanation import FILE_ERRORS, OPEN, SWEEP_KEYS, explain
-from runner.hiding import shown_override
+from runner.hiding import Hidden, shown_override
 from runner.hydra_files import hide_from_files
 from runner.own_loader import ALONE, OwnConfigLoader
 from runner.plain import plain, unresolved
@@ -341,7 +341,17 @@ def mistakes_in(tree: dict[str, Any], declared: dict[str, Any]) -> list[str]:
     ):
         told = set(map(_key_of, found))
         found += [line for line in lines if _key_of(line) not in told]
-    return found
+    return [f"{line}{_of_environment(tree, _key_of(line))}" for line in found]
+
+
+def _of_environment(tree: dict[str, Any], path: str) -> str:
+    """Return how a text of the environment becomes a number, where one stands at a path."""
+    value: Any = tree
+    for part in path.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    if not isinstance(value, Hidden):
+        return ""
+    return f"; the environment gives text, '{path}=\"${{oc.decode:${{oc.env:NAME}}}}\"' reads it as a number"
 
 
 def _unknown_name(group: str, settings: Any) -> Iterator[str]:

@@ -7,6 +7,10 @@ import torch
 
 from runner.errors import UserError
 
+# Torch obeys these when it is imported, and MKL's before OpenMP's.
+NUMBERS_OF_THREADS = ("MKL_NUM_THREADS", "OMP_NUM_THREADS")
+TORCHS_OWN = torch.get_num_threads()
+
 
 @dataclass(frozen=True)
 class Hardware:
@@ -56,8 +60,14 @@ def describe(device: torch.device) -> str:
     return f"cpu ({usable_cpus()} logical CPUs)"
 
 
+def _usual_threads() -> int:
+    return TORCHS_OWN if any(os.environ.get(name) for name in NUMBERS_OF_THREADS) else usable_cpus()
+
+
 def set_threads(threads: int | None, interop_threads: int | None) -> tuple[int, int]:
-    """Set torch's threads, null meaning all usable CPUs, and return the numbers set.
+    """Set torch's threads, and return the numbers set.
+
+    Null means all usable CPUs; inside an operation, first what the environment says, which torch has read.
 
     Raises:
         UserError: the inter-op threads, which torch lets be set once, are set to another number.
@@ -73,5 +83,5 @@ def set_threads(threads: int | None, interop_threads: int | None) -> tuple[int, 
                     f"interop_threads={wanted}: expected {fixed}, which this process has begun to work with"
                 ) from None
             wanted = fixed
-    torch.set_num_threads(usable_cpus() if threads is None else threads)
+    torch.set_num_threads(_usual_threads() if threads is None else threads)
     return torch.get_num_threads(), wanted

@@ -26,7 +26,7 @@ DATABASE = (
     "a server or another database on the command line or in MLFLOW_TRACKING_URI"
 )
 # What the user's environment says of where to record, as in our own files.
-PUBLIC_URI = re.compile(rf"\$\{{oc\.env:({'|'.join(PUBLIC)})(?:,[^${{}}]*)?\}}")
+PUBLIC_VALUE = re.compile(rf"\$\{{oc\.env:({'|'.join(PUBLIC.values())})(?:,[^${{}}]*)?\}}")
 LEVELS = "levels of loggers only, as in root.level or loggers.NAME.level"
 
 
@@ -80,8 +80,9 @@ def shut_places(written: Mapping[str, Any], said: Mapping[str, Any], overrides: 
         if f"tracking.{key}" in given or "tracking" in given or said.get(key) is None:
             continue
         place, refused = str(said[key]), f"tracking.{key}={shown(text)}: a config file cannot say so, expected"
-        variable = PUBLIC_URI.fullmatch(str(text)) if key == "uri" else None
-        if variable is not None and variable[1] in os.environ:
+        variable = PUBLIC_VALUE.fullmatch(str(text))
+        variable = variable if variable is not None and variable[1] == PUBLIC.get(key) else None
+        if variable is not None and os.environ.get(variable[1]):
             continue
         if isinstance(said[key], Hidden) or ("oc.env" in str(text) and variable is None):
             yield f"{refused} what comes from the environment to be given on the command line"

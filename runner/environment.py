@@ -23,7 +23,7 @@ from runner.shipped import words_of_ours
 from runner.yaml_source import check_bounds
 
 # Where to record: shown, but for the password in it, which every URI is shown without.
-PUBLIC = ("MLFLOW_TRACKING_URI",)
+PUBLIC = {"uri": "MLFLOW_TRACKING_URI", "experiment": "MLFLOW_EXPERIMENT_NAME"}
 # Each is resolved anew wherever it is referred to, so that a few lines that do so can make a config huge.
 MOST_INTERPOLATIONS = 1_000
 MOST_CHARACTERS = 1_000_000
@@ -76,12 +76,19 @@ class _Own(BaseContainer):
     ) -> Any:
         if inter_type == "key_help":
             return key_help()
+        if (
+            inter_type == "oc.env"
+            and len(inter_args) > 1
+            and inter_args[0] in PUBLIC.values()
+            and not os.environ.get(inter_args[0])
+        ):
+            inter_args = ("", *inter_args[1:])  # empty is unset, as for MLflow
         if inter_type == "now" and not OmegaConf.has_resolver(inter_type):  # Hydra has never been started here
             times: dict[Any, str] = self._get_root()._metadata.resolver_cache[inter_type]
             return times.setdefault(inter_args_str, datetime.now().strftime(*inter_args))  # as Hydra's
         now = _current.get()
         if inter_type == "oc.env" and now is not None and inter_args:
-            read = [name for name in inter_args[:1] if name in os.environ and name not in PUBLIC]
+            read = [name for name in inter_args[:1] if name in os.environ and name not in PUBLIC.values()]
             now.variables += read
             for name in read:
                 note(os.environ[name], words_of_ours())
@@ -121,7 +128,7 @@ def own(config: C) -> C:
 def note_named(text: str) -> None:
     """Note what a text would take from the environment: of a choice of options Hydra resolves it by itself."""
     for name in NAMED.findall(text):
-        if name in os.environ and name not in PUBLIC:
+        if name in os.environ and name not in PUBLIC.values():
             note(os.environ[name], words_of_ours())
 
 

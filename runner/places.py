@@ -5,10 +5,24 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
 
+from runner.errors import UserError
+
 ROOT = "outputs"
 # Stand in a place for what is known only when it is written to: the name of a job, or the time and numbers.
 ANY, DIGITS = "\0", "\1"
 WRITTEN = "# Written for Hydra by the runner, and replaced by its next run.\n"
+
+
+def check_working_directory() -> None:
+    """Check that there is a working directory.
+
+    Raises:
+        UserError: it has been deleted.
+    """
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        raise UserError("the working directory does not exist any more: change to one that does") from None
 
 
 def is_within(place: str, roots: Sequence[str] = (ROOT,)) -> bool:

@@ -114,7 +114,8 @@ def shown(value: object, limit: int | None = 120) -> str:
 
 COUNT = at_least(1, "a whole number")
 POSITIVE = Rule("a finite number above 0", lambda value: is_finite(value) and value > 0)  # type: ignore[operator]
-TEXT = Rule("text that is not empty", lambda value: is_text(value) or is_finite(value))
+# Names such as nan and inf are read as numbers, too.
+TEXT = Rule("text that is not empty", lambda value: is_text(value) or is_finite(value) or isinstance(value, float))
 POINT = Rule("a finite number or a list of them", is_point)
 NOT_NEGATIVE = Rule("a finite number of at least 0", lambda value: is_finite(value) and value >= 0)  # type: ignore[operator]
 FLAG = Rule("true or false", lambda value: isinstance(value, bool))

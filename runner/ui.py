@@ -94,7 +94,7 @@ def _serve(command: list[str]) -> int:
 def main() -> None:
     """Serve the UI until Ctrl-C."""
     parser = argparse.ArgumentParser(prog="python -m runner.ui", description="Browse the record in MLflow's UI.")
-    uri = os.environ.get("MLFLOW_TRACKING_URI", DEFAULT_URI)
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
     parser.add_argument("--uri", default=uri, help=f"the database ({shown_text(uri)})".replace("%", "%%"))
     parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="of 127.0.0.1 (%(default)s)")
     parser.add_argument("--verbose", action="store_true", help="log each request")

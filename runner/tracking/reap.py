@@ -10,10 +10,12 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from runner.printing import complain
+from runner.errors import UserError
+from runner.places import check_working_directory
+from runner.printing import complain, say
 from runner.tracking.errors import StoreError
 from runner.tracking.journal import now_ms
-from runner.tracking.opening import open_store
+from runner.tracking.opening import describe_error, open_store
 from runner.tracking.processes import HEARTBEAT, HOST, REAPED, is_alive, is_here
 from runner.tracking.store import Store
 
@@ -71,13 +73,22 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m runner.reap", description="Mark runs whose process is gone as KILLED."
     )
-    uri = os.environ.get("MLFLOW_TRACKING_URI", DEFAULT_URI)
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
     parser.add_argument("--uri", default=uri, help="the store; MLFLOW_TRACKING_URI or outputs/mlflow.db")
+    asked = parser.parse_args().uri
     try:
-        store = open_store({"uri": parser.parse_args().uri, "artifacts": "outputs/artifacts", "again": False})
+        check_working_directory()
+        store = open_store({"uri": asked, "artifacts": "outputs/artifacts", "again": False})
     except StoreError as error:
         complain(f"error: {error}")
         return 1
-    reaped = reap_all(store)
-    print(f"reaped     {len(reaped)} run{'s' if len(reaped) != 1 else ''}")
+    except UserError as error:
+        complain(f"error: {error}")
+        return error.exit_code
+    try:
+        reaped = reap_all(store)
+    except (MlflowException, OSError) as error:
+        complain(f"error: {describe_error(error, asked)}")
+        return 1
+    say(f"reaped     {len(reaped)} run{'s' if len(reaped) != 1 else ''}")
     return 0

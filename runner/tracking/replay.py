@@ -9,7 +9,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from runner.errors import UserError
 from runner.hiding import HIDDEN, shown_text
+from runner.places import check_working_directory
 from runner.printing import complain, say, warn
 from runner.tracking.errors import StoreError
 from runner.tracking.files import OUTPUTS, lock, open_to_read
@@ -180,6 +182,11 @@ def main() -> int:
     parser.add_argument("--artifacts", help="a folder that journals may have artifacts for, beside outputs/artifacts")
     parser.add_argument("--folder", type=Path, default=JOURNALS, help="of the journals (%(default)s)")
     arguments = parser.parse_args()
+    try:
+        check_working_directory()
+    except UserError as error:
+        complain(f"error: {error}")
+        return error.exit_code
     uris = [uri for uri in (os.environ.get("MLFLOW_TRACKING_URI"), arguments.uri) if uri]
     done = Replayer(uris, [arguments.artifacts] if arguments.artifacts else []).replay(arguments.folder)
     say(*_lines(done))

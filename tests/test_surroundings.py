@@ -1,0 +1,51 @@
+"""What a command finds around it: the environment, the working directory, and who reads its output."""
+
+import os
+import sqlite3
+import subprocess
+import sys
+
+from tests.conftest import ROOT, Command
+
+
+def test_the_environment_says_where_to_record_and_how_many_threads(runner: Command) -> None:
+    said = {"MLFLOW_TRACKING_URI": "", "MLFLOW_EXPERIMENT_NAME": "mine", "OMP_NUM_THREADS": "1"}
+    done = runner("steps=2", "name=nan", "hydra.job.chdir=true", "hydra.run.dir=outputs/here", **said)
+    assert (done.code, done.err) == (0, "")
+    assert "; 1 intra-op and" in done.out
+    with sqlite3.connect(runner.folder / "outputs" / "mlflow.db") as database:  # though the job is at home elsewhere
+        assert ("mine",) in database.execute("select name from experiments").fetchall()
+        assert database.execute("select name from runs").fetchall() == [("nan",)]
+    assert not (runner.folder / "outputs" / "here" / "outputs").exists()
+
+
+def test_a_text_of_the_environment_where_a_number_belongs_is_told_with_what_reads_it(runner: Command) -> None:
+    done = runner("lr=${oc.env:LR}", "steps=2", "tracking=off", LR="0.1")
+    assert done.code == 2
+    reads = """'lr="${oc.decode:${oc.env:NAME}}"' reads it as a number"""
+    assert done.errors[0].endswith(f"the environment gives text, {reads}")
+    assert runner('lr="${oc.decode:${oc.env:LR}}"', "steps=2", "tracking=off", LR="0.1").code == 0
+
+
+def test_configs_are_looked_for_from_the_working_directory(runner: Command) -> None:
+    done = runner("--config-path", "nope")
+    assert (done.code, done.errors) == (2, ["--config-path nope: no such folder, expected one with config.yaml"])
+    (runner.folder / "mine").mkdir()
+    assert "Cannot find primary config 'config'" in runner("--config-path=mine", "--cfg", "job").errors[0]
+
+
+def test_nobody_needs_to_read_to_the_end_nor_to_be_somewhere(runner: Command) -> None:
+    for arguments in ("--info all", "--help", "-sc install=zsh"):
+        script = f"{sys.executable} -m runner {arguments} | head -c 1 >/dev/null; echo ${{PIPESTATUS[0]}}"
+        done = subprocess.run(
+            ["bash", "-c", script], cwd=runner.folder, env=os.environ | {"PYTHONPATH": str(ROOT)},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert (done.stdout, done.stderr) == ("0\n", "")
+    script = f"mkdir gone && cd gone && rmdir ../gone && {sys.executable} -m runner lr=0.1"
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=runner.folder, env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    line = "error: the working directory does not exist any more: change to one that does\n"
+    assert (done.returncode, done.stderr) == (2, line)
