@@ -107,9 +107,7 @@ class Config:
     """One run, completely: what to minimise, how, on what, and where to record it."""
 
     device: Annotated[str, Key(DEVICE, "where to compute; auto takes the GPU when there is one")]
-    threads: Annotated[
-        int | None, Key(THREADS.or_null("all logical CPUs"), "threads inside one operation")
-    ]
+    threads: Annotated[int | None, Key(THREADS.or_null("all logical CPUs"), "threads inside one operation")]
     interop_threads: Annotated[int | None, Key(THREADS.or_null("all logical CPUs"), "threads between operations")]
     dtype: Annotated[str, Key(one_of("float32", "float64"), "precision of weights and arithmetic")]
     seed: Annotated[int, Key(at_least(0, "a whole number"), "seed of everything random")]
