@@ -49,6 +49,10 @@ class _Watched(TorchDispatchMode):
         self.kernels: set[str] = set()
         self.widest = 0
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # else torch imports its compiler, which takes as long as half of torch, to keep out of its way
+
     def __torch_dispatch__(self, kernel: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         found = kernel(*args, **(kwargs or {}))
         name = kernel._schema.name.removeprefix("aten::").rstrip("_")

@@ -1,5 +1,7 @@
 """No bit of a run depends on its neighbours, on the threads that share the work, or on which steps are recorded."""
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -11,6 +13,7 @@ from torch import Tensor
 from runner.layout import ALIKE, ELEMENTWISE, InPieces, piece_of
 from runner.objectives.functions import FUNCTIONS
 from runner.rows import GRAIN, ROWS
+from tests.conftest import ROOT
 from tests.test_batches import assert_equal_to_alone, base
 from tests.test_descent import done
 
@@ -140,6 +143,12 @@ def test_what_is_not_known_to_round_alike_is_evaluated_in_the_layout_of_a_run_al
     assert piece_of({"sigmoid", "sum"}, 2, ROWS) == GRAIN // 2
     assert piece_of({"mm", "sum"}, 2, ROWS) == ROWS
     assert ALIKE < ELEMENTWISE
+
+
+def test_watching_does_not_load_the_compiler_of_torch() -> None:
+    sweep = "runner.sweep(lr=(0.1, 0.2), steps=2, tracking='off', quiet=True)"
+    program = f"import sys, runner; {sweep}; sys.exit('torch._dynamo' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT).returncode == 0
 
 
 def test_a_function_is_called_once_a_step_for_a_run_alone() -> None:
