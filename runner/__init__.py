@@ -30,6 +30,9 @@ def __getattr__(name: str) -> Any:
         from runner import errors
 
         return getattr(errors, name)
+    from runner.places import check_working_directory
+
+    check_working_directory()  # without which torch would end the process as it is imported
     from runner import api
 
     return getattr(api, name)

@@ -15,6 +15,7 @@ from runner.callers_state import of_the_caller
 from runner.config import Config
 from runner.console import telling_stops
 from runner.job import run as run_config
+from runner.places import check_working_directory
 from runner.result import Outcome, Result
 from runner.task_overrides import task_overrides
 from runner.trajectory import Trajectory
@@ -91,6 +92,7 @@ def run(overrides: Iterable[str] | Mapping[str, Any] = (), /, **settings: Any) -
         RecordingError: the run went well, its record did not.
         DivergedError: the run diverged, and `fail_on_divergence` is true; it is recorded.
     """
+    check_working_directory()
     texts = as_overrides(overrides, settings, may_vary=False)
     config = composition.to_config(composition.compose(texts))
     with _own_state():
@@ -122,6 +124,7 @@ def sweep(overrides: Iterable[str] | Mapping[str, Any] = (), /, **settings: Any)
     from runner.sweeps.batched import raise_diverged, rows_of, run_sweep
     from runner.sweeps.grid import planned
 
+    check_working_directory()
     texts = as_overrides(overrides, settings, may_vary=True)
     loader, master = composition.compose_sweep(texts)
     params = {str(key): value for key, value in (master.hydra.sweeper.get("params") or {}).items()}

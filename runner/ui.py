@@ -12,7 +12,9 @@ from pathlib import Path
 from types import FrameType
 
 from runner.config import URI
+from runner.errors import UserError
 from runner.hiding import shown_text
+from runner.places import check_working_directory
 from runner.tracking.relocation import follow
 from runner.tracking.uris import absolute_uri, sqlite_path
 
@@ -104,6 +106,10 @@ def main() -> None:
     shown = shown_text(arguments.uri)
     if not URI.accepts(arguments.uri):
         parser.error(f"--uri {shown}: expected {URI.allowed}")
+    try:
+        check_working_directory()
+    except UserError as error:
+        parser.error(f"{error}")
     path = sqlite_path(arguments.uri)
     if path is not None and not path.is_file():
         parser.error(f"--uri {shown}: no database there yet; a run makes it: python -m runner")

@@ -1,6 +1,7 @@
 """What a command finds around it: the environment, the working directory, and who reads its output."""
 
 import os
+import shlex
 import sqlite3
 import subprocess
 import sys
@@ -42,10 +43,17 @@ def test_nobody_needs_to_read_to_the_end_nor_to_be_somewhere(runner: Command) ->
             capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert (done.stdout, done.stderr) == ("0\n", "")
-    script = f"mkdir gone && cd gone && rmdir ../gone && {sys.executable} -m runner lr=0.1"
-    done = subprocess.run(
-        ["bash", "-c", script], cwd=runner.folder, env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    line = "error: the working directory does not exist any more: change to one that does\n"
-    assert (done.returncode, done.stderr) == (2, line)
+    line = "the working directory does not exist any more: change to one that does\n"
+    python = "import runner\ntry: runner.run()\nexcept runner.UserError as error: raise SystemExit(f'error: {error}')"
+    for words, code in (
+        (["-m", "runner", "lr=0.1"], 2), (["-m", "runner.delete", "abcd"], 2), (["-m", "runner.ui"], 2),
+        (["-c", python], 1),
+    ):  # fmt: skip
+        script = f"mkdir gone && cd gone && rmdir ../gone && {shlex.join([sys.executable, *words])}"
+        done = subprocess.run(
+            ["bash", "-c", script], cwd=runner.folder, env=os.environ | {"PYTHONPATH": str(ROOT)},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == code
+        assert done.stderr.endswith(f"error: {line}")
+        assert "Traceback" not in done.stderr

@@ -18,6 +18,7 @@ from mlflow.utils.uri import is_local_uri
 
 from runner.errors import UserError
 from runner.hiding import shown_text
+from runner.places import check_working_directory
 from runner.printing import complain, say
 from runner.tracking.errors import StoreError
 from runner.tracking.opening import describe_error, open_store, prepared
@@ -198,6 +199,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--uri", default=uri, help="the store; MLFLOW_TRACKING_URI or outputs/mlflow.db")
     asked = parser.parse_args(arguments)
     try:
+        check_working_directory()
         for line in _deleted(asked.id, asked.uri, asked.gc, asked.force):
             say(line)
     except (UserError, StoreError) as error:
