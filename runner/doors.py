@@ -118,8 +118,8 @@ def _nothing(_parts: Keys, _value: Any) -> str | None:
     return "nothing"
 
 
-def _anything(_parts: Keys, _value: Any) -> str | None:
-    return None
+def _path(_parts: Keys, value: Any) -> str | None:
+    return None if str(value).isprintable() else "a path of characters that can be printed"
 
 
 def _false(_parts: Keys, value: Any) -> str | None:
@@ -194,10 +194,10 @@ DOORS: dict[str, Callable[[Keys, Any], str | None]] = {
     "job.id": _file_name,
     "job.config.override_dirname": _separator,
     "runtime.output_dir": _missing,
-    "output_subdir": _anything,  # but interpolations; `hydra_places` says where
-    "run.dir": _anything,
-    "sweep.dir": _anything,
-    "sweep.subdir": _anything,
+    "output_subdir": _path,  # `hydra_places` says where
+    "run.dir": _path,
+    "sweep.dir": _path,
+    "sweep.subdir": _path,
     "sweep.mode": _nothing,
     "launcher": _without_commands,
     "sweeper": _values_only,

@@ -36,6 +36,7 @@ DOORS = {
     "searchpath": "hydra:\n  searchpath: ['pkg://evil']\n",
     "env_set": "hydra:\n  job:\n    env_set:\n      MLFLOW_TRACKING_URI: sqlite:///elsewhere.db\n",
     "output_subdir": "hydra:\n  output_subdir: ../..\n",
+    "a folder that no system has": 'hydra:\n  run:\n    dir: "outputs/a\\0b"\n',
     "run.dir": "hydra:\n  run:\n    dir: /tmp/elsewhere\n",
     "sweep.subdir": "hydra:\n  sweep:\n    subdir: ../elsewhere\n",
     "target": "hydra:\n  sweeper:\n    params:\n      lr:\n        _target_: evil.touch\n",

@@ -77,7 +77,7 @@ def _commit(text: str) -> str | None:
 
 def _text(path: Path) -> str | None:
     """Return what a file holds, or None where there is no regular file to read; a pipe is not waited for."""
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, ValueError):  # a name may hold anything
         number = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         with os.fdopen(number, "rb") as file:
             if stat.S_ISREG(os.fstat(number).st_mode):
@@ -108,7 +108,8 @@ class Look:
         commit = None if checkout is None else checkout.commit
         look = cls(commit)
         if checkout is not None and commit is not None:
-            with contextlib.suppress(OSError):  # no git on this machine, or nowhere to write
+            # No git on this machine, one that does not answer, nowhere to write, or no name of a file.
+            with contextlib.suppress(OSError, ValueError, subprocess.SubprocessError):
                 look._folder = tempfile.mkdtemp(prefix="runner-git-")
                 look._git = _compare(checkout, commit, Path(look._folder))
         return look

@@ -15,7 +15,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from runner.tracking.journal import now_ms
-from runner.tracking.processes import HEARTBEAT, HOST, IDENTITY, OWNER, PID, is_alive, silence
+from runner.tracking.processes import HEARTBEAT, HOST, IDENTITY, NUMBER, OWNER, PID, is_alive, silence
 
 CLAIM = f"{OWNER}."
 TRIES = 10
@@ -47,9 +47,12 @@ class Claim:
         """Return the claim that a param holds; one that cannot be read is nobody's."""
         try:
             process = {str(key): str(value) for key, value in json.loads(text).items()}
-            return cls(number, process.pop("owner"), int(process.pop("since_ms")), process)
-        except (ValueError, KeyError, AttributeError):
-            return cls(number, "", 0, {})
+            since = process.pop("since_ms")
+            if NUMBER.fullmatch(since):
+                return cls(number, process.pop("owner"), int(since), process)
+        except (ValueError, KeyError, AttributeError, RecursionError):
+            pass
+        return cls(number, "", 0, {})
 
 
 def take(client: MlflowClient, run_id: str, claim: Mapping[str, Any]) -> None:

@@ -6,6 +6,7 @@ processes; containers on one machine may share the first two. Elsewhere the hear
 
 import functools
 import os
+import re
 import socket
 import time
 from collections.abc import Mapping
@@ -28,6 +29,8 @@ RESUMES = "runner.resume"
 HEARTBEAT = "runner.heartbeat"
 BEAT_SECONDS = 60
 STALE_SECONDS = 2 * BEAT_SECONDS
+# A record may be a stranger's, and hold numbers of any length.
+NUMBER = re.compile(r"[0-9]{1,14}")
 
 
 @functools.cache
@@ -47,7 +50,7 @@ def is_alive(tags: Mapping[str, str], silent_seconds: float = STALE_SECONDS) -> 
 
 def lives(tags: Mapping[str, str]) -> bool:
     """Return whether the process that a run's tags name lives here."""
-    if not is_here(tags) or not tags.get(PID, "").isdecimal():
+    if not is_here(tags) or not NUMBER.fullmatch(tags.get(PID, "")):
         return False
     process = int(tags[PID])
     try:
@@ -64,7 +67,7 @@ def lives(tags: Mapping[str, str]) -> bool:
 def silence(tags: Mapping[str, str]) -> float:
     """Return for how many seconds nothing was heard of a run."""
     beat = tags.get(HEARTBEAT, "0")
-    return time.time() - (int(beat) / 1000 if beat.isdecimal() else 0)
+    return time.time() - (int(beat) / 1000 if NUMBER.fullmatch(beat) else 0)
 
 
 def is_here(tags: Mapping[str, str]) -> bool:

@@ -10,6 +10,7 @@ from mlflow.tracking import MlflowClient
 
 from runner.tracking.errors import StoreError
 from runner.tracking.ownership import OwnedError, take
+from runner.tracking.processes import NUMBER
 
 ID_TAG = "runner.id"
 FINGERPRINT = "runner.fingerprint"
@@ -86,5 +87,5 @@ def _results(metrics: dict[str, float]) -> dict[str, float]:
 
 def _remarks(tags: Mapping[str, str]) -> tuple[bool, int | None, str | None]:
     """Return of a run's tags whether it diverged, since when its weight stood still, and what was said of it."""
-    still = tags.get(STILL)
-    return DIVERGED in tags, None if still is None else int(still), tags.get(REMARK)
+    still = tags.get(STILL, "")
+    return DIVERGED in tags, int(still) if NUMBER.fullmatch(still) else None, tags.get(REMARK)

@@ -120,6 +120,20 @@ def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path: Path) -> None
     assert tags_at(tmp_path) == {}
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("HEAD", "ref: refs/heads/\0x\n"), ("commondir", "a\0b\n"), ("HEAD", f"ref: refs/{'a' * 9000}\n")],
+)
+@pytest.mark.usefixtures("git")
+def test_what_names_no_file_stops_no_run(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / ".git" / name).write_text(text)
+    assert tags_at(tmp_path) == {}
+    inner = tmp_path / "inner"
+    inner.mkdir()
+    (inner / ".git").write_text("gitdir: a\0b\n")
+    assert tags_at(inner) == {}
+
+
 @pytest.mark.usefixtures("git")
 def test_a_look_leaves_the_folder_as_it_was_and_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spare = tmp_path.parent / "spare"

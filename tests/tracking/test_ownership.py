@@ -17,7 +17,7 @@ from mlflow.tracking import MlflowClient
 from runner.tracking.errors import RivalError, TakenError
 from runner.tracking.journal import Begin, End
 from runner.tracking.opening import open_store
-from runner.tracking.ownership import OwnedError, take
+from runner.tracking.ownership import Claim, OwnedError, take
 from runner.tracking.processes import is_alive, process_tags
 from runner.tracking.reap import reap
 from runner.tracking.store import Store
@@ -206,3 +206,13 @@ def test_a_run_that_was_marked_in_error_ends_without_the_mark(folder: Path, bulk
     runs = {run.info.run_name: run for run in store.client.search_runs(["1"])}
     assert {name: run.info.status for name, run in runs.items()} == {"ends": "FINISHED", "goes on": "RUNNING"}
     assert not any("runner.reaped" in run.data.tags for run in runs.values())
+
+
+@pytest.mark.parametrize("beat", ["9" * 400, "9" * 5000, "\u00b2", "-1", ""])
+def test_a_heartbeat_that_no_process_wrote_is_none(beat: str) -> None:
+    assert not is_alive({"runner.host": "elsewhere", "runner.heartbeat": beat})
+
+
+@pytest.mark.parametrize("text", ["[" * 3000, '{"owner": "a", "since_ms": 1' + "0" * 30 + "}", '{"owner": "a"}', "5"])
+def test_a_claim_that_no_sweep_wrote_is_nobodys(text: str) -> None:
+    assert Claim.read(1, text) == Claim(1, "", 0, {})
