@@ -55,5 +55,10 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """Return an error's type and message in one line."""
-    return f"{type(error).__name__}: {without_noted(' '.join(str(error).split()))[:200]}"
+    """Return an error's type and message, where it has one, in one line."""
+    try:
+        text = str(error)
+    except Exception:  # a class of a stranger's may fail at this, too
+        text = ""
+    message = without_noted(" ".join(text.split()))[:200]
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__

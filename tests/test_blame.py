@@ -1,11 +1,13 @@
 """An error of a function of one's own says from which lines it comes, wherever it is raised."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import runner as package
+from runner.blame import told
 from runner.errors import UserError
 from tests.conftest import Command
 
@@ -33,6 +35,20 @@ def one_way(w):
 
 def read(w):
     return (w**2).sum() * (w[0].item() > 0)
+
+def leaves(w):
+    if w[0] < 9.9:
+        raise SystemExit(0)
+    return (w**2).sum()
+
+class Wordless(Exception):
+    def __str__(self):
+        raise ValueError("no words")
+
+def wordless(w):
+    if w[0] < 9.9:
+        raise Wordless
+    return (w**2).sum()
 """
 CHOSEN = ["objective=callable", "allow_code=true", "initial_weight=10", "tracking=off", "steps=40"]
 PLACE = "(at its_own.py:5 in half, from its_own.py:9 in late)"
@@ -53,6 +69,20 @@ def test_where_a_gradient_fails_and_why_jobs_run_one_by_one(capfd: pytest.Captur
         "2 one by one: vmap refuses objective callable: RuntimeError: vmap: It looks like you're calling .item() on a "
         "Tensor (at its_own.py:24 in read)\n"
     ) in capfd.readouterr().out
+
+
+@pytest.mark.usefixtures("own")
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("leaves", "RuntimeError: .* the end of the program, by SystemExit.0. .at .*its_own.py:28 in leaves,"),
+        ("wordless", "Wordless .at .*its_own.py:37 in wordless,"),
+    ],
+)
+def test_a_function_that_leaves_or_has_no_words_fails_as_others_do(name: str, line: str) -> None:
+    with pytest.raises(Exception) as raised:  # noqa: PT011  # whatever the function raises
+        package.run([*CHOSEN, f"objective.target=its_own:{name}", "lr=0.1"])
+    assert re.match(line, told(raised.value))
 
 
 @pytest.mark.parametrize("launcher", ["basic", "batched"])

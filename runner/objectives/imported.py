@@ -69,6 +69,19 @@ def check_keywords(function: Function, arguments: Mapping[str, Any]) -> None:
         raise UserError(*unknown)
 
 
+def kept_going(function: Function, arguments: Mapping[str, Any]) -> Function:
+    """Return the function with its arguments, as one that fails where it would end the whole program."""
+
+    def kept(weight: Tensor) -> Tensor:
+        try:
+            return function(weight, **arguments)
+        except SystemExit as stop:
+            asked = RuntimeError(f"the function asks for the end of the program, by SystemExit({stop.code!r})")
+            raise asked.with_traceback(stop.__traceback__) from stop
+
+    return kept
+
+
 def over_rows(function: Function, is_of_one_point: bool, start: Tensor) -> tuple[Function, str | None]:
     """Return the function as one of rows, `(rows, dim) -> (rows,)`, and why it takes one row at a time, if it does.
 

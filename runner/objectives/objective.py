@@ -13,7 +13,7 @@ from runner.errors import UserError
 from runner.formula import parse
 from runner.objectives.declaration import Declaration, point
 from runner.objectives.functions import FUNCTIONS
-from runner.objectives.imported import check_keywords, import_function, over_rows
+from runner.objectives.imported import check_keywords, import_function, kept_going, over_rows
 from runner.objectives.learning import TASKS, Learning, learning
 from runner.ranges import shown
 from runner.registry import check_arguments, look_up
@@ -147,7 +147,7 @@ def _of_code(request: Request) -> Objective:
     check_keywords(function, arguments)
     known = Declaration.from_settings(settings, request.dimension(request.numbers_in_start), {})
     start = torch.tensor(known.start, dtype=request.dtype, device=request.device)
-    rows, refusal = over_rows(lambda weight: function(weight, **arguments), settings["of_one_point"], start)
+    rows, refusal = over_rows(kept_going(function, arguments), settings["of_one_point"], start)
     return Objective("callable", lambda weight, _samples: rows(weight), {}, known, refusal=refusal)
 
 
