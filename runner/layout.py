@@ -41,11 +41,19 @@ ELEMENTWISE = ALIKE | _names(
 )
 
 
-class _Watched(TorchDispatchMode):
-    """Notes what kernels run, and how many numbers the widest of them makes."""
+# Of these, the order in which a row's numbers are put together depends on whether rows lie nearer to each other.
+SUMS = _names("sum mean prod linalg_vector_norm")
+ACROSS = "sum across rows that lie side by side"
+# How many rows show how they lie, where a run alone is one.
+SHOWN = 3
 
-    def __init__(self) -> None:
+
+class _Watched(TorchDispatchMode):
+    """Notes what kernels run on some rows, and how many numbers the widest of them makes."""
+
+    def __init__(self, rows: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self._rows = rows
         self.kernels: set[str] = set()
         self.widest = 0
 
@@ -58,11 +66,32 @@ class _Watched(TorchDispatchMode):
         name = kernel._schema.name.removeprefix("aten::").rstrip("_")
         if name == "pow" and isinstance(args[1], int | float) and args[1] in ALIKE_POWERS:
             name = "square"
+        if name in SUMS and _has_rows_within(args, found, self._rows):
+            name = ACROSS
         self.kernels.add(name)
         for one in found if isinstance(found, tuple | list) else [found]:
             if isinstance(one, Tensor):
                 self.widest = max(self.widest, one.numel())
         return found
+
+
+def _has_rows_within(args: Any, found: Any, rows: int) -> bool:
+    """Return whether what is summed lies further apart than a dimension that is kept, which may be that of the rows."""
+    summed, named = args[0], next((list(one) for one in args[1:] if isinstance(one, list | tuple)), [])
+    sizes, strides = summed.shape, summed.stride()
+    if not named:  # prod has one dimension; the others then sum over all
+        named = (
+            [args[1]] if found.numel() > 1 and len(args) > 1 and isinstance(args[1], int) else list(range(summed.dim()))
+        )
+    reduced = {dim % summed.dim() for dim in named} if summed.dim() else set()
+    if not reduced:
+        return False
+    furthest = max(strides[dim] for dim in reduced)
+    return any(
+        size == rows and stride < furthest
+        for dim, (size, stride) in enumerate(zip(sizes, strides, strict=True))
+        if dim not in reduced
+    )
 
 
 def piece_of(kernels: set[str], width: int, unit: int) -> int | None:
@@ -91,21 +120,20 @@ class InPieces:
 
     def __call__(self, weight: Tensor, samples: Tensor | None, **parameters: Tensor) -> Tensor:
         """Return the values `(rows,)` of weights `(rows, dim)`, samples `(rows, n)` and parameters `(rows,)`."""
+        if len(weight) == self._unit:
+            return self._function(weight, samples, **parameters)
         if not self._is_known:
-            first = self._watched(*_cut(weight, samples, parameters, self._unit)[0])
-            if len(weight) == self._unit:
-                return first
+            self._watch(*_cut(weight, samples, parameters, max(self._unit, SHOWN))[0])
         if self._piece is None or len(weight) <= self._piece:
             return self._function(weight, samples, **parameters)
         pieces = _cut(weight, samples, parameters, self._piece)
         return torch.cat([self._function(rows, seen, **own) for rows, seen, own in pieces])
 
-    def _watched(self, weight: Tensor, samples: Tensor | None, parameters: Mapping[str, Tensor]) -> Tensor:
-        with _Watched() as watched:
-            value = self._function(weight, samples, **parameters)
+    def _watch(self, weight: Tensor, samples: Tensor | None, parameters: Mapping[str, Tensor]) -> None:
+        with _Watched(len(weight)) as watched:
+            self._function(weight, samples, **parameters)
         self._piece = piece_of(watched.kernels, max(1, watched.widest // len(weight)), self._unit)
         self._is_known = True
-        return value
 
 
 Rows = tuple[Tensor, Tensor | None, dict[str, Tensor]]
