@@ -20,8 +20,10 @@ from hydra.core.override_parser.types import (
     Transformer,
     ValueType,
 )
+from hydra.errors import HydraException
 
 from runner.errors import UserError, nearest
+from runner.explanation import explain
 from runner.formula import Formula, parse
 from runner.ranges import is_whole, shown
 from runner.swept_numbers import MOST_JOBS, Numbers, counted, nested
@@ -126,7 +128,7 @@ def sweep_request(arguments: Sequence[str], params: Mapping[str, Any], parser: O
         UserError: with a line for each mistake.
     """
     written = [f"{key}={_written(value)}" for key, value in params.items()] + list(arguments)
-    parsed = parser.parse_overrides(written)
+    parsed = _parsed(written, parser)
     own = {override.key_or_group: override for override in parsed if override.get_key_element() in OWN_KEYS}
     axes: list[Axis] = []
     mistakes: list[str] = []
@@ -145,6 +147,24 @@ def sweep_request(arguments: Sequence[str], params: Mapping[str, Any], parser: O
     return SweepRequest(
         tuple(axes), _condition(own.get("where")), repeats, resume, texts, _fail_fast(own.get("fail_fast"))
     )
+
+
+def _parsed(written: Sequence[str], parser: OverridesParser) -> list[Override]:
+    """Return the overrides of these texts.
+
+    Raises:
+        UserError: with a line for each that is none.
+    """
+    parsed: list[Override] = []
+    mistakes: list[str] = []
+    for text in written:
+        try:
+            parsed += parser.parse_overrides([text])
+        except HydraException as error:
+            mistakes.append(explain(error, text, is_sweep=True))
+    if mistakes:
+        raise UserError(*mistakes)
+    return parsed
 
 
 def _key(override: Override) -> str:

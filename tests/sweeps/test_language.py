@@ -215,6 +215,8 @@ def test_a_condition_without_a_value_is_a_mistake(condition: str) -> None:
         (["repeats=2", "++seed=1,2"], "repeats=2: expected without a swept seed"),
         (["zip=[[lr]]", "lr=1,2"], "expected at least two different keys"),
         (["zip=5"], "expected lists of swept keys"),
+        (["zip=zip(lr,steps)"], "'zip=zip(lr,steps)': not a valid override"),
+        (["repeats=linspace(1,2)"], "missing a required argument: 'n'"),
         (["where='lr <'"], "where=lr <: at column"),
         (["where='optimizer.momentum < f(1)'"], "where=optimizer.momentum < f(1): at column 22"),
         (["where=\"lr < 'a'\""], "where=lr < 'a': at column 6: 'a', expected a number"),
