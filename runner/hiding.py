@@ -12,9 +12,7 @@ HIDDEN = "***"
 KEY = r"[+~]*(?P<key>[\w./\-]*\w)"
 # As in `tags.token=abc`, `a=1,tags.token=abc` and `?password=abc&`, and in `{token: abc}`.
 SETTING = re.compile(rf"{KEY}=(?P<value>'[^']*'|\"[^\"]*\"|(?:(?!,[+~]*[\w./\-]+=)[^\s&;])+)")
-ENTRY = re.compile(
-    rf"(?<=[{{,])\s*[\"']?{KEY}[\"']?\s*:\s*(?P<value>'[^']*'|\"[^\"]*\"|\{{[^}}]*\}}|\[[^\]]*\]|[^,}}\]]+)"
-)
+ENTRY = re.compile(rf"(?<=[{{,])\s*[\"']?{KEY}[\"']?\s*:\s*")
 # A password may hold anything, written as it must be or not: what comes before the last @ is hidden.
 USER_INFO = re.compile(r"(?:(?<=^)(?P<scheme>[\w+.\-]+)://.*|://\S*)@", re.DOTALL)
 # What comes from the environment is looked for in what is printed: no shorter than this, and its words than that, lest
@@ -83,7 +81,34 @@ def without_noted(text: str) -> str:
 def shown_text(text: str) -> str:
     """Return a text without the passwords of URIs and the values of settings whose names say that they are secret."""
     text = USER_INFO.sub(lambda match: f"{match['scheme'] or ''}://{HIDDEN}@", text)
-    return ENTRY.sub(_shown_setting, SETTING.sub(_shown_setting, text)) if "=" in text or "{" in text else text
+    return _without_entries(SETTING.sub(_shown_setting, text)) if "=" in text or "{" in text else text
+
+
+def _without_entries(text: str) -> str:
+    """Return a text without the values of secret keys in mappings, however deeply one lies in another."""
+    shown, place = "", 0
+    for match in ENTRY.finditer(text):
+        if match.start() >= place and hides(match["key"]):
+            shown += text[place : match.end()] + HIDDEN
+            place = _end_of_value(text, match.end())
+    return shown + text[place:]
+
+
+def _end_of_value(text: str, start: int) -> int:
+    """Return where a value in a mapping ends: before a comma or bracket that is neither in it nor in quotes."""
+    depth, quote, place = 0, "", start
+    while place < len(text):
+        letter = text[place]
+        if letter == "\\":
+            place += 1
+        elif quote or letter in "'\"":
+            quote = "" if letter == quote else quote or letter
+        elif depth == 0 and letter in ",}])":
+            return place
+        else:
+            depth += (letter in "{[(") - (letter in "}])")
+        place += 1
+    return len(text)
 
 
 def _shown_setting(match: re.Match[str]) -> str:

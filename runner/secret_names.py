@@ -11,7 +11,12 @@ SECRETS = (
     *("cookie", "authorization", "authentication", "oauth", "sessionid", "sessid", "webhook", "dsn", "connstr"),
 )
 # The same, as a word of its own only.
-WORDS = ("auth", "cred", "pw", "sid")
+WORDS = ("auth", "cred", "pw", "sid", "psk", "cvv", "csrf", "xsrf")
+# Told apart wherever in a word they stand, as in `passwordhash`.
+WITHIN = ("password", "passwd", "passphrase", "credential", "webhook")
+# Which one of several a name means, said behind the noun: `openai_key_prod` is as secret as `openai_key`.
+WHICHEVER = "prod production dev live staging old new backup value text string str v"
+WHICH = frozenset(WHICHEVER.split())
 # Nouns that are common in other senses: the last word of a name, or its end, unless what stands before says otherwise.
 AT_THE_END = ("key", "pass", "auth", "pat", "pw", "otp", "cert", "certificate", "pem")
 LAST_WORDS = ("pin",)
@@ -56,7 +61,9 @@ def _is_secret(name: str) -> bool:
         return False
     if any(pair in PAIRS for pair in itertools.pairwise(words)) or any(word in WORDS for word in words):
         return True
-    nouns = [noun for word in words for noun in SECRETS if word.endswith(noun) or (noun == "webhook" and noun in word)]
+    while len(words) > 1 and words[-1] in WHICH:
+        words.pop()
+    nouns = [noun for word in words for noun in SECRETS if word.endswith(noun) or (noun in WITHIN and noun in word)]
     if nouns:
         return nouns != ["token"] or not COUNTED.intersection(words)  # as in max_tokens
     return words[-1] in LAST_WORDS or _ends_secret(words)

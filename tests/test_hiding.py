@@ -20,6 +20,10 @@ SECRETS = ["hunter2hunter2", "tok-abcdef", "env-abcdef", "uri-abcdef"]
         ("postgresql://me:with space@host/db", "postgresql://***@host/db"),
         ("at http://me:p%40@host/ now", "at http://***@host/ now"),
         ("tags={password:abc,x:{a:1}}: expected", "tags={password:***,x:{a:1}}: expected"),
+        ("tags={a:{password:abc}}: expected", "tags={a:{password:***}}: expected"),
+        ("tags={token:{a:{b:c},x:d},e:f}", "tags={token:***,e:f}"),
+        ("tags={a:[{b:1},{'api_key':'x}, y','c':\"d\"}]}", "tags={a:[{b:1},{'api_key':***,'c':\"d\"}]}"),
+        ("tags={token:(a,b),c:d}", "tags={token:***,c:d}"),
     ],
 )  # fmt: skip
 def test_a_text_is_shown_without_them(text: str, shown: str) -> None:

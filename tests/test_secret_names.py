@@ -19,6 +19,7 @@ SECRET = """
     slack_webhook webhook_url webhookUrl db_pass userpass ldap_pwd rootpw smtpPass licenseKey stripeKey hfkey openaikey
     ssl_cert tls.cert client_certificate cookies auth_cookie creds otp passcode connectionString aws_access_key_id pass
     passkey x-auth basicauth oauth2 wandb_api_key MYSQL_PWD ssh_keys privatekey masterkey keypass pin deploy_keys jwt
+    apikey_prod OPENAI_APIKEY_V2 openai_key_new smtp_pass_old passwordhash accesskeyProd wifi_psk csrf
     anthropic_key refresh_tokens AZURE_STORAGE_CONNECTION_STRING
 """
 ORDINARY = """
@@ -26,7 +27,7 @@ ORDINARY = """
     path patch passes bypass passenger turkey hockey keyboard authority compat expat concert max_tokens num_tokens
     token_count tokens_per_second sort_key primary_key public_key sort_keys cache_key hotkey forward_pass
     pin_memory spin mapping opinion missing_keys certainty uncertainty passive patient cat session sessions inside
-    pass_rate topk key_1
+    pass_rate topk key_1 sort_key_old first_pass_new key_value strings value old
 """
 NOUNS = ("password", "pass", "pwd", "secret", "token", "credential", "key", "dsn", "pat", "cookie", "cert", "webhook")
 WHOSE = ("db", "pg", "openai", "hf", "github", "sentry", "slack", "mysql", "wandb", "my", "prod", "aws", "svc", "root")
