@@ -101,8 +101,13 @@ def stranger(folder: Path, text: str) -> list[str]:
         return ["--config-dir", "given", "experiment=evil"]
     choices, _, rest = text.partition("\n")
     config = (ROOT / "conf" / "config.yaml").read_text().partition("\nhydra:\n")[0]
+    own = (ROOT / "conf" / "hydra" / "runner.yaml").read_text().partition("defaults:\n")[2].replace("/hydra/", "hydra/")
     for group, option in yaml.safe_load(choices)["choose"].items():
-        config = re.sub(rf"(hydra/{group}:) \w+", rf"\1 {option}", config)
+        own = re.sub(rf"(hydra/{group}:) \w+", rf"\1 {option}", own)
+    last = "  - experiment: null\n"
+    assert "  - hydra/runner\n" in config
+    assert last in config
+    config = config.replace("  - hydra/runner\n", "").replace(last, last + own)
     hydra = {
         "output_subdir": None,
         "run": {"dir": "."},
