@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from runner import hiding
+
 # As the command does, before anything imports torch: tests run beside each other.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 # How long an example takes is the machine's affair.
@@ -28,6 +30,12 @@ def _coverage_of_processes(request: pytest.FixtureRequest) -> Iterator[None]:
         if request.module.__name__.rpartition(".")[2] not in MEASURED:
             patch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
         yield
+
+
+@pytest.fixture(autouse=True)
+def _nothing_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    # What a test's process has read stays hidden in all that it prints, which would hide words of other tests.
+    monkeypatch.setattr(hiding, "_noted", hiding._Noted())
 
 
 @dataclass(frozen=True)

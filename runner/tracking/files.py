@@ -26,8 +26,8 @@ def open_folder(path: Path, base: Path | None = None) -> int:
     Raises:
         OSError: it is reached through a link, or cannot be made.
     """
-    path, outputs = path.absolute(), OUTPUTS.absolute()
-    base = outputs if path.is_relative_to(outputs) else (base or path).absolute()
+    path, outputs = path.absolute(), _outputs()
+    base = outputs if outputs is not None and path.is_relative_to(outputs) else (base or path).absolute()
     if not base.exists():
         base.parent.mkdir(parents=True, exist_ok=True)
         _enter_or_close(os.open(base.parent, os.O_RDONLY | os.O_DIRECTORY), base.name)
@@ -35,6 +35,13 @@ def open_folder(path: Path, base: Path | None = None) -> int:
     for part in path.relative_to(base).parts:
         folder = _enter_or_close(folder, part)
     return folder
+
+
+def _outputs() -> Path | None:
+    """Return `outputs/` of the working directory, None where that was removed."""
+    with contextlib.suppress(FileNotFoundError):
+        return OUTPUTS.absolute()
+    return None
 
 
 def _enter_or_close(folder: int, name: str) -> int:
@@ -141,14 +148,15 @@ def refuse_link(path: Path) -> None:
 
 def link_to(path: Path) -> Path | None:
     """Return the first link on the way to a path under `outputs/`, if there is one."""
-    path, outputs = path.absolute(), OUTPUTS.absolute()
+    path, outputs = path.absolute(), _outputs()
     way = [part for part in (path, *path.parents) if outputs in part.parents]
     return next((part for part in reversed(way) if part.is_symlink()), None)
 
 
 def is_output(path: Path) -> bool:
     """Return whether a path is under `outputs/`, by its name."""
-    return path.absolute().is_relative_to(OUTPUTS.absolute())
+    outputs = _outputs()
+    return outputs is not None and path.absolute().is_relative_to(outputs)
 
 
 def share(path: Path) -> None:

@@ -13,6 +13,7 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 
 from runner.tracking.errors import StoreError
+from runner.tracking.uris import sqlite_uri
 
 # In every version of MLflow.
 TABLES = {"experiments", "runs", "tags", "metrics", "params"}
@@ -59,7 +60,7 @@ def _foreign(name: str, tables: list[str]) -> StoreError:
 
 def make_tables(path: Path) -> None:
     """Make MLflow's tables in a new SQLite database, without its lock in the folder of what is temporary."""
-    engine = db_utils.create_sqlalchemy_engine(f"sqlite:///{path}")
+    engine = db_utils.create_sqlalchemy_engine(sqlite_uri(path))
     db_utils._initialize_tables(engine)
     engine.dispose()
 
