@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from runner.bar import Bar, has_bars
 from runner.config import DECLARED, Config, Tracking
 from runner.hiding import shown_text, shown_tree
-from runner.printing import say, warn
+from runner.printing import for_shell, say, warn
 from runner.ranges import shown
 
 if TYPE_CHECKING:
@@ -141,7 +141,9 @@ def ui_command(tracking: Tracking) -> str:
     uri = tracking.uri or ""
     if uri.startswith("http"):
         return f"open {shown_text(uri)}"
-    return "python -m runner.ui" + ("" if uri == "sqlite:///outputs/mlflow.db" else f" --uri '{shown_text(uri)}'")
+    return "python -m runner.ui" + (
+        "" if uri == "sqlite:///outputs/mlflow.db" else f" --uri {for_shell(shown_text(uri))}"
+    )
 
 
 def _summary(result: "Result") -> Iterator[str]:

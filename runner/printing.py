@@ -95,3 +95,8 @@ def guarded(prints_configs: bool = False) -> Iterator[None]:
     finally:
         logging.setLogRecordFactory(factory)
         warnings.showwarning = show
+
+
+def for_shell(text: str) -> str:
+    """Return a text in single quotes, which a shell takes for one word whatever is in it."""
+    return "'" + text.replace("'", "'\\''") + "'"

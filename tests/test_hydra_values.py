@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+import hydra._internal.hydra as hydra_internal
 import pytest
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
@@ -45,7 +47,11 @@ def write(folder: Path, name: str, settings: dict[str, Any]) -> None:
 
 def as_hydra_has_it(overrides: list[str], job: int | None) -> dict[str, Any]:
     """Compose and resolve with Hydra's own means, as its launcher does."""
-    with hydra.initialize_config_dir(str(composition.config_folder()), version_base="1.3", job_name="runner"):
+    folder = str(composition.config_folder())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hydra_internal, "ConfigLoaderImpl", ConfigLoaderImpl)  # other tests may have installed ours
+        context = hydra.initialize_config_dir(folder, version_base="1.3", job_name="runner")
+    with context:
         cfg = hydra.compose("config", overrides, return_hydra_config=True)
         with open_dict(cfg.hydra):
             cfg.hydra.runtime.output_dir = os.getcwd()

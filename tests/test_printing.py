@@ -1,12 +1,13 @@
 """What is printed steers no terminal, and holds nothing of the environment's."""
 
+import shlex
 import unicodedata
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.printing import LAYOUT, escaped, printable
+from runner.printing import LAYOUT, escaped, for_shell, printable
 from tests.conftest import Command, Done
 
 # A title, a screen cleared, the same by C1, a link, a deletion and text that runs backwards.
@@ -141,3 +142,8 @@ def test_what_heads_a_job_that_failed_tells_none(runner: Command) -> None:
     )
     assert done.code != 0
     assert "tags.token=***" in clean(done, "hunter2")
+
+
+@given(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])))
+def test_a_shell_takes_what_is_to_be_pasted_for_one_word(text: str) -> None:
+    assert shlex.split(f"replay --uri {for_shell(text)}") == ["replay", "--uri", text]

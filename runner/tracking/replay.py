@@ -12,7 +12,7 @@ from pathlib import Path
 from runner.errors import UserError
 from runner.hiding import HIDDEN, shown_text
 from runner.places import check_working_directory
-from runner.printing import complain, say, warn
+from runner.printing import complain, for_shell, say, warn
 from runner.tracking.errors import StoreError
 from runner.tracking.files import OUTPUTS, lock, open_to_read
 from runner.tracking.journal import JOURNALS, Begin, JournalReader, Open
@@ -120,12 +120,14 @@ class Replayer:
         if uri is None:
             password = ", with the password" if HIDDEN in opening.uri else ""
             raise StoreError(
-                f"is for {opening.uri}, which was not asked for; if it is right{password}: --uri '{opening.uri}'"
+                f"is for {opening.uri}, which was not asked for; "
+                f"if it is right{password}: --uri {for_shell(opening.uri)}"
             )
         folder = opening.artifacts
         if folder is not None and Path(folder) not in self._artifacts:
             raise StoreError(
-                f"has artifacts for {folder}, which was not asked for; if it is right: --artifacts '{folder}'"
+                f"has artifacts for {folder}, which was not asked for; "
+                f"if it is right: --artifacts {for_shell(str(folder))}"
             )
         key = (uri, folder)
         if key not in self._stores:

@@ -19,7 +19,7 @@ from urllib.parse import unquote
 from runner.config import Tracking
 from runner.errors import RecordingError, RunnerError, UserError
 from runner.hiding import shown_text
-from runner.printing import complain, warn
+from runner.printing import complain, for_shell, warn
 from runner.ranges import shown
 from runner.tracking import provenance
 from runner.tracking.journal import JOURNALS, Close, Entry, JournalWriter, Open, now_ms
@@ -263,7 +263,7 @@ class JournalTracker:
         is_moved = self._path.parent != folder
         is_asked_for = uri in (sqlite_uri(folder.parent / "mlflow.db"), os.environ.get("MLFLOW_TRACKING_URI"))
         options = [f" --folder {self._path.parent}"] if is_moved else []
-        options += [] if is_asked_for and not is_moved else [f" --uri '{shown_text(uri)}'"]
+        options += [] if is_asked_for and not is_moved else [f" --uri {for_shell(shown_text(uri))}"]
         return REPLAY + "".join(options)
 
     def abandon(self) -> None:
