@@ -96,23 +96,14 @@ class CheckedConfigLoader(OwnConfigLoader):
         run_mode: RunMode,
         from_shell: bool = True,
         validate_sweep_overrides: bool = True,
+        is_job: bool = False,
     ) -> DictConfig:
-        """Compose and check.
+        """Compose and check; `is_job` says that a launcher of Hydra's has asked for a job of a sweep.
 
         Raises:
             UserError: with a line for each mistake found.
         """
-        return self._checked(config_name, overrides, run_mode, from_shell, validate_sweep_overrides)
 
-    def _checked(
-        self,
-        config_name: str | None,
-        overrides: list[str],
-        run_mode: RunMode,
-        from_shell: bool = True,
-        validate_sweep_overrides: bool = True,
-        is_job: bool = False,
-    ) -> DictConfig:
         def compose(chosen: list[str]) -> DictConfig:
             return self.composed(config_name, chosen, run_mode, from_shell, validate_sweep_overrides)
 
@@ -209,7 +200,9 @@ class CheckedConfigLoader(OwnConfigLoader):
             UserError: with a line for each mistake found.
         """
         flags = unresolved(master_config.hydra.overrides)["hydra"]
-        cfg = self._checked(master_config.hydra.job.config_name, [*flags, *sweep_overrides], RunMode.RUN, is_job=True)
+        cfg = self.load_configuration(
+            master_config.hydra.job.config_name, [*flags, *sweep_overrides], RunMode.RUN, is_job=True
+        )
         OmegaConf.copy_cache(from_config=master_config, to_config=cfg)
         return cfg
 
@@ -306,6 +299,7 @@ class CompletingConfigLoader(CheckedConfigLoader):
         run_mode: RunMode,
         from_shell: bool = True,
         validate_sweep_overrides: bool = True,
+        is_job: bool = False,
     ) -> DictConfig:
         """Compose without the overrides in which something is wrong.
 

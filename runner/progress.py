@@ -115,9 +115,9 @@ class Descent:
             going = self.going
             seconds = time.perf_counter() - started
             ends = self._endings_in(block, seconds)
-            endings = {run: ends[run] for run in going if run in ends}
-            self._stand(block, going, endings, seconds)
-            yield Passage(block, going, endings)
+            passage = Passage(block, going, {run: ends[run] for run in going if run in ends})
+            self._stand(passage, seconds)
+            yield passage
             if len(self.endings) == len(self._configs):
                 return
 
@@ -141,11 +141,12 @@ class Descent:
         sentence = stillness(self._configs[run], result, last)
         return result if sentence is None else replace(result, remarks=(sentence,), still_since=last)
 
-    def _stand(self, block: Block, going: Sequence[int], endings: dict[int, Ending], seconds: float) -> None:
+    def _stand(self, passage: Passage, seconds: float) -> None:
+        block, going, endings = passage.block, passage.going, passage.endings
         self._movement.see(self._now.weight, block, {run: ending.step for run, ending in endings.items()})
         lasts = [0] * len(self._configs)
         for run in going:
-            lasts[run] = endings[run].step if run in endings else block.last
+            lasts[run] = passage.last(run)
         self._best_steps.look_at(block, lasts)
         self.endings |= endings
         self._now = _Standing(block.last, seconds, block.weight[-1], block.gradient[-1], block.loss[-1])
@@ -155,7 +156,7 @@ class Descent:
             self._standings[run] = _Standing(ending.step, seconds, weight, gradient, block.loss[index, run].clone())
         losses = [float(self._standings[run].loss) for run in endings]
         if len(self._configs) == 1:  # of a run of its own each step counts
-            losses = block.loss[: self.endings[0].step - block.first + 1 if self.endings else None, 0].tolist()
+            losses = self._best_steps.loss.tolist()
         elif len(endings) < len(going):
             losses += block.loss[-1].tolist() if not self.endings else block.loss[-1][self.going].tolist()
         self.best = self._direction.best([self.best, *losses])

@@ -23,12 +23,12 @@ from hydra.core.override_parser.types import (
 from hydra.errors import HydraException
 
 from runner.errors import UserError, nearest
-from runner.explanation import explain
+from runner.explanation import SWEEP_KEYS, explain
 from runner.formula import Formula, parse
 from runner.ranges import is_whole, shown
 from runner.swept_numbers import MOST_JOBS, Numbers, counted, nested
 
-OWN_KEYS = ("zip", "repeats", "where", "resume", "fail_fast", "max_jobs")
+OWN_KEYS = tuple(key.removesuffix("=") for key in SWEEP_KEYS)
 
 
 @dataclass(frozen=True)
