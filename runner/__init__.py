@@ -3,8 +3,8 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from runner.api import Outcome, RunResult, run, sweep
-    from runner.errors import DivergedError, FunctionError, RecordingError, RunnerError, SweepError, UserError
+    from runner.api.calls import Outcome, RunResult, run, sweep
+    from runner.messages.errors import DivergedError, FunctionError, RecordingError, RunnerError, SweepError, UserError
 
 __version__ = "0.1.0"
 __all__ = [
@@ -27,15 +27,15 @@ def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'runner' has no attribute '{name}'")
     if name.endswith("Error"):
-        from runner import errors
+        from runner.messages import errors
 
         return getattr(errors, name)
-    from runner.places import check_working_directory
+    from runner.config.folders import check_working_directory
 
     check_working_directory()  # without which torch would end the process as it is imported
-    from runner import api
+    from runner.api import calls
 
-    return getattr(api, name)
+    return getattr(calls, name)
 
 
 def __dir__() -> list[str]:

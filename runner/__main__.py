@@ -3,7 +3,7 @@
 import os
 import sys
 
-from runner import interruption, leaving
+from runner.process import signals, termination
 
 
 def main() -> None:
@@ -12,16 +12,16 @@ def main() -> None:
     Raises:
         SystemExit: with the exit code, where it is not 0; one that is may return, where others go on after us.
     """
-    is_free = leaving.is_program(sys._getframe()) and not leaving.has_hooks()
+    is_free = termination.is_program(sys._getframe()) and not termination.has_hooks()
     if is_free:
-        interruption.leave_at_once()
+        signals.leave_at_once()
     # Threads that spin while they wait make runs beside each other several times slower, and a run alone no faster.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    with leaving.visiting():
-        from runner import command_line
+    with termination.visiting():
+        from runner.cli import command_line
 
         code = command_line.main()
-    leaving.leave(code, is_free)
+    termination.leave(code, is_free)
 
 
 if __name__ == "__main__":

@@ -2,11 +2,11 @@
 
 import sys
 
-from runner.tracking.silence import quiet_mlflow
+from runner.recorder.silence import quiet_mlflow
 
 if __name__ == "__main__":
     quiet_mlflow()  # before MLflow is imported
-    from runner.tracking.delete import main
+    from runner.recorder.delete import main
 
     if (code := main()) != 0:  # else whoever runs us may go on
         sys.exit(code)

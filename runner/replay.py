@@ -2,11 +2,11 @@
 
 import sys
 
-from runner.tracking.silence import quiet_mlflow
+from runner.recorder.silence import quiet_mlflow
 
 if __name__ == "__main__":
     quiet_mlflow()  # before MLflow is imported
-    from runner.tracking.replay import main
+    from runner.recorder.replay import main
 
     if (code := main()) != 0:  # else whoever runs us may go on
         sys.exit(code)

@@ -11,12 +11,12 @@ import sys
 from pathlib import Path
 from types import FrameType
 
-from runner.config import URI
-from runner.errors import UserError
-from runner.hiding import shown_text
-from runner.places import check_working_directory
-from runner.tracking.relocation import follow
-from runner.tracking.uris import absolute_uri, sqlite_path
+from runner.config.folders import check_working_directory
+from runner.config.schema import URI
+from runner.config.uris import absolute_uri, sqlite_path
+from runner.messages.errors import UserError
+from runner.messages.redaction import shown_text
+from runner.recorder.relocation import follow
 
 DEFAULT_URI = "sqlite:///outputs/mlflow.db"
 ARTIFACTS = Path("outputs/artifacts")

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from runner import hiding
+from runner.messages import redaction
+
+pytest_plugins = ["tests.stores"]
 
 # As the command does, before anything imports torch: tests run beside each other.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -35,7 +37,7 @@ def _coverage_of_processes(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _nothing_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     # What a test's process has read stays hidden in all that it prints, which would hide words of other tests.
-    monkeypatch.setattr(hiding, "_noted", hiding._Noted())
+    monkeypatch.setattr(redaction, "_noted", redaction._Noted())
 
 
 @dataclass(frozen=True)

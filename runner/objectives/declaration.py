@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from runner.errors import UserError
-from runner.formula import number
-from runner.ranges import is_finite, shown
+from runner.formulas.parser import number
+from runner.messages.errors import UserError
+from runner.messages.ranges import is_finite, shown
 
 Point = tuple[float, ...]
 

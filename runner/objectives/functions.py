@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from runner.norms import norm
+from runner.tensors.norms import norm
 
 Loss = Callable[..., Tensor]
 

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
-from runner import leaving
-from runner.blame import told
-from runner.errors import FunctionError, UserError, nearest
-from runner.ranges import shown, unknown_key
+from runner.messages.errors import FunctionError, UserError, nearest
+from runner.messages.ranges import shown, unknown_key
+from runner.process import termination
+from runner.process.tracebacks import told
 
 Function = Callable[..., Tensor]
 
@@ -29,7 +29,7 @@ def import_function(target: str) -> Function:
     if not module_name or not name:
         raise UserError(f"objective.target={shown(target)}: expected package.module:function")
     look_in_working_directory()
-    leaving.expect_guests()
+    termination.expect_guests()
     try:
         module = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:  # whatever a stranger's module raises

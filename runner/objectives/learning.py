@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.func import functional_call, vmap
 from torch.nn import functional
 
-from runner.draws import generator
-from runner.errors import UserError, nearest
-from runner.ranges import shown
+from runner.messages.errors import UserError, nearest
+from runner.messages.ranges import shown
+from runner.tensors.draws import generator
 
 SPLIT_SEED = 0
 # Of each number that a model makes, about this many copies live in a step: forward, backward, and between.

@@ -7,17 +7,17 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from runner.config import DECLARED
-from runner.draws import uniform_start
-from runner.errors import UserError
-from runner.formula import parse
+from runner.config.registry import check_arguments, look_up
+from runner.config.schema import DECLARED
+from runner.formulas.parser import parse
+from runner.messages.errors import UserError
+from runner.messages.ranges import shown
 from runner.objectives.declaration import Declaration, point
 from runner.objectives.functions import FUNCTIONS
 from runner.objectives.imported import check_keywords, import_function, kept_going, over_rows
 from runner.objectives.learning import TASKS, Learning, learning
-from runner.ranges import shown
-from runner.registry import check_arguments, look_up
-from runner.rows import column
+from runner.tensors.draws import uniform_start
+from runner.tensors.rows import column
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from runner.optimizers.rule import decayed, mixed_squares, plus_ratio, power, power_of, rule, shrunk, uphill
+from runner.optimizers.update_rule import decayed, mixed_squares, plus_ratio, power, power_of, rule, shrunk, uphill
 
 Betas = tuple[Tensor, Tensor]
 

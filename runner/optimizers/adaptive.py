@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from runner.optimizers.rule import decayed, mixed_squares, plus, plus_ratio, rule, uphill
+from runner.optimizers.update_rule import decayed, mixed_squares, plus, plus_ratio, rule, uphill
 
 
 class Averages(NamedTuple):

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from runner.norms import scale_of
+from runner.tensors.norms import scale_of
 
 # A power of two, so that no bit changes, and so small that a norm of finite components is finite times it.
 ROOM = 2.0**-12

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from runner.optimizers.rule import State, cast, decayed, plus, rule, uphill
+from runner.optimizers.update_rule import State, cast, decayed, plus, rule, uphill
 
 
 @rule()

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from runner.errors import UserError, one_line
-from runner.ranges import unknown_key
-from runner.registry import look_up
+from runner.config.registry import look_up
+from runner.messages.errors import UserError, one_line
+from runner.messages.ranges import unknown_key
 
 # What these demand of parameters, which one flat weight with a dense gradient is not.
 UNUSABLE = {

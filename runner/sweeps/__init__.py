@@ -2,9 +2,9 @@
 
 from hydra.core.plugins import Plugins
 
-from runner import spacing
-from runner.doors import without_working_directory
-from runner.sweeps.grid import BatchedLauncher, GridSweeper
+from runner.composition import spaces
+from runner.sweeps.plugins import BatchedLauncher, GridSweeper
+from runner.untrusted.settings import without_working_directory
 
 
 def register() -> None:
@@ -16,4 +16,4 @@ def register() -> None:
         plugins = Plugins.instance()
     for plugin in (GridSweeper, BatchedLauncher):
         plugins.class_name_to_class[f"hydra_plugins.runner.{plugin.__name__}"] = plugin
-    spacing.register()
+    spaces.register()

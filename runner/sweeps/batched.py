@@ -1,64 +1,32 @@
 """Running the jobs of a sweep: those of one kind as one tensor program, under one parent run."""
 
-import math
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from runner.blame import on_demand, show_traceback, told
-from runner.config import Config, Tracking
-from runner.console import telling_stops
-from runner.errors import DivergedError, FunctionError, RunnerError, SweepError, UserError
-from runner.job import no_garbage_collection
-from runner.sweeps.console import SweepConsole, said_diverged
+from runner.config.schema import Config
+from runner.console.run import telling_stops
+from runner.execution.job import no_garbage_collection
+from runner.messages.errors import FunctionError, RunnerError, UserError
+from runner.process.tracebacks import show_traceback, told
+from runner.sweeps.console import SweepConsole
 from runner.sweeps.fingerprint import fingerprint, sweep_fingerprint
-from runner.sweeps.parent import ParentRun, best_of, places
-from runner.sweeps.planning import Job, Mistakes, raise_all, shared_config
+from runner.sweeps.job import Job, shared_config
+from runner.sweeps.outcome import JobDone, best_of
+from runner.sweeps.parent import ParentRun
+from runner.sweeps.planning import Mistakes, raise_all
 from runner.sweeps.seeds import tell_idle_seeds
 from runner.tracking.journal import Artifact, End, now_ms
 from runner.tracking.ledger import Finished
 from runner.tracking.tracker import Tracker, tracking_to
 
 if TYPE_CHECKING:
-    from runner import execution
-    from runner.batches import Member
-    from runner.result import Result
+    from runner.engine.batches import Member
+    from runner.engine.result import Result
+    from runner.execution import batch
 
-FAILURES_IN_FULL = 5
 NOT_RUN = "fail_fast=true: another job had failed"
-
-
-@dataclass(frozen=True, eq=False)
-class JobDone:
-    """How a job of a sweep went.
-
-    Attributes:
-        run: our id of the run, or MLflow's where an earlier sweep has done it.
-        run_id: the run's id in MLflow; None when it is not tracked.
-        status: COMPLETED, STOPPED, DIVERGED or FAILED, SKIPPED where an earlier sweep has done it, or NOT_RUN where the
-            first failure has ended the sweep.
-        metrics: the final results, under their names in MLflow.
-        reason: why it failed, or what a rule said that stopped it.
-        has_diverged: it did, here or in the earlier sweep.
-        still_since: the last step that moved its weight, where it stood still after it short of a known minimum.
-        remark: what is to be said of it beside.
-    """
-
-    job: Job
-    run: str
-    run_id: str | None
-    status: str
-    metrics: Mapping[str, float]
-    reason: str | None = None
-    has_diverged: bool = False
-    still_since: int | None = None
-    remark: str | None = None
-
-    @property
-    def loss(self) -> float | None:
-        """The loss of the last forward pass, where there was one."""
-        return self.metrics.get("final/loss")
 
 
 @dataclass
@@ -114,7 +82,7 @@ def run_sweep(
     console = SweepConsole(config, jobs)
     with telling_stops(console.stopped), tracking_to(config.tracking, console.recording) as tracker:
         with no_garbage_collection():
-            from runner import batches, execution  # noqa: F401  # torch comes while the recorder starts
+            from runner.execution import batch  # noqa: F401  # torch comes while the recorder starts
         parent = ParentRun(shared_config(jobs), texts, sweep_fingerprint(texts))
         ledger = tracker.ledger(parent.fingerprint, resume) if resume else None
         if ledger is None and isinstance(resume, str):
@@ -162,49 +130,14 @@ def _located(done: JobDone, tracker: Tracker) -> JobDone:
     return done if recorded is None else replace(done, run_id=recorded.run_id)
 
 
-def raise_failures(done: Sequence[JobDone]) -> None:
-    """Raise what failed, a few jobs in full, and how many of which.
-
-    Raises:
-        SweepError: some jobs failed.
-        DivergedError: some diverged, and `fail_on_divergence` is true.
-    """
-    failed = [one for one in done if one.status == "FAILED"]
-    if not failed:
-        raise_diverged(done)
-        return
-    lines = [f"job {one.job.name} failed: {one.reason}" for one in failed[:FAILURES_IN_FULL]]
-    more = len(failed) - len(lines)
-    rest = [f"and {more:,} more"] if more else []
-    diverged = _unwanted(done)
-    also = [diverged] if diverged is not None else []
-    raise SweepError(*lines, *rest, *also, f"{len(failed):,} of {len(done):,} jobs failed{on_demand()}")
-
-
-def raise_diverged(done: Sequence[JobDone]) -> None:
-    """Raise that jobs diverged.
-
-    Raises:
-        DivergedError: some did whose `fail_on_divergence` is true.
-    """
-    diverged = _unwanted(done)
-    if diverged is not None:
-        raise DivergedError(diverged)
-
-
-def _unwanted(done: Sequence[JobDone]) -> str | None:
-    names = [one.job.name for one in done if one.has_diverged and one.job.config.fail_on_divergence]
-    return f"{said_diverged(names, len(done))}; fail_on_divergence=true" if names else None
-
-
 def _members(sweep: _Sweep, todo: Sequence[int]) -> "dict[int, Member]":
     """Return the jobs as runs that fit this machine, each kind looked at once more closely.
 
     Raises:
         UserError: with the mistakes of all jobs.
     """
-    from runner.batches import grouped, member_of
-    from runner.problem import check_batch, prepare
+    from runner.engine.batches import grouped, member_of
+    from runner.engine.problem import check_batch, prepare
 
     members: dict[int, Member] = {}
     mistakes: Mistakes = []
@@ -232,8 +165,8 @@ def _child(job: Job, parent: str) -> Config:
 
 
 def _run_all(sweep: _Sweep, members: "Mapping[int, Member]", prints: Sequence[str]) -> None:
-    from runner.batches import grouped, portions
-    from runner.execution import Job as RunJob
+    from runner.engine.batches import grouped, portions
+    from runner.execution.batch import Job as RunJob
 
     index_of = {member: index for index, member in members.items()}
     groups = grouped(members.values())
@@ -256,9 +189,9 @@ def _run_all(sweep: _Sweep, members: "Mapping[int, Member]", prints: Sequence[st
             sweep.console.portion_done(len(indices), sum(member.config.steps for member in portion))
 
 
-def _run_portion(sweep: _Sweep, indices: Sequence[int], runs: "Sequence[execution.Job]") -> None:
+def _run_portion(sweep: _Sweep, indices: Sequence[int], runs: "Sequence[batch.Job]") -> None:
     """Run jobs of one kind; where one of them fails, run those that had not ended by themselves."""
-    from runner.execution import BatchError, execute
+    from runner.execution.batch import BatchError, execute
 
     try:
         results = execute(runs, sweep.tracker, sweep.console)
@@ -284,7 +217,7 @@ def _run_portion(sweep: _Sweep, indices: Sequence[int], runs: "Sequence[executio
 
 def _end(sweep: _Sweep, parent: ParentRun, status: str, done: Sequence[JobDone]) -> None:
     """Record the weights of the best run, where it ran here, and how the sweep ended."""
-    from runner.weights import WEIGHTS, weights_file
+    from runner.execution.weights import WEIGHTS, weights_file
 
     best = best_of(done)
     is_ours = best is not None and best.run in sweep.runs
@@ -296,6 +229,8 @@ def _end(sweep: _Sweep, parent: ParentRun, status: str, done: Sequence[JobDone])
 
 def _done(sweep: _Sweep, skipped: Mapping[int, Finished]) -> list[JobDone]:
     """Return how the jobs that have ended went, in order."""
+    from runner.execution.metrics import final_metrics
+
     done = []
     for index, job in enumerate(sweep.jobs):
         if index in skipped:
@@ -308,32 +243,10 @@ def _done(sweep: _Sweep, skipped: Mapping[int, Finished]) -> list[JobDone]:
         if index in sweep.results:
             result = sweep.results[index]
             status = result.outcome.name
-            ended = result.metrics(), result.reason, status == "DIVERGED", result.still_since, result.remark
+            ended = final_metrics(result), result.reason, status == "DIVERGED", result.still_since, result.remark
             done.append(JobDone(job, run, None, status, *ended))
         elif index in sweep.failures:
             done.append(JobDone(job, run, None, "FAILED", {}, sweep.failures[index]))
         elif sweep.is_over:
             done.append(JobDone(job, run, None, "NOT_RUN", {}, NOT_RUN))
     return done
-
-
-def rows_of(done: Sequence[JobDone]) -> list[dict[str, Any]]:
-    """Return jobs as rows of a table."""
-    place = places(done)
-    return [_row_of(one, place.get(one, math.nan)) for one in done]
-
-
-def _row_of(done: JobDone, rank: float) -> dict[str, Any]:
-    """Return a job as a row: what varied, how it went and why, its place among the others, and the final results."""
-    values = {key: _value(done.job.config, key, text) for key, text in done.job.varied.items()}
-    how = {"status": done.status, "reason": done.reason, "run_id": done.run_id, "remark": done.remark, "rank": rank}
-    return {**values, **how, **done.metrics}
-
-
-def _value(config: Config, key: str, text: str) -> Any:
-    value: Any = vars(config)
-    for part in key.split("."):
-        if not isinstance(value, Mapping) or part not in value:
-            return text
-        value = value[part]
-    return text if isinstance(value, Mapping | Tracking) else value

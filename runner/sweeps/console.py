@@ -6,21 +6,20 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from runner.bar import Bar, has_bars
-from runner.config import Config
-from runner.console import say_recorded, stopped_record
-from runner.direction import Direction
-from runner.printing import say, warn
+from runner.config.direction import Direction
+from runner.config.schema import Config
+from runner.console.bar import Bar, has_bars
+from runner.console.run import say_recorded, stopped_record
+from runner.messages.printing import say, warn
+from runner.sweeps.job import Job
 from runner.sweeps.labels import ENOUGH, FEWEST, digits_apart
-from runner.sweeps.parent import DISTANCE, counts, places, ranked
-from runner.sweeps.planning import Job
+from runner.sweeps.outcome import DISTANCE, JobDone, counts, places, ranked, said_diverged
 
 if TYPE_CHECKING:
-    from runner.batches import Member
-    from runner.device import Hardware
-    from runner.problem import Batch
-    from runner.progress import Descent
-    from runner.sweeps.batched import JobDone
+    from runner.engine.batches import Member
+    from runner.engine.problem import Batch
+    from runner.engine.progress import Descent
+    from runner.tensors.device import Hardware
     from runner.tracking.tracker import Recorded
 
 BEST = 10
@@ -137,7 +136,7 @@ class SweepConsole:
         if steps > 0 or recorded is not None:
             yield from stopped_record(recorded, self._config)
 
-    def finish(self, done: "Sequence[JobDone]", recorded: "Recorded | None") -> None:
+    def finish(self, done: Sequence[JobDone], recorded: "Recorded | None") -> None:
         """Say how many jobs ended how, which are the best, and where they are recorded."""
         self.stop()
         diverged = [one.job.name for one in done if one.has_diverged]
@@ -148,13 +147,7 @@ class SweepConsole:
         say_recorded(recorded, self._config)
 
 
-def said_diverged(names: Sequence[str], jobs: int) -> str:
-    """Return which jobs of how many diverged, a few by name."""
-    more = f" and {len(names) - REASONS:,} more" if len(names) > REASONS else ""
-    return f"{len(names):,} of {jobs:,} job{'s' if jobs != 1 else ''} diverged: {', '.join(names[:REASONS])}{more}"
-
-
-def _totals(done: "Sequence[JobDone]") -> str:
+def _totals(done: Sequence[JobDone]) -> str:
     number = {key.removeprefix("jobs_"): int(count) for key, count in counts(done).items()}
     skipped, failed = number["skipped"], number["failed"]
     never = number.get("not_run", 0)
@@ -173,7 +166,7 @@ def _totals(done: "Sequence[JobDone]") -> str:
     )
 
 
-def _best_lines(done: "Sequence[JobDone]") -> Iterator[str]:
+def _best_lines(done: Sequence[JobDone]) -> Iterator[str]:
     if len(done) < 2:
         return
     shown = {one: place for one, place in places(done).items() if place <= BEST}
@@ -188,7 +181,7 @@ def _best_lines(done: "Sequence[JobDone]") -> Iterator[str]:
         yield f"{first:<6}{place:>3}  {one.job.name:<{width}}  loss {one.loss:.{loss_digits}g}{distance}{still}"
 
 
-def _spread_lines(done: "Sequence[JobDone]") -> Iterator[str]:
+def _spread_lines(done: Sequence[JobDone]) -> Iterator[str]:
     """Yield the means and spreads over seeds, where each combination ran with several of them."""
     by_name: dict[str, list[JobDone]] = {}
     for one in done:
@@ -213,7 +206,7 @@ class _Spread(NamedTuple):
     text: str
 
 
-def _spread_of(name: str, seeds: "Sequence[JobDone]") -> _Spread:
+def _spread_of(name: str, seeds: Sequence[JobDone]) -> _Spread:
     losses = [one.loss for one in ranked(seeds) if one.loss is not None]
     diverged = len(seeds) - len(losses)
     way = seeds[0].job.config.direction

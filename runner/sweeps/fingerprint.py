@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from runner.config import Config
+from runner.config.schema import Config
 from runner.sweeps.sources import sources_of
 
 # Raised with every change of the arithmetic, so that results of before are not taken for those of now.

@@ -4,17 +4,15 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from runner.sweeps.planning import Job
+from runner.sweeps.job import Job
 
 FEWEST, ENOUGH, ALL = 4, 6, 17
 # A number with a fraction or an exponent, in no word and no quotes.
 NUMBER = re.compile(r"(?<![\w.'\"])[+-]?(?P<digits>\d+\.\d*|\d+(?=[eE]))(?:[eE][+-]?\d+)?(?![\w.'\"])")
 
 
-def labelled(jobs: "Sequence[Job]") -> "list[Job]":
+def labelled(jobs: Sequence[Job]) -> list[Job]:
     """Return the jobs of a sweep with names of few digits, each still another than the rest."""
     by_key: dict[str, set[str]] = {}
     for job in jobs:

@@ -22,11 +22,11 @@ from hydra.core.override_parser.types import (
 )
 from hydra.errors import HydraException
 
-from runner.errors import UserError, nearest
-from runner.explanation import SWEEP_KEYS, explain
-from runner.formula import Formula, parse
-from runner.ranges import is_whole, shown
-from runner.swept_numbers import MOST_JOBS, Numbers, counted, nested
+from runner.composition.hydra_errors import SWEEP_KEYS, explain
+from runner.composition.number_ranges import MOST_JOBS, Numbers, counted, nested
+from runner.formulas.parser import Formula, parse
+from runner.messages.errors import UserError, nearest
+from runner.messages.ranges import is_whole, shown
 
 OWN_KEYS = tuple(key.removesuffix("=") for key in SWEEP_KEYS)
 

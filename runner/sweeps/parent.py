@@ -1,26 +1,17 @@
 """The run in MLflow that the jobs of a sweep are children of."""
 
-import itertools
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from runner.config import Config
-from runner.direction import Direction
-from runner.hiding import shown_override, shown_tree
-from runner.sweeps.planning import by_key
+from runner.config.schema import Config
+from runner.messages.redaction import shown_override, shown_tree
+from runner.sweeps.job import by_key
+from runner.sweeps.outcome import JobDone, best_of, counts
 from runner.tracking import provenance
 from runner.tracking.journal import Artifact, Begin, End, now_ms
 from runner.tracking.processes import OWNER, RESUMES
 from runner.tracking.provenance import config_yaml, described
 from runner.tracking.tracker import Tracker
-
-if TYPE_CHECKING:
-    from runner.sweeps.batched import JobDone
-
-# Of the last weight from the nearest known minimum point, as a metric.
-DISTANCE = "final/distance"
 
 
 @dataclass(frozen=True)
@@ -55,7 +46,7 @@ class ParentRun:
         if is_new:
             tracker.append(Artifact(run, "config.yaml", config_yaml(self.config).encode()))
 
-    def end(self, tracker: Tracker, run: str, status: str, done: "Sequence[JobDone]") -> None:
+    def end(self, tracker: Tracker, run: str, status: str, done: Sequence[JobDone]) -> None:
         """Append how the sweep ended: the numbers of jobs by outcome, and the best of them."""
         if self.experiment is None:
             return
@@ -71,39 +62,3 @@ class ParentRun:
             references = {"best.run": best.run}
             tags |= {f"best.{key}": value for key, value in best.job.varied.items()}
         tracker.append(End(run, status, now_ms(), results=results, tags=tags, references=references))
-
-
-def counts(done: "Sequence[JobDone]") -> dict[str, float]:
-    """Return the numbers of jobs, by outcome too, as metrics of the parent run."""
-    by_status = dict.fromkeys(("COMPLETED", "STOPPED", "DIVERGED", "FAILED", "SKIPPED"), 0)
-    for one in done:
-        by_status[one.status] = by_status.get(one.status, 0) + 1
-    return {"jobs": len(done)} | {f"jobs_{status.lower()}": float(count) for status, count in by_status.items()}
-
-
-def ranked(done: "Sequence[JobDone]") -> "Iterator[JobDone]":
-    """Yield the jobs whose last loss is a number, the best first, and of these the nearest to a known minimum.
-
-    Where some go down and others up, whose losses do not compare, those that go down come first.
-    """
-
-    def place(one: "JobDone") -> tuple[bool, float, float]:
-        direction = one.job.config.direction
-        return direction is Direction.UP, direction.sort_key(one.loss or 0.0), one.metrics.get(DISTANCE, 0.0)
-
-    finite = [one for one in done if one.loss is not None and math.isfinite(one.loss) and not one.has_diverged]
-    yield from sorted(finite, key=place)
-
-
-def places(done: "Sequence[JobDone]") -> "dict[JobDone, int]":
-    """Return the place of each job that has one, from 1 on, among those that go its way, in the order of `ranked`."""
-    found: dict[JobDone, int] = {}
-    for _, jobs in itertools.groupby(ranked(done), lambda one: one.job.config.direction):
-        found |= {one: place for place, one in enumerate(jobs, start=1)}
-    return found
-
-
-def best_of(done: "Sequence[JobDone]") -> "JobDone | None":
-    """Return the best job; None where there is none, or some go down and others up."""
-    directions = {one.job.config.direction for one in done}
-    return next(ranked(done), None) if len(directions) == 1 else None

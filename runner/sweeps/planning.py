@@ -6,70 +6,28 @@ overrides set numbers and texts in copies of the result. All jobs are checked be
 
 import copy
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from hydra.core.override_parser.types import Override, OverrideType, ValueType
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from runner import hydra_values
-from runner.composition import mistakes_in
-from runner.config import Config
-from runner.errors import UserError
-from runner.hiding import shown_override
-from runner.plain import plain, plain_at, unresolved
-from runner.ranges import is_whole, shown
+from runner.composition.composition import mistakes_in
+from runner.config import hydra_values
+from runner.config.plain import plain, plain_at, unresolved
+from runner.config.schema import Config
+from runner.messages.errors import UserError
+from runner.messages.ranges import is_whole, shown
+from runner.messages.redaction import shown_override
+from runner.sweeps.job import Job, named
 from runner.sweeps.labels import labelled
 from runner.sweeps.language import Axis, SweepRequest, overlap
 
 MISTAKES_IN_FULL = 5
 Tree = dict[str, Any]
 Mistakes = list[tuple[str, str]]
-
-
-@dataclass(frozen=True, eq=False)
-class Job:
-    """One combination.
-
-    Attributes:
-        overrides: all that it is composed of.
-        varying: what of them varies within the sweep.
-        config: what they give.
-        is_named: the config names it, and others otherwise; else it is named by what varies.
-        labels: what varies in few digits, for people.
-    """
-
-    overrides: tuple[str, ...]
-    varying: tuple[str, ...]
-    config: Config
-    is_named: bool = False
-    labels: tuple[str, ...] = ()
-
-    @property
-    def name(self) -> str:
-        """What tells the job from the others of its sweep."""
-        return " ".join(map(shown_override, self.labels))
-
-    @property
-    def name_but_for_seed(self) -> str:
-        """What tells it from the others but those that differ in their seeds alone."""
-        return " ".join(shown_override(text) for text in self.labels if not text.startswith("seed="))
-
-    @property
-    def varied(self) -> dict[str, str]:
-        """The keys that vary within the sweep, and their values as written."""
-        return by_key(map(shown_override, self.varying))
-
-
-def by_key(texts: Iterable[str]) -> dict[str, str]:
-    """Return the values of overrides by key: the last of each, and all of those that a run merges."""
-    values: dict[str, str] = {}
-    for text in texts:
-        key, _, value = text.lstrip("+~").partition("=")
-        values[key] = f"{values[key]} {value}" if key in values and value.startswith("{") else value
-    return values
 
 
 class JobLoader(Protocol):
@@ -109,18 +67,6 @@ def plan(request: SweepRequest, loader: JobLoader, master: DictConfig) -> list[J
         assert request.where is not None
         raise UserError(f"where={request.where.formula.text}: none of the {asked} combinations is left")
     return labelled(named(jobs))
-
-
-def named(jobs: Sequence[Job]) -> list[Job]:
-    """Return the jobs of a sweep as named by their configs where these do not all say the same."""
-    are_named = len({job.config.name for job in jobs}) > 1
-    return [replace(job, is_named=True) for job in jobs] if are_named else list(jobs)
-
-
-def shared_config(jobs: Sequence[Job]) -> Config:
-    """Return the config that stands for all jobs of a sweep: the first one's, without its name where others differ."""
-    first = jobs[0]
-    return replace(first.config, name=None) if first.is_named else first.config
 
 
 def raise_all(mistakes: Mistakes, jobs: int) -> None:

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from runner.config import Config
-from runner.printing import warn
+from runner.config.schema import Config
+from runner.messages.printing import warn
 from runner.sweeps.fingerprint import NOT_OF_THE_RESULT
-from runner.sweeps.planning import Job
+from runner.sweeps.job import Job
 
 # Those that start from random weights unless they are given.
 RANDOM_STARTS = ("mlp",)

@@ -12,8 +12,8 @@ from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import Any
 
-from runner.errors import UserError
-from runner.user_code import is_user_code
+from runner.messages.errors import UserError
+from runner.process.user_code import is_user_code
 
 
 def sources_of(target: str) -> dict[str, str]:

@@ -3,11 +3,11 @@
 import os
 from pathlib import Path
 
-from runner.config import LONGEST_EXPERIMENT, Tracking
-from runner.errors import RecordingError, UserError
-from runner.hiding import shown_text
+from runner.config.schema import LONGEST_EXPERIMENT, Tracking
+from runner.config.uris import IN_MEMORY, companions, is_in_memory, sqlite_path
+from runner.messages.errors import RecordingError, UserError
+from runner.messages.redaction import shown_text
 from runner.tracking.files import A_LINK, link_to
-from runner.tracking.uris import IN_MEMORY, companions, is_in_memory, sqlite_path
 
 # Of the column of experiments' names, to which SQLite does not hold them.
 LONGEST_IN_COLUMN = 256

@@ -10,9 +10,9 @@ from typing import Any
 import yaml
 
 from runner import __version__
-from runner.config import Config
-from runner.hiding import shown_tree
-from runner.ranges import shown
+from runner.config.schema import Config
+from runner.messages.ranges import shown
+from runner.messages.redaction import shown_tree
 from runner.tracking.checkout import Look
 from runner.tracking.processes import process_tags
 

@@ -16,17 +16,17 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 from urllib.parse import unquote
 
-from runner.config import Tracking
-from runner.errors import RecordingError, RunnerError, UserError
-from runner.hiding import shown_text
-from runner.printing import complain, for_shell, warn
-from runner.ranges import shown
+from runner.config.schema import Tracking
+from runner.config.uris import SQLITE, absolute_uri, sqlite_uri
+from runner.messages.errors import RecordingError, RunnerError, UserError
+from runner.messages.printing import complain, for_shell, warn
+from runner.messages.ranges import shown
+from runner.messages.redaction import shown_text
 from runner.tracking import provenance
 from runner.tracking.journal import JOURNALS, Close, Entry, JournalWriter, Open, now_ms
 from runner.tracking.ledger import Ledger
 from runner.tracking.permission import check_places
 from runner.tracking.processes import process_tags
-from runner.tracking.uris import SQLITE, absolute_uri, sqlite_uri
 
 # How long a run that is stopped waits for its record, and any run for a recorder that says nothing at all.
 HURRIED_SECONDS = 3
@@ -35,7 +35,7 @@ SILENT_SECONDS = 120
 RESTART_SECONDS = 5
 REPLAY = "python -m runner.replay"
 OnRecorded = Callable[[int, int], None]
-RECORDER = "from runner.tracking.recorder import main; main()"
+RECORDER = "from runner.recorder.process import main; main()"
 
 
 @dataclass(frozen=True)

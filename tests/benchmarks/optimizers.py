@@ -5,8 +5,9 @@ from collections.abc import Callable
 
 import torch
 
-from runner.optimizers import RULES, hyper_parameters
-from runner.rows import column
+from runner.optimizers import OPTIONAL, RULES
+from runner.tensors.hyper_parameters import hyper_parameters
+from runner.tensors.rows import column
 from tests.optimizers.test_rules import TWINS, defaults
 
 STEPS = 300
@@ -28,7 +29,7 @@ def microseconds(step: Callable[[], object]) -> float:
 def ours(name: str, rows: int) -> Callable[[], object]:
     """Return a step of our rule on so many rows of one number."""
     weight, gradient = torch.ones(rows, 1), torch.full((rows, 1), 0.1)
-    hyper = hyper_parameters([defaults(name)], rows, CPU)
+    hyper = hyper_parameters([defaults(name)], rows, CPU, OPTIONAL)
     update, lr = RULES[name].update, column([1e-3], rows, CPU)
     state = RULES[name].init(weight, **hyper)
 

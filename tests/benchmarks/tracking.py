@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from runner.tracking.bulk import BulkStore
-from runner.tracking.database import COLUMNS_OF
+from runner.recorder.bulk import BulkStore
+from runner.recorder.database import COLUMNS_OF
+from runner.recorder.opening import open_store
+from runner.recorder.store import Store
 from runner.tracking.journal import Begin, End, Entry, Metrics
-from runner.tracking.opening import open_store
-from runner.tracking.store import Store
 
 RUNS, STEPS, KEYS = 1000, 100, ["loss", "weight", "gradient"]
 PARAMS = {f"param{index}": str(index) for index in range(30)}

@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from runner.batches import member_of
-from runner.composition import compose, install, to_config
-from runner.config import Config
-from runner.console import Console
-from runner.execution import Job, execute
+from runner.composition.composition import compose, install, to_config
+from runner.config.schema import Config
+from runner.console.run import Console
+from runner.engine.batches import member_of
+from runner.execution.batch import Job, execute
 from runner.tracking.tracker import Untracked
 
 FUNCTIONS = (

@@ -4,8 +4,8 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from runner.composition import config_folder
-from runner.errors import UserError
+from runner.composition.composition import config_folder
+from runner.messages.errors import UserError
 from runner.objectives import KINDS, Objective, Request, objective_of
 from runner.objectives.functions import FUNCTIONS
 
@@ -93,7 +93,7 @@ def test_a_dimension_that_a_function_has_not_is_told(name: str, given: int) -> N
 
 
 def test_the_condition_number_is_that_of_the_hessian() -> None:
-    from runner.curvature import hessian_products
+    from runner.engine.curvature import hessian_products
 
     made = objective("ill_conditioned", dimension=5, condition=1000.0)
     hessian = hessian_products(lambda w: loss(made, w), torch.ones(5, dtype=torch.float64), torch.eye(5).double())

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from runner.errors import UserError
-from runner.result import Result
+from runner.engine.result import Result
+from runner.execution.metrics import final_metrics
+from runner.messages.errors import UserError
 from tests.conftest import Command
-from tests.test_descent import done
+from tests.engine.test_descent import done
 
 
 def test_a_formula_descends_as_the_function_of_the_registry() -> None:
@@ -224,7 +225,7 @@ def test_linear_regression_finds_the_least_squares() -> None:
 def test_classifiers_learn_what_they_have_not_seen(overrides: list[str], least: float) -> None:
     result, tracker = done(*overrides, "steps=150", "log_every=50")
     assert tracker.history("held_out_accuracy")[150] >= least
-    assert result.metrics()["final/held_out_accuracy"] == tracker.history("held_out_accuracy")[150]
+    assert final_metrics(result)["final/held_out_accuracy"] == tracker.history("held_out_accuracy")[150]
 
 
 @pytest.mark.parametrize("overrides", [["objective=mlp"], ["gradient_noise=0.5"], ["initial_weight=random"],

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from runner.composition import config_folder
-from runner.optimizers import RULES, hyper_parameters
-from runner.rows import column
-from tests.test_descent import done
+from runner.composition.composition import config_folder
+from runner.optimizers import OPTIONAL, RULES
+from runner.tensors.hyper_parameters import hyper_parameters
+from runner.tensors.rows import column
+from tests.engine.test_descent import done
 
 CPU = torch.device("cpu")
 STEPS = 220
@@ -87,7 +88,7 @@ def gradient_at(loss: Callable[[Tensor], Tensor], weight: Tensor) -> Tensor:
 def descended(
     name: str, given: Mapping[str, Any], loss: Callable[[Tensor], Tensor], starts: Tensor, lr: Tensor, steps: int
 ) -> Tensor:
-    hyper = hyper_parameters([given], len(starts), CPU)
+    hyper = hyper_parameters([given], len(starts), CPU, OPTIONAL)
     weight, state = starts, RULES[name].init(starts, **hyper)
     for _ in range(steps):
         weight, state = RULES[name].update(weight, gradient_at(loss, weight), state, lr=lr, **hyper)

@@ -11,8 +11,8 @@ from hydra.errors import OverrideParseException
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.errors import UserError
-from runner.spacing import parser
+from runner.composition.spaces import parser
+from runner.messages.errors import UserError
 from runner.sweeps.language import Axis, SweepRequest, sweep_request
 
 PARSER = parser()

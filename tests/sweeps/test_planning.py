@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.composition import compose, compose_sweep, to_config
-from runner.config import Config
-from runner.errors import UserError
-from runner.spacing import parser
-from runner.sweeps.grid import planned
-from runner.sweeps.planning import Job
-from runner.task_overrides import task_overrides
+from runner.composition.composition import compose, compose_sweep, to_config
+from runner.composition.overrides import task_overrides
+from runner.composition.spaces import parser
+from runner.config.schema import Config
+from runner.messages.errors import UserError
+from runner.sweeps.job import Job
+from runner.sweeps.plugins import planned
 
 
 def jobs_of(arguments: Sequence[str], params: dict[str, Any] | None = None) -> list[Job]:

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 import runner
-from runner.batches import member_of
-from runner.composition import compose, to_config
-from runner.shipped import config_folder
+from runner.composition.composition import compose, to_config
+from runner.config.shipped import config_folder
+from runner.engine.batches import member_of
 from runner.sweeps.seeds import idle_seeds, uses_seed
 from tests.sweeps.test_planning import jobs_of
 

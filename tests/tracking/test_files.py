@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from runner.tracking.artifacts import write_artifact
-from runner.tracking.errors import StoreError
+from runner.recorder.artifacts import write_artifact
+from runner.recorder.errors import StoreError
+from runner.recorder.opening import open_store
+from runner.recorder.replay import Replayer
 from runner.tracking.files import open_file, write_file
 from runner.tracking.journal import (
     HEADER,
@@ -26,8 +28,6 @@ from runner.tracking.journal import (
     Open,
     encode,
 )
-from runner.tracking.opening import open_store
-from runner.tracking.replay import Replayer
 from tests.conftest import Command
 from tests.tracking.test_kills import rows
 

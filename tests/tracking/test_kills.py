@@ -50,7 +50,7 @@ def recorder_of(process: int) -> int:
                 parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
             except (FileNotFoundError, ProcessLookupError):
                 continue
-            if parent == process and b"runner.tracking.recorder" in command:
+            if parent == process and b"runner.recorder.process" in command:
                 return int(folder.name)
     raise AssertionError("no recorder")
 

@@ -1,0 +1,237 @@
+"""The command line's edge: Hydra's entry point, signals, and errors as one line and an exit code."""
+
+import argparse
+import errno
+import io
+import logging
+import os
+import select
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import hydra
+from hydra._internal.utils import get_args_parser
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from runner import __version__, sweeps
+from runner.composition import composition
+from runner.composition.hydra_errors import explain, explain_logging
+from runner.config.folders import check_working_directory
+from runner.config.schema import Config, keys_of
+from runner.execution.job import run
+from runner.messages.errors import RunnerError, Terminated, UserError, nearest
+from runner.messages.printing import complain, guarded
+from runner.messages.redaction import hides, shown_text
+from runner.process import signals, termination, tracebacks
+
+FLAG_COMMANDS = ("run", "cfg", "multirun", "shell_completion", "info")
+ILL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+CONFIG = "config"
+SHELLS = ("bash", "fish", "zsh")
+
+
+def main() -> int:
+    """Run what the arguments say and return the exit code: 2 for a user's mistake, 1 for a failure."""
+    _open_streams()
+    tracebacks.want_tracebacks(None)
+    tracebacks.want_tracebacks(tracebacks.wants_tracebacks())
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, instead of printing a traceback and leaving with 1
+    signals.listen()
+    if any(text.lstrip("+~").startswith("hydra") for text in sys.argv[1:]):  # a callback, a logger: code of the user's
+        termination.expect_guests()
+    try:
+        _run()
+    except Exception as error:
+        if isinstance(error, BrokenPipeError) and _is_unread():
+            return 0
+        if not isinstance(error, RunnerError):
+            tracebacks.show_traceback(error)
+        elif isinstance(error.__cause__, Exception):  # what the user's own code has raised
+            tracebacks.show_traceback(error.__cause__)
+        return _tell(*_told(error))
+    except Terminated as stop:
+        return _tell(["terminated"], 128 + signal.SIGTERM, _notes(stop))
+    except KeyboardInterrupt as stop:
+        return _tell(["interrupted"], 128 + signal.SIGINT, _notes(stop))
+    return 0
+
+
+def _run() -> None:
+    try:
+        if "--version" in sys.argv[1:]:
+            print(f"runner {__version__}", flush=True)
+            return
+        check_working_directory()
+        composition.install()
+        sweeps.register()
+        prints_configs = _check_flags()
+        logging.raiseExceptions = not prints_configs  # nobody needs to read to the end
+        with guarded(prints_configs):
+            _run_hydra()
+        sys.stdout.flush()
+    except Exception:
+        signals.check()  # what a library makes of a signal is no failure
+        raise
+
+
+def _notes(stop: KeyboardInterrupt) -> Sequence[str]:
+    """Return the lines that say where a signal has stopped us."""
+    notes: list[str] = getattr(stop, "__notes__", [])
+    return notes or ["stopped    before anything was run or recorded"]
+
+
+def _told(error: Exception) -> tuple[Sequence[str], int]:
+    """Return the lines that tell an error, and the exit code that goes with it."""
+    if isinstance(error, RunnerError):
+        return error.lines, error.exit_code
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        return [explain(error)], UserError.exit_code
+    if isinstance(error, OSError) and error.filename is not None:  # of a folder that Hydra was told to make, or a disk
+        return [f"{error.filename}: {error.strerror}"], 1 if error.errno in ILL_DISK else UserError.exit_code
+    if (line := explain_logging(error)) is not None:
+        return [line], UserError.exit_code
+    return [f"{tracebacks.told(error)}{tracebacks.on_demand()}"], RunnerError.exit_code
+
+
+def _check_flags() -> bool:
+    """Check what Hydra would tell with a traceback or a page of usage, and put flags before the overrides.
+
+    Returns whether they have configs, or names of their files, printed.
+
+    Raises:
+        UserError: flags that there are not, that do not go together, or whose values are wrong.
+    """
+    flags, others = _parser().parse_known_args()
+    unknown = [text for text in others if text.startswith("-")]
+    if unknown:
+        raise UserError(*map(_unknown_flag, unknown))
+    given = [name for name in FLAG_COMMANDS if getattr(flags, name) not in (None, False)]
+    if len(given) > 1:
+        allowed = ", --".join(FLAG_COMMANDS)
+        raise UserError(f"--{' --'.join(given)}: expected only one of --{allowed}".replace("_", "-"))
+    if flags.resolve and flags.cfg is None and not flags.help:
+        raise UserError("--resolve: expected together with --cfg or --help")
+    if flags.experimental_rerun is not None:
+        raise UserError("--experimental-rerun: not supported, it would unpickle a file; expected key=value")
+    if flags.package is not None and hides(flags.package):
+        raise UserError(f"--package {flags.package}: holds something secret, expected another part of the config")
+    if flags.config_path is not None:
+        _find_configs(flags.config_path)
+    if flags.shell_completion:
+        _check_completion(flags.overrides)
+        composition.install(is_completing=True)
+    if others:  # argparse takes overrides from one side of a flag only
+        overrides = [*flags.overrides, *others]
+        sys.argv[1:] = [text for text in sys.argv[1:] if text not in overrides] + overrides
+    return any((flags.cfg, flags.info, flags.help, flags.hydra_help, flags.shell_completion))
+
+
+def _find_configs(given: str) -> None:
+    """Let --config-path be from the working directory, as --config-dir is, instead of from our own module.
+
+    Raises:
+        UserError: there is no such folder.
+    """
+    if "://" in given:
+        return
+    folder = Path(given).absolute()
+    if not folder.is_dir():
+        raise UserError(f"--config-path {given}: no such folder, expected one with {CONFIG}.yaml")
+    flags = ("--config-path", "-cp")
+    for place, text in enumerate(sys.argv[1:], start=1):
+        if text in flags:
+            sys.argv[place + 1] = str(folder)
+        elif text.startswith(f"{flags[0]}="):
+            sys.argv[place] = f"{flags[0]}={folder}"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = get_args_parser()
+
+    def fail(message: str) -> NoReturn:
+        raise UserError(f"{message.removeprefix('argument ')}; see --help")
+
+    parser.error = fail  # type: ignore[method-assign]  # instead of a page of usage
+    return parser
+
+
+def _unknown_flag(text: str) -> str:
+    flag, _, value = text.partition("=")
+    known = [name for action in _parser()._actions for name in action.option_strings]
+    key = flag.lstrip("-")
+    wanted = f"; did you mean '{key}={value}'?" if key in keys_of(Config) else nearest(flag, known)
+    return f"{shown_text(text)}: unknown flag, expected key=value or one of {', '.join(known)}{wanted}"
+
+
+def _check_completion(overrides: list[str]) -> None:
+    command, _, shell = (overrides[0] if len(overrides) == 1 else "").partition("=")
+    if command not in ("install", "uninstall", "query") or shell not in SHELLS:
+        given = " ".join(overrides)
+        raise UserError(f"--shell-completion {given}: expected install=, uninstall= or query= with {', '.join(SHELLS)}")
+    if command == "query" and "COMP_LINE" not in os.environ:
+        raise UserError(
+            f"--shell-completion {command}={shell}: expected of a shell that completes, which sets COMP_LINE"
+        )
+
+
+def _run_hydra() -> None:
+    failed: list[Exception] = []
+    wants_tracebacks = tracebacks.wants_tracebacks()
+
+    folder = Path.cwd()
+
+    def task(cfg: DictConfig) -> float | None:
+        os.chdir(folder)  # where outputs/ is, with hydra.job.chdir, too
+        config = composition.to_config(cfg)
+        try:
+            result = run(config).result
+        except Exception as error:
+            # Hydra heads what a single run raises with a line of its own; a sweep collects what its jobs raise.
+            if config.parent_run is not None and not isinstance(error, RunnerError):
+                raise _failure(error, wants_tracebacks) from error
+            if config.parent_run is not None:
+                raise
+            failed.append(error)
+            return None
+        return result.loss if result.divergence is None else config.direction.worst  # what a sweeper compares
+
+    hydra.main(config_path=str(composition.config_folder()), config_name=CONFIG, version_base="1.3")(task)()
+    if failed:
+        raise failed[0]
+
+
+def _failure(error: Exception, wants_tracebacks: bool) -> RunnerError:
+    """Return what a job's function has raised as an error that reaches another process with all that it tells."""
+    tracebacks.want_tracebacks(wants_tracebacks)
+    tracebacks.show_traceback(error)
+    return RunnerError(tracebacks.told(error))
+
+
+def _tell(lines: Sequence[str], exit_code: int, notes: Sequence[str] = ()) -> int:
+    for line in [*(f"error: {line}" for line in lines), *notes]:
+        complain(line)
+    return exit_code
+
+
+def _is_unread() -> bool:
+    """Return whether nobody reads our output any more, which is no failure; what is left of it then goes nowhere."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    if not poll.poll(0):  # what is broken is not our output
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return True
+
+
+def _open_streams() -> None:
+    """Open what the caller has closed, and print what its encoding has no letter for in another way."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115  # for as long as the process lives
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")

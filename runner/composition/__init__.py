@@ -1,0 +1,1 @@
+"""Hydra's composition of a config from files and overrides, with every mistake in a line."""

@@ -1,0 +1,78 @@
+"""A composed config as plain containers, resolved or as it is written."""
+
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from runner.config import environment, hydra_values
+from runner.messages.errors import UserError
+from runner.messages.ranges import shown
+
+
+def plain(cfg: DictConfig, is_job: bool = False) -> dict[str, Any]:
+    """Return a composed config as resolved plain containers, without Hydra's own part.
+
+    Args:
+        cfg: with Hydra's own part, or while Hydra runs it.
+        is_job: of a sweep, whose launcher is yet to number it.
+
+    Raises:
+        UserError: an interpolation cannot be resolved.
+    """
+    raw = unresolved(environment.own(cfg))
+    cfg = environment.own(hydra_values.known(cfg, is_job))
+    tree: dict[str, Any] = {}
+    with environment.reading():
+        for key in cfg:
+            if key == "hydra":
+                continue
+            try:
+                tree[str(key)] = environment.member(cfg, key, raw[str(key)], is_text=key == "tags")
+            except OmegaConfBaseException as error:
+                raise UserError(_explain_interpolation(error, str(key), raw)) from None
+    return tree
+
+
+def plain_at(cfg: DictConfig, path: str, written: Any) -> Any:
+    """Return what `plain` has at a path where `written` stands unresolved.
+
+    Raises:
+        OmegaConfBaseException: it cannot be resolved.
+    """
+    above, _, key = path.rpartition(".")
+    parent = OmegaConf.select(cfg, above) if above else cfg
+    with environment.reading():
+        return environment.member(parent, key, written, is_text=path.split(".")[0] == "tags")
+
+
+def said_at(cfg: DictConfig, path: str, written: Any) -> Any:
+    """Return what a config holds at a path, numbers too as hidden texts where they come from the environment.
+
+    None where it cannot be resolved, which `plain` tells.
+    """
+    above, _, key = path.rpartition(".")
+    try:
+        with environment.reading():
+            return environment.member(OmegaConf.select(cfg, above) if above else cfg, key, written, is_text=True)
+    except OmegaConfBaseException:
+        return None
+
+
+def _explain_interpolation(error: OmegaConfBaseException, key: str, raw: Any) -> str:
+    path = error.full_key or key
+    value = raw
+    for part in path.split("."):
+        value = value.get(part) if isinstance(value, dict) else value
+    reason = str(error).splitlines()[0]
+    if reason.endswith(("hydra.job.num", "hydra.job.id")):
+        reason = "a run by itself has no number: add -m"
+    if reason.startswith("Recursive") and "override_dirname" in str(value):
+        reason = f"which holds this itself, but for hydra.job.config.override_dirname.exclude_keys=[{path}]"
+    return f"{path}={shown(value)}: cannot be resolved ({reason})"
+
+
+def unresolved(cfg: Any) -> dict[str, Any]:
+    """Return a config as plain containers, interpolations as they are written; empty where it is no mapping."""
+    tree = OmegaConf.to_container(cfg, resolve=False) if OmegaConf.is_config(cfg) else None
+    return {str(key): value for key, value in tree.items()} if isinstance(tree, dict) else {}

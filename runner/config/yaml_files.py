@@ -1,0 +1,116 @@
+"""The YAML files of configs, read as Hydra does, but within bounds: a few lines with aliases can make gigabytes."""
+
+import functools
+import os
+from typing import IO, Any
+
+import yaml
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra._internal.core_plugins.importlib_resources_config_source import ImportlibResourcesConfigSource
+from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
+from omegaconf import OmegaConf
+from omegaconf._utils import get_yaml_loader
+
+from runner.messages.errors import UserError
+
+# Far more than any config has; an alias that is repeated counts each time, a text once for each so many characters.
+MOST_NODES = 20_000
+CHARACTERS_A_NODE = 1_000
+HEADER_CHARACTERS = 512
+
+
+class _BoundedLoader:
+    """Refuses a YAML document nested too deeply, or whose aliases would make it huge, before anything is made of it."""
+
+    def get_single_data(self) -> Any:
+        try:
+            return super().get_single_data()  # type: ignore[misc]  # of the loader that this is mixed into
+        except RecursionError:
+            raise UserError(f"{_name_of(self)}: nested too deeply") from None
+
+    def get_single_node(self) -> Any:
+        node = super().get_single_node()  # type: ignore[misc]
+        if node is not None and _size_of(node, {}) > MOST_NODES:
+            raise UserError(f"{_name_of(self)}: expected at most {MOST_NODES:,} values, aliases counted each time")
+        return node
+
+
+def _name_of(loader: Any) -> str:
+    return str(getattr(loader, "name", "a config file"))
+
+
+def _size_of(node: yaml.Node, known: dict[int, int]) -> int:
+    if id(node) not in known:
+        known[id(node)] = MOST_NODES  # of one that holds itself
+        parts: list[Any] = []
+        if isinstance(node, yaml.MappingNode):
+            parts = [part for pair in node.value for part in pair]
+        elif isinstance(node, yaml.SequenceNode):
+            parts = node.value
+        own = 1 + (len(node.value) // CHARACTERS_A_NODE if isinstance(node, yaml.ScalarNode) else 0)
+        known[id(node)] = min(own + sum(_size_of(part, known) for part in parts), 10 * MOST_NODES)
+    return known[id(node)]
+
+
+@functools.cache
+def _loader() -> Any:
+    return type("BoundedLoader", (_BoundedLoader, get_yaml_loader()), {})
+
+
+def check_bounds(text: str, name: str) -> None:
+    """Check YAML that a config holds as a text.
+
+    Raises:
+        UserError: it is nested too deeply, or its aliases would make it huge.
+    """
+    loader = _loader()(text)
+    loader.name = name
+    try:
+        loader.get_single_data()
+    finally:
+        loader.dispose()
+
+
+def _read(file: IO[str], source: ConfigSource) -> ConfigResult:
+    """Return what a file holds, as Hydra's own sources do."""
+    header = ConfigSource._get_header_dict(file.read(HEADER_CHARACTERS))
+    file.seek(0)
+    held = yaml.load(file, Loader=_loader())  # of plain values
+    if held is not None and not isinstance(held, list | dict | str):
+        raise OSError(f"Invalid loaded object type: {type(held).__name__}")
+    if isinstance(held, str):  # which OmegaConf reads as YAML once more
+        check_bounds(held, str(getattr(file, "name", source.path)))
+    config = OmegaConf.create({} if held is None else held)
+    return ConfigResult(
+        provider=source.provider, path=f"{source.scheme()}://{source.path}", config=config, header=header
+    )
+
+
+class BoundedFiles(FileConfigSource):
+    """The YAML files of a folder."""
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        """Read a file.
+
+        Raises:
+            UserError: it is nested too deeply, or its aliases would make it huge.
+        """
+        path = os.path.realpath(os.path.join(self.path, self._normalize_file_name(config_path)))  # noqa: PTH118
+        if not os.path.exists(path):  # noqa: PTH110  # as Hydra's own, which this stands for
+            raise ConfigLoadError(f"Config not found : {path}")
+        with open(path, encoding="utf-8") as file:
+            return _read(file, self)
+
+
+class BoundedResources(ImportlibResourcesConfigSource):
+    """The YAML files of a package."""
+
+    def _read_config(self, res: Any) -> ConfigResult:
+        with res.open(encoding="utf-8") as file:
+            return _read(file, self)
+
+
+def bounded(source: ConfigSource) -> ConfigSource:
+    """Return what reads the same files within bounds, where it is a source that reads YAML."""
+    kind = {"file": BoundedFiles, "pkg": BoundedResources}.get(source.scheme())
+    return source if kind is None else kind(source.provider, f"{source.scheme()}://{source.path}")

@@ -1,0 +1,116 @@
+"""Which runs can be one tensor program, and in what portions."""
+
+import json
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from runner.config.schema import DECLARED, Config
+from runner.objectives import Objective, Request, objective_of, start_point
+from runner.optimizers import OPTIONAL
+from runner.schedules.schedule import is_constant
+from runner.tensors.device import choose_device
+from runner.tensors.draws import noise_numbers
+from runner.tensors.hyper_parameters import structure
+from runner.tensors.rows import GRAIN, ROWS
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+# Past this many dimensions padding would cost too much: a run alone is one row.
+PADDED_DIMENSION = 64
+# Weight, gradient, the state of the hungriest rule and what one update makes on its way.
+VECTORS_A_ROW = 16
+MEMORY_MIB = 512
+
+
+@dataclass(frozen=True, eq=False)
+class Member:
+    """A run that fits this machine and its objective, not yet in a batch.
+
+    Attributes:
+        start: `(dim,)`, on the CPU.
+    """
+
+    config: Config
+    objective: Objective
+    start: Tensor
+
+    @property
+    def is_padded(self) -> bool:
+        """Whether spare rows keep its arithmetic independent of its neighbours."""
+        return self.why_alone is None and self.objective.dimension <= PADDED_DIMENSION
+
+    @property
+    def rows_of_fixed_layout(self) -> int:
+        """How many rows are evaluated at once where the bits of each must not depend on what is asked for beside it."""
+        return ROWS if self.objective.dimension <= PADDED_DIMENSION else 1
+
+    @property
+    def why_alone(self) -> str | None:
+        """Why the run cannot share a batch, or None where it can."""
+        if self.config.optimizer["name"] == "torch":
+            return f"torch.optim's {self.config.optimizer['algorithm']} takes one run at a time"
+        if self.objective.refusal is not None:
+            return f"vmap refuses objective {self.objective.name}: {self.objective.refusal}"
+        return None
+
+    @property
+    def bytes_a_row(self) -> int:
+        """About how much memory one row takes in a step."""
+        dimension = self.objective.dimension
+        noise = noise_numbers(dimension) if self.config.gradient_noise else 0
+        return DTYPES[self.config.dtype].itemsize * (VECTORS_A_ROW * dimension + self.objective.numbers_a_row + noise)
+
+
+def member_of(config: Config) -> Member:
+    """Return the run that a config describes, if it fits.
+
+    Raises:
+        UserError: the config does not fit this machine or its objective.
+    """
+    device, dtype = choose_device(config.device), DTYPES[config.dtype]
+    length = len(config.initial_weight) if isinstance(config.initial_weight, list) else None
+    objective = _objective(json.dumps(config.objective), length, dtype, device)
+    return Member(config, objective, start_point(objective, config.initial_weight, config.seed, dtype))
+
+
+@lru_cache(maxsize=1024)
+def _objective(settings: str, length: int | None, dtype: torch.dtype, device: torch.device) -> Objective:
+    start = None if length is None else [0.0] * length
+    return objective_of(Request(json.loads(settings), start, dtype, device))
+
+
+def kind_of(member: Member) -> Hashable:
+    """Return what runs of one batch agree in: everything but the numbers that can be tensors."""
+    if member.why_alone is not None:
+        return id(member)
+    config, objective = member.config, member.objective
+    own = {key: value for key, value in config.objective.items() if key not in (*DECLARED, *objective.parameters)}
+    fixed = json.dumps({key: value for key, value in own.items() if key != "constants"}, sort_keys=True)
+    return (
+        (config.device, config.threads, config.interop_threads, config.dtype, config.tracking),
+        (objective.name, objective.dimension, tuple(sorted(objective.parameters)), fixed),
+        (structure(config.optimizer, OPTIONAL), structure(config.schedule), is_constant(config.schedule)),
+        (config.gradient_noise == 0, config.clip_value is None, config.clip_norm is None),
+        (config.diagnostics["curvature"], config.initial_weight is None),
+    )
+
+
+def grouped(members: Iterable[Member]) -> list[list[Member]]:
+    """Return the runs that can be one tensor program together, in the order of their first."""
+    groups: dict[Hashable, list[Member]] = {}
+    for member in members:
+        groups.setdefault(kind_of(member), []).append(member)
+    return list(groups.values())
+
+
+def portions(group: Sequence[Member], memory_mib: int = MEMORY_MIB) -> Iterator[Sequence[Member]]:
+    """Yield a group in portions whose steps fit the memory; runs of a like length stay together."""
+    most = min(GRAIN, max(1, memory_mib * 2**20 // max(member.bytes_a_row for member in group)))
+    most = most if most < ROWS else most - most % ROWS
+    if len(group) > most:
+        group = sorted(group, key=lambda member: member.config.steps)
+    for first in range(0, len(group), most):
+        yield group[first : first + most]

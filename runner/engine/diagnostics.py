@@ -1,0 +1,118 @@
+"""What is measured at the recorded steps beside loss, weight and gradient."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from runner.engine.batches import Member
+from runner.engine.curvature import PRODUCTS, StabilityBound, largest_eigenvalue
+from runner.tensors.device import choose_device
+from runner.tensors.layout import measured_in_pieces
+
+SAME = 1e-6
+
+
+class Diagnostics:
+    """Measures recorded weights of the runs of a batch, and keeps what a sentence about each needs."""
+
+    def __init__(self, members: Sequence[Member], lr_varies: bool) -> None:
+        """Take the runs.
+
+        Args:
+            members: the runs.
+            lr_varies: whether their learning rates change from step to step.
+        """
+        self._held_out = members[0].objective.held_out
+        self._rows_at_once = members[0].rows_of_fixed_layout
+        wants_curvature = members[0].config.diagnostics["curvature"]
+        self._curvatures = [Curvature(member, lr_varies) for member in members] if wants_curvature else []
+        self._last: dict[int, dict[str, float]] = {}
+
+    @property
+    def has_any(self) -> bool:
+        """Whether there is anything to measure."""
+        return self._held_out is not None or bool(self._curvatures)
+
+    def measure(self, runs: Sequence[int], weight: Tensor) -> dict[str, Tensor]:
+        """Return each measure `(points, runs)` of weights `(points, runs, dim)` of some runs, by metric key."""
+        found: dict[str, Tensor] = {}
+        if self._held_out is not None:
+            values = measured_in_pieces(self._held_out, weight.flatten(0, 1), self._rows_at_once)
+            found = {key: one.cpu().to(torch.float64).view(weight.shape[:2]) for key, one in values.items()}
+        if self._curvatures:
+            measured = [self._curvatures[run].measure(weight[:, index]) for index, run in enumerate(runs)]
+            found |= {key: torch.stack([one[key] for one in measured], dim=1) for key in measured[0]}
+        last = {key: values[-1].tolist() for key, values in found.items()}
+        for index, run in enumerate(runs):
+            self._last[run] = {key: values[index] for key, values in last.items()}
+        return found
+
+    def last(self, run: int) -> dict[str, float]:
+        """Return what was measured at a run's last recorded step."""
+        return self._last.get(run, {})
+
+    def remarks(self, run: int) -> tuple[str, ...]:
+        """Return the sentences about a run's curvature, and its learning rate and its bound, where there are any."""
+        if not self._curvatures:
+            return ()
+        curvature = self._curvatures[run]
+        return tuple(sentence for sentence in (curvature.remark(), curvature.unsettled()) if sentence is not None)
+
+
+class Curvature:
+    """The curvature along one run, and how its learning rate stood to the bound that it sets."""
+
+    def __init__(self, member: Member, lr_varies: bool) -> None:
+        self._objective = member.objective
+        self._has_bound = member.config.optimizer["name"] == "gd"
+        self._lr_varies = lr_varies
+        self._lr = member.config.lr
+        self._start = member.start.to(choose_device(member.config.device))
+        self._largest = -math.inf
+        self._points = self._unsettled = 0
+        self._counts = {"below": 0, "at": 0, "above": 0}
+
+    def measure(self, weight: Tensor) -> dict[str, Tensor]:
+        """Return the measures `(points,)` of weights `(points, dim)`."""
+        measured = [largest_eigenvalue(self._loss, point) for point in weight]
+        for curvature in measured:
+            self._count(curvature.value)
+        self._points += len(measured)
+        self._unsettled += sum(not curvature.has_settled for curvature in measured)
+        found = torch.tensor([curvature.value for curvature in measured], dtype=torch.float64)
+        if not self._has_bound:
+            return {"curvature": found}
+        # Where no curvature is upward, no rate overshoots.
+        return {"curvature": found, "lr_bound": torch.where(found <= 0, torch.inf, 2 / found)}
+
+    def _loss(self, points: Tensor) -> Tensor:
+        return self._objective.function(points, None, **self._objective.parameters_for(points))
+
+    def _count(self, curvature: float) -> None:
+        if math.isnan(curvature):
+            return
+        self._largest = max(self._largest, curvature)
+        share = self._lr * curvature / 2
+        place = "at" if abs(share - 1) <= SAME else "above" if share > 1 else "below"
+        self._counts[place] += 1
+
+    def unsettled(self) -> str | None:
+        """Return the sentence about eigenvalues that took more products than are made for one."""
+        if self._unsettled == 0:
+            return None
+        return (
+            f"curvature is a lower bound at {self._unsettled:,} of {self._points:,} recorded steps: "
+            f"the largest eigenvalue had not settled after {PRODUCTS} products"
+        )
+
+    def remark(self) -> str | None:
+        """Return the sentence about the learning rate and its bound, for plain gradient descent at one rate."""
+        if not self._has_bound or self._lr_varies:
+            return None
+        if not any(self._counts.values()):  # no recorded weight is finite
+            self._count(largest_eigenvalue(self._loss, self._start).value)
+        if not self._largest > 0:
+            return None
+        return str(StabilityBound(self._lr, self._largest, **self._counts))

@@ -1,0 +1,181 @@
+"""From runs to tensors: what a batch minimises, from where, by which rule."""
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from runner.config.schema import Config
+from runner.engine.batches import Member
+from runner.engine.descent import Problem, Sample, Update, loss_and_gradient, no_draw, noisy_loss_and_gradient
+from runner.messages.errors import UserError
+from runner.messages.ranges import shown
+from runner.objectives import Objective, parameters_of
+from runner.objectives.imported import check_curvature, check_loss
+from runner.optimizers import OPTIONAL, State, rule_of
+from runner.optimizers.clipping import clip_by_norm, clip_by_value
+from runner.optimizers.torch_optim import Loss as Evaluate
+from runner.optimizers.torch_optim import TorchOptimizer
+from runner.schedules.schedule import Rates, schedule_of, schedule_parameters
+from runner.tensors.device import choose_device
+from runner.tensors.draws import MiniBatches, Noise
+from runner.tensors.hyper_parameters import hyper_parameters
+from runner.tensors.layout import InPieces
+from runner.tensors.rows import ROWS, column, padded
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Runs of one kind, ready to descend together.
+
+    Attributes:
+        members: the runs, the first rows of the problem.
+        problem: the runs in tensors.
+        lr_varies: whether the learning rate changes from step to step.
+    """
+
+    members: Sequence[Member]
+    problem: Problem
+    lr_varies: bool
+
+    @property
+    def configs(self) -> list[Config]:
+        """The config of each run."""
+        return [member.config for member in self.members]
+
+    @property
+    def objective(self) -> Objective:
+        """What the runs minimise, but for its parameters, which are each run's own."""
+        return self.members[0].objective
+
+
+def _multiple(member: Member) -> int:
+    return ROWS if member.is_padded else 1
+
+
+def prepare(members: Sequence[Member]) -> Batch:
+    """Build the batch of some runs of one kind.
+
+    Raises:
+        UserError: they do not fit their optimizer or schedule.
+    """
+    config, objective = members[0].config, members[0].objective
+    device = choose_device(config.device)
+    start = torch.stack([member.start for member in members]).to(device)
+    weight = padded(start, _multiple(members[0])).contiguous()
+    parameters = parameters_of([member.objective for member in members], weight)
+    configs = [member.config for member in members]
+    rates = _rates(configs, weight)
+
+    function = InPieces(objective.function, _multiple(members[0]))
+
+    def loss(point: Tensor, sample: Sample) -> Tensor:
+        return function(point, sample, **parameters)
+
+    sample, noise = _samples(configs, objective, weight), _noise(configs, weight)
+
+    def evaluate(point: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        return noisy_loss_and_gradient(loss, point, sample(step), noise(step))
+
+    update, state = _update(configs, weight, evaluate)
+    problem = Problem(loss, update, rates.at, weight, state, runs=len(members), sample=sample, noise=noise)
+    return Batch(members, problem, rates.vary)
+
+
+def _rates(configs: Sequence[Config], weight: Tensor) -> Rates:
+    lr, steps = [config.lr for config in configs], [config.steps for config in configs]
+    groups = [config.schedule for config in configs]
+    # Padded even where the weights are not: what a schedule raises to a power rounds by where it stands.
+    rows = len(weight) + -len(weight) % ROWS
+    arguments = schedule_parameters(groups, lr, steps, rows, weight.device, configs[0].direction)
+    return Rates(schedule_of(groups[0]), column(lr, rows, weight.device), arguments, len(weight))
+
+
+def _update(configs: Sequence[Config], weight: Tensor, evaluate: Evaluate) -> tuple[Update, State]:
+    """Return the update of the runs' optimizer, on clipped gradients, and its first state."""
+    values, norms = [config.clip_value for config in configs], [config.clip_norm for config in configs]
+    clips = [
+        functools.partial(clip, limit=column([limit for limit in limits if limit], len(weight), weight.device))
+        for clip, limits in ((clip_by_value, values), (clip_by_norm, norms))
+        if limits[0] is not None
+    ]
+
+    def clipped(gradient: Tensor) -> Tensor:
+        for clip in clips:
+            gradient = clip(gradient)
+        return gradient
+
+    def evaluate_clipped(point: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        loss, gradient = evaluate(point, step)
+        return loss, clipped(gradient)
+
+    update, state = _rule(configs, weight, evaluate_clipped)
+    if not clips:
+        return update, state
+
+    def on_clipped(weight: Tensor, gradient: Tensor, state: State, lr: Tensor) -> tuple[Tensor, State]:
+        return update(weight, clipped(gradient), state, lr)
+
+    return on_clipped, state
+
+
+def _rule(configs: Sequence[Config], weight: Tensor, evaluate: Evaluate) -> tuple[Update, State]:
+    config = configs[0]
+    if config.optimizer["name"] == "torch":
+        return TorchOptimizer(config.optimizer, weight, config.lr, evaluate).update, ()
+    rule = rule_of(config.optimizer)
+    hyper = hyper_parameters([config.optimizer for config in configs], len(weight), weight.device, OPTIONAL)
+
+    def update(weight: Tensor, gradient: Tensor, state: State, lr: Tensor) -> tuple[Tensor, State]:
+        return rule.update(weight, gradient, state, lr=lr, **hyper)
+
+    return update, rule.init(weight, **hyper)
+
+
+def _samples(configs: Sequence[Config], objective: Objective, weight: Tensor) -> Callable[[int], Sample]:
+    if objective.batches is None:
+        return no_draw
+    batches = MiniBatches([config.seed for config in configs], *objective.batches)
+    return lambda step: padded(batches.at(step), len(weight)).to(weight.device)
+
+
+def _noise(configs: Sequence[Config], weight: Tensor) -> Callable[[int], Tensor | None]:
+    if configs[0].gradient_noise == 0:
+        return no_draw
+    noise = Noise([config.seed for config in configs], weight.shape[-1], weight.dtype)
+    scale = column([config.gradient_noise for config in configs], len(weight), weight.device).to(weight.dtype)
+    return lambda step: scale * padded(noise.at(step), len(weight)).to(weight.device)
+
+
+def check_batch(batch: Batch) -> None:
+    """Take the first step's forward and backward pass, to find what would fail at it.
+
+    Raises:
+        UserError: the loss, its gradient or a curvature that is asked for cannot be computed.
+    """
+    problem, name = batch.problem, batch.objective.name
+
+    def loss(weight: Tensor) -> Tensor:
+        return problem.loss(weight, None)
+
+    check_loss(loss, problem.weight, name)
+    if batch.members[0].config.diagnostics["curvature"]:
+        check_curvature(loss, problem.weight, name)
+
+
+def starts_with_nan(batch: Batch) -> dict[int, str]:
+    """Return which runs start where the loss or the gradient is NaN, and which of the two it is."""
+    loss, gradient = loss_and_gradient(batch.problem.loss, batch.problem.weight)
+    runs = batch.problem.runs
+    found = dict.fromkeys(gradient[:runs].isnan().any(-1).nonzero()[:, 0].tolist(), "gradient")
+    return found | dict.fromkeys(loss[:runs].isnan().nonzero()[:, 0].tolist(), "loss")
+
+
+def nan_start(member: Member, what: str) -> UserError:
+    """Return the error of a run that starts where the loss or gradient is NaN."""
+    return UserError(
+        f"initial_weight={shown(member.start.tolist())}: expected a start where objective "
+        f"{member.objective.name} is a number, the {what} there is NaN"
+    )

@@ -1,0 +1,143 @@
+"""Stopping rules on the history of a batch: the first step of each run that meets one.
+
+History is looked at a block at a time, so that the descent never waits for a value; what is found is the exact
+step, however the history is cut into blocks. Wall time is not history: who holds the clock looks at it.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from runner.config.direction import Direction
+from runner.config.stop_rules import StopReason
+
+# Which rule is named when a step meets several.
+ORDER = (StopReason.GRADIENT_NORM, StopReason.LOSS_CHANGE, StopReason.TARGET_LOSS)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The limits of the runs of a batch; NaN for a run without the rule, None where no run has it.
+
+    Attributes:
+        gradient_norm: `(runs,)` in float64; a run stops below it.
+        loss_change: `(runs,)` in float64; a run stops when its loss has changed by less in `window` steps.
+        target_loss: `(runs,)` in float64; a run stops at or below it, at or above it where it goes up.
+        window: `(runs,)` whole numbers.
+        longest_window: the largest of `window` where loss changes matter, else 0.
+        direction: where the runs go.
+    """
+
+    gradient_norm: Tensor | None
+    loss_change: Tensor | None
+    target_loss: Tensor | None
+    window: Tensor
+    longest_window: int
+    direction: Direction = Direction.DOWN
+
+    @classmethod
+    def of(
+        cls,
+        settings: Sequence[Mapping[str, Any]],
+        device: torch.device,
+        direction: Direction = Direction.DOWN,
+    ) -> Self:
+        """Return the limits that the config groups of the runs, one each, set."""
+        changes = [group["loss_change"] for group in settings]
+        windows = [change["window"] for change in changes]
+        loss_change = _limits([change["below"] for change in changes], device)
+        return cls(
+            gradient_norm=_limits([group["gradient_norm"] for group in settings], device),
+            loss_change=loss_change,
+            target_loss=_limits([group["target_loss"] for group in settings], device),
+            window=torch.tensor(windows, device=device),
+            longest_window=0 if loss_change is None else max(windows),
+            direction=direction,
+        )
+
+    @property
+    def has_rules(self) -> bool:
+        """Whether there is a rule to look at."""
+        return any(limit is not None for limit in (self.gradient_norm, self.loss_change, self.target_loss))
+
+
+def _limits(values: Sequence[float | None], device: torch.device) -> Tensor | None:
+    if all(value is None for value in values):
+        return None
+    numbers = [math.nan if value is None else value for value in values]
+    return torch.tensor(numbers, dtype=torch.float64, device=device)
+
+
+@dataclass(frozen=True)
+class Stops:
+    """Where the runs stop in a block.
+
+    Attributes:
+        index: `(runs,)`, the index in the block of the first step that meets a rule, or -1.
+        reasons: the rule met there, a run each; None for a run that goes on.
+    """
+
+    index: Tensor
+    reasons: tuple[StopReason | None, ...]
+
+
+def first_stop(loss: Tensor, gradient_norm: Tensor, earlier_losses: Tensor, limits: Limits) -> Stops:
+    """Return where each run first meets a rule; what is NaN meets none.
+
+    Args:
+        loss: `(steps, runs)`, at least one step.
+        gradient_norm: `(steps, runs)`, of the same forward passes.
+        earlier_losses: `(earlier, runs)`, of the steps right before, as `last_losses` keeps them.
+        limits: of the runs.
+    """
+    met = torch.stack(
+        [
+            _below(gradient_norm, limits.gradient_norm),
+            _changed_less(loss, earlier_losses, limits),
+            _reached(loss, limits.target_loss, limits.direction),
+        ]
+    )
+    any_met = met.any(0)
+    index = any_met.to(torch.uint8).argmax(0)
+    runs = torch.arange(loss.shape[1], device=loss.device)
+    rule = met[:, index, runs].to(torch.uint8).argmax(0)
+    stops = any_met.any(0)
+    reasons = tuple(
+        ORDER[which] if is_stop else None for which, is_stop in zip(rule.tolist(), stops.tolist(), strict=True)
+    )
+    return Stops(torch.where(stops, index, -1), reasons)
+
+
+def last_losses(earlier_losses: Tensor, loss: Tensor, limits: Limits) -> Tensor:
+    """Return the losses `(at most longest_window, runs)` that the next block is to be given as earlier ones."""
+    seen = torch.cat([earlier_losses, loss])
+    return seen[max(0, len(seen) - limits.longest_window) :].clone()
+
+
+def _below(values: Tensor, limit: Tensor | None) -> Tensor:
+    return _never(values) if limit is None else values.to(torch.float64) < limit
+
+
+def _reached(loss: Tensor, target: Tensor | None, direction: Direction) -> Tensor:
+    if target is None:
+        return _never(loss)
+    exact = loss.to(torch.float64)
+    return exact <= target if direction is Direction.DOWN else exact >= target
+
+
+def _never(values: Tensor) -> Tensor:
+    return torch.zeros_like(values, dtype=torch.bool)
+
+
+def _changed_less(loss: Tensor, earlier_losses: Tensor, limits: Limits) -> Tensor:
+    if limits.loss_change is None:
+        return _never(loss)
+    seen = torch.cat([earlier_losses, loss]).to(torch.float64)
+    here = torch.arange(len(earlier_losses), len(seen), device=loss.device)[:, None]
+    before = here - limits.window
+    change = (seen[len(earlier_losses) :] - seen.gather(0, before.clamp(min=0))).abs()
+    return (before >= 0) & (change < limits.loss_change)

@@ -1,0 +1,1 @@
+"""One run, or a batch of runs, from config to result."""

@@ -1,0 +1,70 @@
+"""One run, from its config to its result; torch is imported only once the recorder has been started."""
+
+import atexit
+import contextlib
+import gc
+import sys
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from runner.config.schema import Config
+from runner.console.run import Console, say_recorded, telling_stops
+from runner.messages.errors import DivergedError
+from runner.tracking.tracker import Recorded, tracking_to
+
+if TYPE_CHECKING:
+    from runner.engine.result import Result
+    from runner.execution.trajectory import Trajectory
+
+
+@dataclass(frozen=True)
+class Done:
+    """A run that has ended: its result, its way there if it was wanted, and where it is recorded."""
+
+    result: "Result"
+    trajectory: "Trajectory | None"
+    recorded: Recorded | None
+
+
+def run(config: Config, trajectory: "Trajectory | None" = None) -> Done:
+    """Execute the run that the config describes, recorded as it says, and kept in `trajectory` where one is given.
+
+    Raises:
+        UserError: the config does not fit this machine, its objective or its store; nothing is recorded.
+        RecordingError: the run went well, its record did not.
+        DivergedError: the run diverged, and `fail_on_divergence` is true; it is recorded.
+    """
+    console = Console(config)
+    with telling_stops(console.stopped), tracking_to(config.tracking) as tracker:
+        with no_garbage_collection():
+            from runner.engine.batches import member_of
+            from runner.execution.batch import Job, execute
+        job = Job(member_of(config), uuid.uuid4().hex, keeps_weights=config.keep_weights != "none")
+        console.records(lambda: tracker.recorded(job.run))
+        (result,) = execute([job], tracker, console, trajectory)
+        console.finish(result)
+    recorded = tracker.recorded(job.run)
+    if config.parent_run is None:
+        say_recorded(recorded, config)
+        if config.fail_on_divergence and result.divergence is not None:
+            raise DivergedError(f"{result.divergence}, and fail_on_divergence=true")
+    return Done(result, trajectory, recorded)
+
+
+@contextlib.contextmanager
+def no_garbage_collection() -> Iterator[None]:
+    """Import what needs torch without looking for garbage in it, then or ever; nothing where torch is already here."""
+    if "torch" in sys.modules:
+        yield
+        return
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        atexit.register(gc.unfreeze)  # what is frozen may hold a user's open file, which the end of Python flushes
+        if was_enabled:
+            gc.enable()

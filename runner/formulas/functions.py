@@ -1,0 +1,98 @@
+"""What the operators and functions of formulas are, for plain numbers and for tensors."""
+
+import ast
+import math
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any
+
+OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.Pow: operator.pow,
+    ast.UAdd: operator.pos,
+    ast.USub: operator.neg,
+}
+# Far beyond any float: what has as many bits only grows, and takes for ever.
+MOST_BITS = 1024
+COMPARISONS: dict[type[ast.AST], Callable[..., Any]] = {
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+}
+
+
+def bounded(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function of plain numbers that never makes one too large to go on with.
+
+    The function raises OverflowError for such a number, TypeError for a text, ArithmeticError for what is not real.
+    """
+
+    def compute(*values: Any) -> Any:
+        if any(isinstance(value, str) for value in values):
+            raise TypeError("a text is no number")
+        if function is operator.pow and all(isinstance(value, int) for value in values):
+            base, exponent = values
+            if (abs(base).bit_length() - 1) * exponent > MOST_BITS:
+                raise OverflowError("a number too large")
+        found = function(*values)
+        if type(found) is complex:
+            raise ArithmeticError("no real number")
+        if isinstance(found, int) and found.bit_length() > MOST_BITS:
+            raise OverflowError("a number too large")
+        return found
+
+    return compute
+
+
+def _sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
+
+
+# What each function is for plain numbers; for tensors it is torch's function of the same name.
+OF_NUMBERS: dict[str, Callable[[float], float]] = {
+    "sin": math.sin,
+    "cos": math.cos,
+    "tan": math.tan,
+    "exp": math.exp,
+    "log": math.log,
+    "sqrt": math.sqrt,
+    "abs": abs,
+    "tanh": math.tanh,
+    "sigmoid": _sigmoid,
+}
+EXTREMES: dict[str, Callable[..., float]] = {"minimum": min, "maximum": max}
+REDUCTIONS = {"sum": 1, "mean": 1, "norm": 1, "dot": 2}
+FUNCTIONS = (*OF_NUMBERS, *EXTREMES, *REDUCTIONS)
+
+
+def applied(name: str, values: Sequence[Any]) -> Any:
+    """Return a function of numbers `(...)`, plain ones or tensors, of which one is enough to give a tensor."""
+    if all(isinstance(value, int | float) for value in values):
+        return (OF_NUMBERS.get(name) or EXTREMES[name])(*values)
+    import torch
+
+    function = getattr(torch, name)
+    if name in OF_NUMBERS:
+        return function(values[0])
+    like = next(value for value in values if isinstance(value, torch.Tensor))
+    found = torch.as_tensor(values[0], dtype=like.dtype, device=like.device)
+    for value in values[1:]:
+        found = function(found, torch.as_tensor(value, dtype=like.dtype, device=like.device))
+    return found
+
+
+def reduced(name: str, vectors: Sequence[Any]) -> Any:
+    """Return a reduction of vectors `(..., dim)` to numbers `(...)`."""
+    if name == "dot":
+        return (vectors[0] * vectors[1]).sum(-1)
+    if name == "norm":  # whose gradient torch defines as 0 at 0
+        from runner.tensors.norms import norm  # which knows torch
+
+        return norm(vectors[0])[..., 0]
+    return vectors[0].sum(-1) if name == "sum" else vectors[0].mean(-1)

@@ -1,0 +1,102 @@
+"""What is printed, whoever wrote it: no secret, and nothing that a terminal takes for a command."""
+
+import contextlib
+import logging
+import os
+import re
+import sys
+import warnings
+from collections.abc import Iterator
+from typing import Any, TextIO
+
+from runner.messages.redaction import shown_text, without_noted
+
+# Controls (C0, C1, DEL), marks that turn the direction of text or are not seen, and halves of characters.
+UNSEEN = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
+)
+# What lines of Hydra's are laid out by.
+LAYOUT = "\n\t"
+
+
+def printable(line: str) -> str:
+    """Return a line as it may be printed: without secrets, and with what steers a terminal written out."""
+    return escaped(without_noted(shown_text(line)))
+
+
+def escaped(text: str, but: str = "") -> str:
+    """Return a text with all that is not seen in it written out as Python writes it, but for these characters."""
+    return UNSEEN.sub(lambda match: match[0] if match[0] in but else match[0].encode("unicode_escape").decode(), text)
+
+
+class Striking(str):
+    """A line that is printed in red."""
+
+    __slots__ = ()
+
+
+def say(*lines: str) -> None:
+    """Print lines; that nobody reads them any more, or that a disk is full, is no reason to end a run."""
+    shown = [f"\x1b[31m{printable(line)}\x1b[0m" if isinstance(line, Striking) else printable(line) for line in lines]
+    try:
+        print("\n".join(shown), flush=True)
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):
+            print(f"warning: nothing more can be printed ({error.strerror})", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def warn(line: str) -> None:
+    """Print a warning to standard error, as also a quiet run does."""
+    complain(f"warning: {line}")
+
+
+def complain(line: str) -> None:
+    """Print a line to standard error; that nobody reads it is no reason to fail."""
+    with contextlib.suppress(OSError):
+        print(printable(line), file=sys.stderr, flush=True)
+
+
+class _Record(logging.LogRecord):
+    """A record of logging whose message is printable; its lines stay lines."""
+
+    def getMessage(self) -> str:  # noqa: N802  # logging's name
+        return escaped(without_noted(shown_text(super().getMessage())), but=LAYOUT)
+
+
+class Printable:
+    """A stream whose text is printable; its lines stay lines."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write a text, with all that is not seen in it written out."""
+        return self._stream.write(escaped(without_noted(text), but=LAYOUT))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextlib.contextmanager
+def guarded(prints_configs: bool = False) -> Iterator[None]:
+    """Let what is logged and warned of be printable, and where Hydra prints configs and names of files, these, too."""
+    factory, show = logging.getLogRecordFactory(), warnings.showwarning
+
+    def show_printable(message: Warning | str, *_where: Any, **_named: Any) -> None:
+        warn(" ".join(str(message).split()))
+
+    logging.setLogRecordFactory(_Record)
+    warnings.showwarning = show_printable
+    stream: Any = Printable(sys.stdout)
+    try:
+        with contextlib.redirect_stdout(stream) if prints_configs else contextlib.nullcontext():
+            yield
+    finally:
+        logging.setLogRecordFactory(factory)
+        warnings.showwarning = show
+
+
+def for_shell(text: str) -> str:
+    """Return a text in single quotes, which a shell takes for one word whatever is in it."""
+    return "'" + text.replace("'", "'\\''") + "'"

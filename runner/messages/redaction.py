@@ -1,0 +1,145 @@
+"""Passwords and tokens: kept out of everything that is recorded or printed."""
+
+import re
+import threading
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import quote
+
+from runner.messages.secret_names import hides as hides
+
+HIDDEN = "***"
+KEY = r"[+~]*(?P<key>[\w./\-]*\w)"
+# As in `tags.token=abc`, `a=1,tags.token=abc` and `?password=abc&`, and in `{token: abc}`.
+SETTING = re.compile(rf"{KEY}=(?P<value>'[^']*'|\"[^\"]*\"|(?:(?!,[+~]*[\w./\-]+=)[^\s&;])+)")
+ENTRY = re.compile(rf"(?<=[{{,])\s*[\"']?{KEY}[\"']?\s*:\s*")
+# A password may hold anything, written as it must be or not: what comes before the last @ is hidden.
+USER_INFO = re.compile(r"(?:(?<=^)(?P<scheme>[\w+.\-]+)://.*|://\S*)@", re.DOTALL)
+# What comes from the environment is looked for in what is printed: no shorter than this, and its words than that, lest
+# what is printed be told by what is missing in it.
+SHORTEST, SHORTEST_WORD = 4, 6
+SHORTEST_NUMBER = 8
+NUMBER = re.compile(r"[+-]?[\d_.]+(?:e[+-]?\d+)?", re.IGNORECASE)
+SPOKEN = {"true", "false", "null", "none"}
+
+
+class Hidden(str):
+    """A text that came from the environment, used but never shown."""
+
+    __slots__ = ()
+
+
+class _Noted:
+    """The values that have come from the environment in this process, to be found again in what is printed."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._values: set[str] = set()
+        self.pattern: re.Pattern[str] | None = None
+
+    def add(self, value: str, public: frozenset[str]) -> None:
+        """Take a value, unless it is so short, or so common, that nothing is given away by it."""
+        found = {text for text in _spellings(value) if text not in public}
+        with self._lock:
+            if not found <= self._values:
+                self._values |= found
+                longest_first = sorted(self._values, key=len, reverse=True)
+                self.pattern = re.compile("|".join(map(re.escape, longest_first)))
+
+
+_noted = _Noted()
+
+
+def note(value: str, public: frozenset[str] = frozenset()) -> None:
+    """Let a value never be printed from now on: it has come from the environment.
+
+    Args:
+        value: what has been read.
+        public: words of ours, which it may be without being a secret.
+    """
+    _noted.add(value, public)
+
+
+def _spellings(value: str) -> Iterator[str]:
+    """Yield how a value may appear in a line: as it is, on one line, quoted in some way, or a word of it."""
+    whole = {value.strip(), " ".join(value.split()), repr(value)[1:-1], ascii(value)[1:-1], quote(value, safe="")}
+    for text in whole:
+        shortest = SHORTEST_NUMBER if NUMBER.fullmatch(text) else SHORTEST
+        if len(text) >= shortest and text.lower() not in SPOKEN:
+            yield text
+    for word in (*re.split(r"\W+", value), *value.split("/")):  # the name of an option is told apart at its last /
+        if len(word) >= (SHORTEST_NUMBER if NUMBER.fullmatch(word) else SHORTEST_WORD):
+            yield word
+
+
+def without_noted(text: str) -> str:
+    """Return a text without what has come from the environment."""
+    pattern = _noted.pattern
+    return text if pattern is None else pattern.sub(HIDDEN, text)
+
+
+def shown_text(text: str) -> str:
+    """Return a text without the passwords of URIs and the values of settings whose names say that they are secret."""
+    text = USER_INFO.sub(lambda match: f"{match['scheme'] or ''}://{HIDDEN}@", text)
+    return _without_entries(SETTING.sub(_shown_setting, text)) if "=" in text or "{" in text else text
+
+
+def _without_entries(text: str) -> str:
+    """Return a text without the values of secret keys in mappings, however deeply one lies in another."""
+    shown, place = "", 0
+    for match in ENTRY.finditer(text):
+        if match.start() >= place and hides(match["key"]):
+            shown += text[place : match.end()] + HIDDEN
+            place = _end_of_value(text, match.end())
+    return shown + text[place:]
+
+
+def _end_of_value(text: str, start: int) -> int:
+    """Return where a value in a mapping ends: before a comma or bracket that is neither in it nor in quotes."""
+    depth, quote, place = 0, "", start
+    while place < len(text):
+        letter = text[place]
+        if letter == "\\":
+            place += 1
+        elif quote or letter in "'\"":
+            quote = "" if letter == quote else quote or letter
+        elif depth == 0 and letter in ",}])":
+            return place
+        else:
+            depth += (letter in "{[(") - (letter in "}])")
+        place += 1
+    return len(text)
+
+
+def _shown_setting(match: re.Match[str]) -> str:
+    if not hides(match["key"]):
+        return match[0]
+    return match[0][: match.start("value") - match.start()] + HIDDEN
+
+
+def shown_override(text: str) -> str:
+    """Return an override, `key=value`, without what is secret in it, whatever stands in the value."""
+    key, equals, value = text.partition("=")
+    if not equals:
+        return shown_text(text)
+    return f"{key}={HIDDEN if hides(key.lstrip('+~')) else shown_text(value)}"
+
+
+def shown_tree(value: Any, key: str = "") -> Any:
+    """Return a tree with everything secret in it hidden, mappings and lists copied."""
+    if isinstance(value, Hidden) or (hides(key) and value is not None):
+        return HIDDEN
+    if isinstance(value, dict):
+        return {name: shown_tree(inner, str(name)) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [shown_tree(item, key) for item in value]
+    return shown_text(value) if isinstance(value, str) else value
+
+
+def hidden(value: Any) -> Any:
+    """Return a tree whose texts are hidden ones."""
+    if isinstance(value, dict):
+        return {key: hidden(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [hidden(item) for item in value]
+    return Hidden(value) if isinstance(value, str) else value

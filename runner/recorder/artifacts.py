@@ -1,0 +1,43 @@
+"""Artifacts on this machine: in a folder of their run's own, whatever a database, server or journal says."""
+
+import re
+from pathlib import Path, PurePosixPath
+
+from mlflow.utils.file_utils import local_file_uri_to_path
+from mlflow.utils.uri import is_local_uri
+
+from runner.recorder.errors import StoreError
+from runner.tracking.files import write_file
+
+RUN_ID = re.compile(r"[0-9a-f]{32}")
+
+
+def local_folder(uri: str) -> Path | None:
+    """Return the folder of a URI of artifacts; None where they are not on this machine."""
+    return Path(local_file_uri_to_path(uri)).absolute() if is_local_uri(uri) else None
+
+
+def run_folder(root: Path, run_id: str) -> Path:
+    """Return the folder of a run's artifacts under the root of all.
+
+    Raises:
+        StoreError: the id is none of MLflow's.
+    """
+    if not RUN_ID.fullmatch(run_id):
+        raise StoreError(f"run {run_id!r}: expected an id of 32 hexadecimal digits")
+    return root / run_id / "artifacts"
+
+
+def write_artifact(root: Path, run_id: str, name: str, content: bytes) -> Path:
+    """Write an artifact of a run under the root of all, and return where it is.
+
+    Raises:
+        StoreError: its name leads out of the run's folder.
+        OSError: it cannot be written, or is reached through a link.
+    """
+    parts = PurePosixPath(name).parts
+    if not parts or name.startswith("/") or ".." in parts or "\0" in name:
+        raise StoreError(f"artifact {name!r}: expected a path in the folder of its run")
+    path = run_folder(root, run_id).joinpath(*parts)
+    write_file(path, content, root)
+    return path

@@ -1,0 +1,195 @@
+"""MLflow's own database, written many rows at a time: its tables as known here, its statements, its transactions."""
+
+import contextlib
+import sqlite3
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, TypeAlias
+
+import sqlalchemy as sa
+from mlflow.exceptions import MlflowException
+from mlflow.store.db.base_sql_model import Base
+from mlflow.store.tracking.dbmodels.models import SqlLatestMetric, SqlMetric, SqlParam, SqlRun, SqlTag
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
+
+from runner.recorder.errors import LostError
+
+DIALECTS = ("sqlite", "postgresql")
+ROWS_A_TRANSACTION = 100_000
+BUSY_MS = 60_000
+CACHE_KIB = 96 * 1024
+TRIES = 5
+# Columns in their order, those that may be NULL with a question mark; then the primary key.
+KNOWN = {
+    "runs": (
+        "run_uuid name? source_type? source_name? entry_point_name? user_id? status? start_time? end_time?"
+        " deleted_time? source_version? lifecycle_stage? artifact_uri? experiment_id?",
+        "run_uuid",
+    ),
+    "tags": ("key value? run_uuid", "key run_uuid"),
+    "params": ("key value run_uuid", "key run_uuid"),
+    "metrics": ("key value timestamp step is_nan run_uuid", "key timestamp step run_uuid value is_nan"),
+    "latest_metrics": ("key value timestamp? step is_nan run_uuid", "key run_uuid"),
+}
+
+
+COLUMNS_OF = {table: columns.replace("?", "").split() for table, (columns, _) in KNOWN.items()}
+
+Row: TypeAlias = tuple[Any, ...]
+# Executes one statement for many rows.
+Statement: TypeAlias = Callable[[Connection, list[Row]], object]
+# What one transaction has to hold whole.
+Unit: TypeAlias = list[tuple[Statement, list[Row]]]
+
+
+class Database:
+    """The tables of runs, written in transactions of bounded size."""
+
+    def __init__(self, store: SqlAlchemyStore) -> None:
+        engine: Engine = store.engine
+        self._store = store
+        self._is_sqlite = engine.dialect.name == "sqlite"
+        # What a boolean is to the driver; SQLite's would ask for an adapter for each of Python's.
+        self.flag: type = int if self._is_sqlite else bool
+        if self._is_sqlite and not sa.event.contains(engine, "connect", _tune):
+            sa.event.listen(engine, "connect", _tune)
+            engine.dispose()
+        runs, tags, latest = (_table(model) for model in (SqlRun, SqlTag, SqlLatestMetric))
+        insert = sqlite.insert if self._is_sqlite else postgresql.insert
+        self.add_run = self._statement(insert(runs).on_conflict_do_nothing(), runs)
+        self.add_param = self._statement(insert(_table(SqlParam)).on_conflict_do_nothing(), _table(SqlParam))
+        self.add_metric = self._statement(insert(_table(SqlMetric)).on_conflict_do_nothing(), _table(SqlMetric))
+        tag = insert(tags)
+        tag = tag.on_conflict_do_update(index_elements=tags.primary_key, set_={"value": tag.excluded.value})
+        self.set_tag = self._statement(tag, tags)
+        self.set_latest = self._statement(_upsert_latest(insert(latest), latest), latest)
+        ended = sa.update(runs).where(runs.c.run_uuid == sa.bindparam("ended"))
+        self.end_run: Statement = partial(_by_names, core=ended, names=("status", "end_time", "ended"))
+
+    def write(self, units: Iterable[Unit], after_each: Callable[[], None]) -> None:
+        """Write units in their order, in transactions of about as many rows as other writers will wait for.
+
+        After each transaction `after_each` is called.
+        """
+        gathered: Unit = []
+        for unit in units:
+            gathered += unit
+            if sum(len(rows) for _, rows in gathered) >= ROWS_A_TRANSACTION:
+                self._commit(gathered)
+                after_each()
+                gathered = []
+        if gathered:
+            self._commit(gathered)
+
+    def close(self) -> None:
+        """Close the connections, at which SQLite brings its write-ahead log into the file."""
+        self._store.engine.dispose()
+
+    def _statement(self, insert: Any, table: sa.Table) -> Statement:
+        """Return the way to insert rows that the driver is fastest at."""
+        columns = tuple(table.columns.keys())
+        if not self._is_sqlite:
+            return partial(_by_arrays, core=_from_arrays(insert, table), names=columns)
+        compiled = insert.compile(dialect=self._store.engine.dialect, column_keys=columns)
+        assert tuple(compiled.positiontup) == columns
+        return partial(_by_driver, sql=str(compiled))
+
+    def _commit(self, unit: Unit) -> None:
+        try:
+            self._try(unit)
+        except MlflowException as error:
+            if "foreign key" in str(error).lower():  # the rows of a run that is under way were deleted
+                raise LostError("a run was deleted from the database while it was recorded there") from error
+            raise
+
+    def _try(self, unit: Unit) -> None:
+        with self._store.ManagedSessionMaker(read_only=False) as session:
+            for tried in range(1, TRIES + 1):
+                try:
+                    self._execute(session, unit)
+                    return
+                except OperationalError as error:
+                    session.rollback()
+                    if "locked" not in str(error) or tried == TRIES:
+                        raise
+                    time.sleep(0.1 * tried)
+
+    def _execute(self, session: Session, unit: Unit) -> None:
+        connection = session.connection()
+        if self._is_sqlite:
+            connection.exec_driver_sql(f"PRAGMA busy_timeout = {BUSY_MS}")
+            # Waits here for other writers; a transaction that first read and then wrote could only fail.
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        for statement, rows in unit:
+            statement(connection, rows)
+        session.commit()
+
+
+def _by_driver(connection: Connection, rows: list[Row], sql: str) -> None:
+    connection.exec_driver_sql(sql, rows)
+
+
+def _by_names(connection: Connection, rows: list[Row], core: Any, names: tuple[str, ...]) -> None:
+    connection.execute(core, [dict(zip(names, row, strict=True)) for row in rows])
+
+
+def _by_arrays(connection: Connection, rows: list[Row], core: Any, names: tuple[str, ...]) -> None:
+    columns = zip(names, zip(*rows, strict=True), strict=True)
+    connection.execute(core, {f"all_{name}": list(column) for name, column in columns})
+
+
+def _from_arrays(insert: Any, table: sa.Table) -> Any:
+    """Return the insert that takes an array for each column: PostgreSQL's drivers send rows one at a time."""
+    arrays = []
+    for column in table.columns:
+        # A cast to a limited length would cut silently.
+        kind = sa.Text() if isinstance(column.type, sa.String) else column.type
+        bound = sa.cast(sa.bindparam(f"all_{column.name}"), postgresql.ARRAY(kind))
+        arrays.append(sa.func.unnest(bound))
+    return insert.from_select(table.columns.keys(), sa.select(*arrays))
+
+
+def unknown_tables(engine: Engine) -> list[str]:
+    """Return which of the tables written here are others than this module knows, in MLflow or in the database."""
+    inspector = sa.inspect(engine)
+    return [name for name in KNOWN if not _is_known(name, [column["name"] for column in inspector.get_columns(name)])]
+
+
+def _is_known(name: str, columns: list[str]) -> bool:
+    table = Base.metadata.tables.get(name)
+    return table is not None and _layout(table) == KNOWN[name] and set(columns) == set(table.columns.keys())
+
+
+def _layout(table: sa.Table) -> tuple[str, str]:
+    columns = " ".join(column.name + "?" * bool(column.nullable) for column in table.columns)
+    return columns, " ".join(column.name for column in table.primary_key)
+
+
+def _table(model: Any) -> sa.Table:
+    table: sa.Table = model.__table__
+    return table
+
+
+def _upsert_latest(insert: Any, table: sa.Table) -> Any:
+    """Return the insert that replaces a latest metric by a later one, in MLflow's sense of later."""
+    new = insert.excluded
+    return insert.on_conflict_do_update(
+        index_elements=table.primary_key,
+        set_={name: new[name] for name in ("value", "timestamp", "step", "is_nan")},
+        where=sa.tuple_(new.step, new.timestamp, new.value) > sa.tuple_(table.c.step, table.c.timestamp, table.c.value),
+    )
+
+
+def _tune(connection: sqlite3.Connection, _record: object) -> None:
+    """Let a SQLite file be read while it is written, and keep the ends of its indexes in memory."""
+    connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
+    connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+    with contextlib.suppress(sqlite3.OperationalError):  # someone reads at this moment; the next recorder tries again
+        (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+        if mode == "wal":  # which not every file system can
+            connection.execute("PRAGMA synchronous = NORMAL")

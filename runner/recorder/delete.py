@@ -1,0 +1,213 @@
+"""Deleting runs and whole sweeps: into MLflow's trash, or from disk as well."""
+
+import argparse
+import contextlib
+import os
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import sqlalchemy as sa
+from mlflow.entities import LifecycleStage, Run, ViewType
+from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from mlflow.utils.file_utils import local_file_uri_to_path
+from mlflow.utils.uri import is_local_uri
+
+from runner.config.folders import check_working_directory
+from runner.messages.errors import UserError
+from runner.messages.printing import complain, say
+from runner.messages.redaction import shown_text
+from runner.recorder.errors import StoreError
+from runner.recorder.opening import describe_error, open_store, prepared
+from runner.recorder.reading import ID_TAG
+from runner.recorder.reap import DEFAULT_URI, has_live_process
+from runner.recorder.store import Store
+
+ID = re.compile(r"[0-9a-f]{4,32}")
+WHOLE_ID = re.compile(r"[0-9a-f]{32}")
+PAGE = 1000
+
+
+@dataclass(frozen=True)
+class Family:
+    """A run, and those that are its children: the jobs of a sweep."""
+
+    run: Run
+    children: Sequence[Run]
+
+    @property
+    def all(self) -> list[Run]:
+        """The runs, the children first: whoever is interrupted can find them by their parent again."""
+        return [*self.children, self.run]
+
+    @property
+    def name(self) -> str:
+        """What it is, for a person."""
+        kind = "sweep" if self.run.data.tags.get("runner.kind") == "sweep" else "run"
+        jobs = f" and its {_counted(len(self.children))}" if self.children else ""
+        return f"{kind} {self.run.info.run_id} ({self.run.info.run_name}){jobs}"
+
+
+def find(store: Store, texts: Sequence[str]) -> list[Family]:
+    """Return the runs of these ids, or of ids that begin so, with their children.
+
+    Raises:
+        UserError: with a line for each that is none or not one.
+    """
+    experiments = [found.experiment_id for found in store.client.search_experiments(view_type=ViewType.ALL)]
+    families, mistakes = [], []
+    for text in dict.fromkeys(texts):
+        found = [] if not ID.fullmatch(text) else list(_search(store, experiments, f"run_id LIKE '{text}%'"))
+        if not found:
+            mistakes.append(f"{text}: no such run, expected the id of a run or a sweep, or how it begins")
+        elif len(found) > 1:
+            mistakes.append(f"{text}: {len(found):,} runs begin so, expected more of the id")
+        else:
+            families.append(Family(found[0], _children(store, found[0])))
+    if mistakes:
+        raise UserError(*mistakes)
+    return families
+
+
+def _search(store: Store, experiments: list[str], condition: str) -> Iterator[Run]:
+    token = None
+    while experiments:
+        page = store.client.search_runs(experiments, condition, ViewType.ALL, max_results=PAGE, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def _children(store: Store, run: Run) -> list[Run]:
+    """Return the children of a run and theirs, the youngest generation first."""
+    generations = [[run]]
+    known = {run.info.run_id}
+    while generations[-1]:
+        found: list[Run] = []
+        for parent in filter(_may_have_children, generations[-1]):
+            condition = f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
+            found += _search(store, [parent.info.experiment_id], condition)
+        generations.append([child for child in found if child.info.run_id not in known])
+        known |= {child.info.run_id for child in found}
+    return [child for generation in reversed(generations[1:]) for child in generation]
+
+
+def _may_have_children(run: Run) -> bool:
+    """Return whether to look for children: of a sweep, or of a run that is not ours; a sweep's job has none."""
+    return run.data.tags.get("runner.kind") == "sweep" or ID_TAG not in run.data.tags
+
+
+def check_over(store: Store, families: Sequence[Family]) -> None:
+    """Check that none of the runs is under way.
+
+    Raises:
+        UserError: with a line for each run or sweep of which something is.
+    """
+    alive = [
+        family.name
+        for family in families
+        if any(run.info.status == "RUNNING" and has_live_process(store.client, run) for run in reversed(family.all))
+    ]
+    if alive:
+        raise UserError(*(f"{name}: is running, expected one that is over, or --force" for name in alive))
+
+
+def delete(store: Store, family: Family) -> None:
+    """Put a run and its children into MLflow's trash."""
+    for run in family.all:
+        if run.info.lifecycle_stage == LifecycleStage.ACTIVE:
+            store.client.delete_run(run.info.run_id)
+
+
+def remove(store: Store, family: Family) -> None:
+    """Remove a run and its children from disk: their artifacts, and their rows in the database."""
+    for run in family.all:
+        _remove_artifacts(run)
+        store.client._tracking_client.store._hard_delete_run(run.info.run_id)
+
+
+def _remove_artifacts(run: Run) -> None:
+    uri, run_id = run.info.artifact_uri, run.info.run_id
+    if not is_local_uri(uri):
+        get_artifact_repository(uri).delete_artifacts()
+        return
+    # What a database names is data: of folders only such as MLflow makes for a run, and no links.
+    path = Path(local_file_uri_to_path(uri))
+    is_its_own = WHOLE_ID.fullmatch(run_id) and (path.parent.name, path.name) == (run_id, "artifacts")
+    if is_its_own and path.is_dir() and not path.is_symlink() and not path.parent.is_symlink():
+        shutil.rmtree(path)
+        with contextlib.suppress(OSError):  # it holds something else
+            path.parent.rmdir()
+
+
+def _give_back_space(store: Store) -> None:
+    engine = getattr(store.client._tracking_client.store, "engine", None)
+    if engine is None or engine.dialect.name != "sqlite":
+        return
+    with contextlib.suppress(sa.exc.OperationalError), engine.connect() as connection:  # others are writing
+        connection.execution_options(isolation_level="AUTOCOMMIT").exec_driver_sql("VACUUM")
+
+
+def _counted(count: int) -> str:
+    return f"{count:,} run{'s' if count != 1 else ''}"
+
+
+def _deleted(texts: Sequence[str], uri: str, is_for_good: bool, is_forced: bool) -> Iterator[str]:
+    """Delete what was asked for, and yield a line for each.
+
+    Raises:
+        UserError: something is not there, or is running; nothing was deleted.
+    """
+    if not prepared({"uri": uri}):
+        raise UserError(f"--uri {shown_text(uri)}: no database there, expected one that holds the runs")
+    store = open_store({"uri": uri, "artifacts": "outputs/artifacts", "again": False})
+    if is_for_good and not hasattr(store.client._tracking_client.store, "_hard_delete_run"):
+        raise UserError(
+            "--gc: a server removes nothing from disk for others, expected 'mlflow gc' where its database is"
+        )
+    families = find(store, texts)
+    if not is_forced:
+        check_over(store, families)
+    for family in families:
+        in_trash = sum(run.info.lifecycle_stage != LifecycleStage.ACTIVE for run in family.all)
+        delete(store, family)
+        if is_for_good:
+            remove(store, family)
+            yield f"deleted    {family.name}, from disk"
+        elif in_trash == len(family.all):
+            yield f"unchanged  {family.name}: in MLflow's trash already, --gc deletes from disk"
+        else:
+            yield f"deleted    {family.name}: now in MLflow's trash, --gc deletes from disk"
+    if is_for_good:
+        _give_back_space(store)
+    store.close()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Delete and return the exit code: 2 where nothing was deleted."""
+    parser = argparse.ArgumentParser(
+        prog="python -m runner.delete", description="Delete runs, and sweeps with all their runs."
+    )
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+    parser.add_argument("id", nargs="+", help="of a run or a sweep, or how it begins")
+    parser.add_argument("--gc", action="store_true", help="from disk too, artifacts included; else into MLflow's trash")
+    parser.add_argument("--force", action="store_true", help="what is running, too")
+    parser.add_argument("--uri", default=uri, help="the store; MLFLOW_TRACKING_URI or outputs/mlflow.db")
+    asked = parser.parse_args(arguments)
+    try:
+        check_working_directory()
+        for line in _deleted(asked.id, asked.uri, asked.gc, asked.force):
+            say(line)
+    except (UserError, StoreError) as error:
+        lines = error.lines if isinstance(error, UserError) else [f"{error}"]
+        for line in lines:
+            complain(f"error: {line}")
+        return 2
+    except (MlflowException, OSError) as error:
+        complain(f"error: {describe_error(error, asked.uri)}")
+        return 1
+    return 0

@@ -1,0 +1,120 @@
+"""Whether what was written is still where it was written: someone may remove or replace a database meanwhile."""
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+import sqlalchemy as sa
+from mlflow.store.tracking.dbmodels.models import SqlLatestMetric, SqlMetric, SqlRun
+
+from runner.config.uris import companions, sqlite_path
+from runner.recorder.errors import LostError
+
+IDS_A_QUERY = 500
+OF_ANOTHER_DATABASE = ("no such table", "malformed", "not a database")
+Identity = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Last:
+    """What was last written of a run: its last step, and whether it has ended."""
+
+    step: int = -1
+    has_ended: bool = False
+
+
+@dataclass
+class DatabaseFile:
+    """A SQLite database as it was opened, to be known again."""
+
+    path: Path
+    identity: Identity
+    size: int
+    _companions: dict[Path, Identity] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, uri: str) -> Self | None:
+        """Return the file of a SQLite URI, which is there; None for another kind of store."""
+        path = sqlite_path(uri)
+        if path is None:
+            return None
+        found = path.stat()
+        return cls(path, (found.st_dev, found.st_ino), found.st_size)
+
+    def check(self) -> None:
+        """Look whether the file is still there, the same, and no shorter.
+
+        Raises:
+            LostError: it is not.
+        """
+        try:
+            found = self.path.stat()
+        except OSError:
+            raise self._lost("removed") from None
+        if (found.st_dev, found.st_ino) != self.identity:
+            raise self._lost("replaced")
+        if found.st_size < self.size:
+            raise self._lost("emptied")
+        self.size = found.st_size
+        for companion in companions(self.path):
+            with contextlib.suppress(OSError):
+                self._companions[companion] = _identity(companion)
+
+    def _lost(self, how: str) -> LostError:
+        """Return what to raise; remove the log of what is gone, which SQLite would take for the next database's."""
+        for companion, known in self._companions.items():
+            with contextlib.suppress(OSError):
+                if _identity(companion) == known:
+                    companion.unlink()
+        return LostError(f"{self.path}: the database was {how} while runs were recorded in it")
+
+
+def forget_companions(path: Path) -> None:
+    """Remove what SQLite has left beside a database that is no longer there, and would take for the next one's."""
+    for companion in companions(path):
+        companion.unlink(missing_ok=True)
+
+
+def _identity(path: Path) -> Identity:
+    found = path.lstat()
+    return found.st_dev, found.st_ino
+
+
+def lost_run(run_id: str) -> LostError:
+    """Return what to raise for a run that is not as it was written."""
+    return LostError(f"run {run_id}: was recorded, and is no longer there as it was")
+
+
+def check_rows(url: sa.URL, expected: Mapping[str, Last]) -> None:
+    """Look by a new connection whether runs are in a database as they were last written.
+
+    Raises:
+        LostError: one is not.
+    """
+    ids = list(expected)
+    try:
+        with sa.create_engine(url, poolclass=sa.NullPool).connect() as connection:
+            for start in range(0, len(ids), IDS_A_QUERY):
+                _check_some(connection, ids[start : start + IDS_A_QUERY], expected)
+    except sa.exc.DatabaseError as error:
+        if any(sign in str(error.orig) for sign in OF_ANOTHER_DATABASE):
+            raise LostError(f"the database was replaced while runs were recorded in it: {error.orig}") from None
+        raise
+
+
+def _check_some(connection: sa.Connection, ids: list[str], expected: Mapping[str, Last]) -> None:
+    runs = SqlRun.__table__
+    query = sa.select(runs.c.run_uuid, runs.c.status).where(runs.c.run_uuid.in_(ids))
+    statuses: dict[str, str] = {row.run_uuid: row.status for row in connection.execute(query)}
+    steps = [_last_steps(connection, model.__table__, ids) for model in (SqlLatestMetric, SqlMetric)]
+    for run_id in ids:
+        is_there = run_id in statuses and not (expected[run_id].has_ended and statuses[run_id] == "RUNNING")
+        if not is_there or any(found.get(run_id, -1) < expected[run_id].step for found in steps):
+            raise lost_run(run_id)
+
+
+def _last_steps(connection: sa.Connection, table: sa.Table, ids: list[str]) -> dict[str, int]:
+    query = sa.select(table.c.run_uuid, sa.func.max(table.c.step).label("last")).where(table.c.run_uuid.in_(ids))
+    return {row.run_uuid: row.last for row in connection.execute(query.group_by(table.c.run_uuid))}

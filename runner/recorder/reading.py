@@ -1,0 +1,91 @@
+"""What is recorded of a sweep, read back so that it can go on."""
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from mlflow.entities import Run, ViewType
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from runner.recorder.errors import StoreError
+from runner.recorder.ownership import OwnedError, take
+from runner.tracking.processes import NUMBER
+
+ID_TAG = "runner.id"
+FINGERPRINT = "runner.fingerprint"
+DIVERGED = "diverged_at_step"
+STILL = "still_since_step"
+REMARK = "runner.remark"
+LARGEST = 1.7976931348623157e308
+RESULTS = ("steps_done", "seconds", "steps_per_second")
+
+
+def ledger_of(
+    client: MlflowClient, sweep: str, resume: str | bool, experiment: str, claim: dict[str, Any]
+) -> dict[str, Any] | None:
+    """Return the parent and the finished jobs of a sweep, as `Store.ledger` says."""
+    parent = _last_sweep(client, experiment, sweep) if resume is True else _parent(client, str(resume))
+    if parent is None:
+        return None
+    try:
+        take(client, parent.info.run_id, claim)
+    except OwnedError as error:
+        raise StoreError(f"resume: {error}") from None
+    finished = [
+        (run.data.tags[FINGERPRINT], run.info.run_id, _results(run.data.metrics), *_remarks(run.data.tags))
+        for run in children(client, parent)
+        if run.info.status == "FINISHED" and FINGERPRINT in run.data.tags
+    ]
+    return {"parent": parent.data.tags[ID_TAG], "finished": finished}
+
+
+def _last_sweep(client: MlflowClient, experiment: str, sweep: str) -> Run | None:
+    found = client.get_experiment_by_name(experiment)
+    if found is None:
+        return None
+    condition = f"tags.`{FINGERPRINT}` = '{sweep}' and tags.`runner.kind` = 'sweep'"
+    runs = client.search_runs([found.experiment_id], condition, max_results=1, order_by=["attributes.start_time DESC"])
+    return runs[0] if runs else None
+
+
+def _parent(client: MlflowClient, run_id: str) -> Run:
+    try:
+        run: Run = client.get_run(run_id)
+    except MlflowException:
+        raise StoreError(f"resume={run_id}: no such run, expected the id of a sweep's parent run") from None
+    if run.info.lifecycle_stage != "active":
+        raise StoreError(f"resume={run_id}: lies in MLflow's trash, expected a sweep that does not")
+    if run.data.tags.get("runner.kind") != "sweep" or ID_TAG not in run.data.tags:
+        raise StoreError(f"resume={run_id}: not a sweep, expected the id of a sweep's parent run")
+    return run
+
+
+def children(client: MlflowClient, parent: Run) -> Iterator[Run]:
+    """Yield the runs of a sweep."""
+    return pages(client, [parent.info.experiment_id], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
+
+
+def pages(
+    client: MlflowClient, experiments: list[str], condition: str, view: int = ViewType.ACTIVE_ONLY
+) -> Iterator[Run]:
+    """Yield the runs of experiments for which a condition holds."""
+    token = None
+    while True:
+        page = client.search_runs(experiments, condition, view, max_results=1000, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def _results(metrics: dict[str, float]) -> dict[str, float]:
+    """Return of a run's metrics its final results; the largest float stands for infinity in MLflow."""
+    results = {key: value for key, value in metrics.items() if key.startswith("final/") or key in RESULTS}
+    return {key: math.copysign(math.inf, value) if abs(value) >= LARGEST else value for key, value in results.items()}
+
+
+def _remarks(tags: Mapping[str, str]) -> tuple[bool, int | None, str | None]:
+    """Return of a run's tags whether it diverged, since when its weight stood still, and what was said of it."""
+    still = tags.get(STILL, "")
+    return DIVERGED in tags, int(still) if NUMBER.fullmatch(still) else None, tags.get(REMARK)

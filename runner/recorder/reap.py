@@ -1,0 +1,94 @@
+"""Marking runs whose process is gone as KILLED, so that nothing is said to be running that is not."""
+
+import argparse
+import contextlib
+import os
+import socket
+from collections.abc import Iterator
+
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from runner.config.folders import check_working_directory
+from runner.messages.errors import UserError
+from runner.messages.printing import complain, say
+from runner.recorder.errors import StoreError
+from runner.recorder.opening import describe_error, open_store
+from runner.recorder.store import Store
+from runner.tracking.journal import now_ms
+from runner.tracking.processes import HEARTBEAT, HOST, REAPED, is_alive, is_here
+
+DEFAULT_URI = "sqlite:///outputs/mlflow.db"
+# Another host's run is taken for dead when nothing was heard of it for so long; it beats far more often.
+SILENT_SECONDS = 600
+PAGE = 1000
+
+
+def reap(client: MlflowClient, experiments: list[str]) -> list[str]:
+    """Mark the runs of ours that claim to run and do not as KILLED, and return their ids."""
+    dead = [run for run in _running(client, experiments) if not has_live_process(client, run)]
+    return [run.info.run_id for run in dead if _mark(client, run.info.run_id)]
+
+
+def _mark(client: MlflowClient, run_id: str) -> bool:
+    """Mark a run as KILLED, unless it has ended or was heard of since it was found."""
+    run = client.get_run(run_id)
+    if run.info.status != "RUNNING" or has_live_process(client, run):
+        return False
+    client.set_tag(run_id, REAPED, f"marked as killed by {socket.gethostname()}: its process is gone")
+    client.set_terminated(run_id, "KILLED", now_ms())
+    return True
+
+
+def _running(client: MlflowClient, experiments: list[str]) -> Iterator[Run]:
+    token = None
+    while experiments:
+        condition = f"attributes.status = 'RUNNING' and tags.`{HOST}` != ''"
+        page = client.search_runs(experiments, condition, max_results=PAGE, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def has_live_process(client: MlflowClient, run: Run) -> bool:
+    """Return whether the process that a run belongs to lives, or was heard of lately."""
+    tags = dict(run.data.tags)
+    if not is_here(tags) and HEARTBEAT not in tags and "mlflow.parentRunId" in tags:
+        # A job of a sweep, for which its parent's heart beats.
+        with contextlib.suppress(MlflowException):  # it was deleted
+            tags[HEARTBEAT] = client.get_run(tags["mlflow.parentRunId"]).data.tags.get(HEARTBEAT, "0")
+    return is_alive(tags, SILENT_SECONDS)
+
+
+def reap_all(store: Store) -> list[str]:
+    """Reap in every experiment of a store."""
+    experiments = [experiment.experiment_id for experiment in store.client.search_experiments()]
+    return reap(store.client, experiments)
+
+
+def main() -> int:
+    """Reap and return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m runner.reap", description="Mark runs whose process is gone as KILLED."
+    )
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+    parser.add_argument("--uri", default=uri, help="the store; MLFLOW_TRACKING_URI or outputs/mlflow.db")
+    asked = parser.parse_args().uri
+    try:
+        check_working_directory()
+        store = open_store({"uri": asked, "artifacts": "outputs/artifacts", "again": False})
+    except StoreError as error:
+        complain(f"error: {error}")
+        return 1
+    except UserError as error:
+        complain(f"error: {error}")
+        return error.exit_code
+    try:
+        reaped = reap_all(store)
+    except (MlflowException, OSError) as error:
+        complain(f"error: {describe_error(error, asked)}")
+        return 1
+    say(f"reaped     {len(reaped)} run{'s' if len(reaped) != 1 else ''}")
+    return 0

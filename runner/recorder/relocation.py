@@ -1,0 +1,92 @@
+"""A working directory that was moved or copied: what its record says of its own `outputs/` follows it.
+
+MLflow keeps the places of artifacts as absolute paths. Whatever lies under an `outputs/` belongs to the working
+directory above it, so that a database, or a journal, that names the `outputs/` of another place was once there itself.
+"""
+
+import contextlib
+import re
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from runner.config.uris import sqlite_path, sqlite_uri
+from runner.tracking.journal import Open
+
+OUTPUTS = "outputs"
+# The last such folder, and what lies in it.
+PLACE = re.compile(rf"(?P<above>.*)/{OUTPUTS}/(?P<within>.*)")
+BUSY_SECONDS = 60
+
+
+def outputs_of(path: Path | str) -> Path | None:
+    """Return the `outputs/` that something lies in, or None."""
+    match = PLACE.fullmatch(f"{path}/")
+    return Path(match["above"] or "/", OUTPUTS) if match else None
+
+
+def follow(database: Path) -> None:
+    """Rewrite, in a SQLite database that has moved with its `outputs/`, where artifacts lie that moved along."""
+    ours = outputs_of(database)
+    if ours is None or not database.is_file() or database.is_symlink():
+        return
+    # What is no database of MLflow's, or cannot be written, whoever opens it is told of.
+    with (
+        contextlib.suppress(sqlite3.Error),
+        contextlib.closing(sqlite3.connect(database, BUSY_SECONDS, isolation_level=None)) as connection,
+    ):
+        locations = connection.execute("select distinct artifact_location from experiments").fetchall()
+        for location in sorted({text for (text,) in locations if text is not None and _local(text) is not None}):
+            _follow(connection, location.rstrip("/"), ours)
+
+
+def _follow(connection: sqlite3.Connection, location: str, ours: Path) -> None:
+    old = _local(location)
+    theirs = None if old is None else outputs_of(old)
+    if old is None or theirs is None or theirs == ours or ".." in old.parts:
+        return
+    new = ours / old.relative_to(theirs)
+    moved = new.as_uri() if location.startswith("file:") else str(new)
+    connection.execute("begin immediate")
+    rows = connection.execute("select run_uuid, artifact_uri from runs where artifact_uri is not null")
+    runs = {run_id: uri for run_id, uri in rows if uri.startswith(f"{location}/")}
+    here, there = set(_names(new)), set(_names(old))
+    if there and not here & runs.keys():  # artifacts that were always kept elsewhere
+        connection.execute("rollback")
+        return
+    connection.execute(
+        "update experiments set artifact_location = ? where rtrim(artifact_location, '/') = ?", (moved, location)
+    )
+    connection.executemany(
+        "update runs set artifact_uri = ? where run_uuid = ?",
+        [(moved + uri[len(location) :], run_id) for run_id, uri in runs.items() if run_id not in there - here],
+    )
+    connection.execute("commit")
+
+
+def _names(folder: Path) -> Iterator[str]:
+    with contextlib.suppress(OSError):
+        yield from (path.name for path in folder.iterdir())
+
+
+def _local(uri: str) -> Path | None:
+    """Return the path that a place of artifacts is; None where it is of another kind."""
+    if uri.startswith("/"):
+        return Path(uri)
+    parts = urlsplit(uri)
+    return Path(unquote(parts.path)) if parts.scheme == "file" and parts.netloc in ("", "localhost") else None
+
+
+def followed(opening: Open, journal: Path) -> Open:
+    """Return where a journal is to be recorded that has moved with its `outputs/`: in what moved along."""
+    ours = outputs_of(journal.absolute())
+    theirs = None if opening.artifacts is None else outputs_of(opening.artifacts)
+    if ours is None or theirs is None or theirs == ours:
+        return opening
+    database = sqlite_path(opening.uri)
+    uri = opening.uri
+    if database is not None and outputs_of(database) == theirs:
+        uri = sqlite_uri(ours / database.relative_to(theirs))
+    return replace(opening, uri=uri, artifacts=str(ours / Path(str(opening.artifacts)).relative_to(theirs)))

@@ -1,0 +1,199 @@
+"""Recording what is left in journals whose runner is gone, exactly once however often it is tried."""
+
+import argparse
+import contextlib
+import fcntl
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from runner.config.folders import check_working_directory
+from runner.config.uris import absolute_uri, sqlite_path, sqlite_uri
+from runner.messages.errors import UserError
+from runner.messages.printing import complain, for_shell, say, warn
+from runner.messages.redaction import HIDDEN, shown_text
+from runner.recorder.errors import StoreError
+from runner.recorder.opening import describe_error, open_store
+from runner.recorder.relocation import followed
+from runner.recorder.store import Store
+from runner.tracking.files import OUTPUTS, lock, open_to_read
+from runner.tracking.journal import JOURNALS, Begin, JournalReader, Open
+from runner.tracking.processes import lives
+
+SETTLE_SECONDS = 60
+POLL_SECONDS = 0.05
+
+
+@dataclass
+class Replayed:
+    """What a replay has done.
+
+    Attributes:
+        journals: how many journals are recorded now.
+        runs: how many runs began in them.
+        corrupt: how many entries could not be read, or belong to a run whose beginning could not.
+        kept: why each of the others is kept, a line each.
+        warnings: what else there is to say.
+    """
+
+    journals: int = 0
+    runs: int = 0
+    corrupt: int = 0
+    kept: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+class Replayer:
+    """Records journals in the stores that were asked for: what a journal says of its place is anyone's word."""
+
+    def __init__(self, uris: Sequence[str], artifacts: Sequence[str] = ()) -> None:
+        """Take the stores that were asked for beside the default, with the passwords that journals leave out.
+
+        Args:
+            uris: of the stores.
+            artifacts: folders of artifacts, beside `artifacts` next to a database.
+        """
+        self._uris = {shown_text(absolute_uri(uri)): uri for uri in uris}
+        self._artifacts = {Path(folder).absolute() for folder in artifacts} | {(OUTPUTS / "artifacts").absolute()}
+        self._stores: dict[tuple[str, str | None], Store] = {}
+
+    def replay(self, folder: Path, patience: float = SETTLE_SECONDS) -> Replayed:
+        """Record every journal of a folder whose runner is gone; one that another process works on is waited for.
+
+        A journal is deleted when all of it is in. One with entries that cannot be read is set aside then, under
+        another name.
+        """
+        done = Replayed()
+        self._allow_default(folder.absolute().parent)
+        deadline = time.monotonic() + patience
+        for path in sorted(folder.glob("*.journal")):
+            try:
+                with _locked(path, deadline) as is_ours:
+                    if is_ours:
+                        self._record(path, done)
+            except Exception as error:  # whatever is wrong with one journal, the others are recorded
+                self._stores.clear()  # in which something of it may wait
+                line = describe_error(error, "")
+                done.kept.append(line if line.startswith(str(path)) else f"{path}: {line}")
+        for store in self._stores.values():
+            done.warnings += [store.warning] if store.warning is not None else []
+            store.close()
+        return done
+
+    def _allow_default(self, outputs: Path) -> None:
+        """Allow the database and the artifacts that lie beside a folder of journals, and artifacts beside databases."""
+        uri = sqlite_uri(outputs / "mlflow.db")
+        self._uris.setdefault(uri, uri)
+        databases = [path for path in map(sqlite_path, self._uris.values()) if path is not None]
+        self._artifacts |= {path.parent / "artifacts" for path in databases}
+
+    def _record(self, path: Path, done: Replayed) -> None:
+        with contextlib.closing(JournalReader(path)) as reader:
+            entries = reader.entries(is_complete=True)
+            opening = next(entries, None)
+            if not isinstance(opening, Open):
+                raise StoreError("its first entry, which says where it belongs, cannot be read")
+            store = self._store(followed(opening, path))
+            runs, lost = 0, 0
+            for entry in entries:
+                try:
+                    store.apply(entry)
+                except KeyError:  # of a run whose beginning is lost
+                    lost += 1
+                    continue
+                runs += isinstance(entry, Begin)
+        store.end_unfinished()
+        store.flush()
+        store.verify()
+        done.runs += runs
+        done.journals += 1
+        done.corrupt += reader.corrupt + lost
+        if reader.corrupt + lost:
+            path.rename(path.with_suffix(".corrupt"))
+        else:
+            path.unlink()
+
+    def _store(self, opening: Open) -> Store:
+        uri = self._uris.get(opening.uri)
+        if uri is None:
+            password = ", with the password" if HIDDEN in opening.uri else ""
+            raise StoreError(
+                f"is for {opening.uri}, which was not asked for; "
+                f"if it is right{password}: --uri {for_shell(opening.uri)}"
+            )
+        folder = opening.artifacts
+        if folder is not None and Path(folder) not in self._artifacts:
+            raise StoreError(
+                f"has artifacts for {folder}, which was not asked for; "
+                f"if it is right: --artifacts {for_shell(str(folder))}"
+            )
+        key = (uri, folder)
+        if key not in self._stores:
+            self._stores[key] = open_store({"uri": uri, "artifacts": folder, "again": True})
+        return self._stores[key]
+
+
+class _locked:  # noqa: N801  # reads as a verb in a with statement
+    """Holds a journal that nobody else works on; gives False where its runner lives or it is gone."""
+
+    def __init__(self, path: Path, deadline: float) -> None:
+        self._path = path
+        self._deadline = deadline
+
+    def __enter__(self) -> bool:
+        try:
+            self._file = open(open_to_read(self._path), "rb")  # closed on leaving
+        except FileNotFoundError:
+            return False
+        while True:
+            try:
+                lock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return self._path.exists() and self._path.stat().st_size > 0
+            except BlockingIOError:
+                # A recorder may still be at work for a runner that was killed a moment ago.
+                if time.monotonic() > self._deadline or _runner_lives(self._path):
+                    return False
+                time.sleep(POLL_SECONDS)
+
+    def __exit__(self, *_error: object) -> None:
+        if hasattr(self, "_file"):
+            self._file.close()
+
+
+def _runner_lives(path: Path) -> bool:
+    try:
+        opening = next(JournalReader(path).entries(is_complete=False), None)
+    except OSError:
+        return False
+    return isinstance(opening, Open) and lives(opening.process)
+
+
+def _lines(done: Replayed) -> Iterator[str]:
+    journals = f"{done.journals} journal{'s' if done.journals != 1 else ''}"
+    yield f"replayed   {journals}, {done.runs} run{'s' if done.runs != 1 else ''}, {done.corrupt} corrupt entries"
+
+
+def main() -> int:
+    """Replay and return the exit code: 1 where a journal could not be recorded."""
+    parser = argparse.ArgumentParser(
+        prog="python -m runner.replay", description="Record what is left in journals whose runner is gone."
+    )
+    parser.add_argument("--uri", help="a store that journals may be for, with its password, beside outputs/mlflow.db")
+    parser.add_argument("--artifacts", help="a folder that journals may have artifacts for, beside outputs/artifacts")
+    parser.add_argument("--folder", type=Path, default=JOURNALS, help="of the journals (%(default)s)")
+    arguments = parser.parse_args()
+    try:
+        check_working_directory()
+    except UserError as error:
+        complain(f"error: {error}")
+        return error.exit_code
+    uris = [uri for uri in (os.environ.get("MLFLOW_TRACKING_URI"), arguments.uri) if uri]
+    done = Replayer(uris, [arguments.artifacts] if arguments.artifacts else []).replay(arguments.folder)
+    say(*_lines(done))
+    for line in done.warnings:
+        warn(line)
+    for line in done.kept:
+        complain(f"error: {line}")
+    return 1 if done.kept else 0

@@ -1,0 +1,58 @@
+"""Hyper-parameters of a batch's runs as tensors."""
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from runner.tensors.rows import column
+
+
+def hyper_parameters(
+    settings: Sequence[Mapping[str, Any]], rows: int, device: torch.device, optional: Collection[str] = ()
+) -> dict[str, Any]:
+    """Return the hyper-parameters of the runs of a batch, one config group per run, as tensors.
+
+    Numbers become float64 columns `(rows, 1)`; a list of numbers becomes a tuple of such columns, shorter lists
+    padded with infinity; flags and names are those of the first run, because the runs of a batch agree in them.
+
+    Args:
+        settings: the group of each run.
+        rows: how many rows the batch has.
+        device: where the tensors go.
+        optional: the keys whose value becomes None when it is 0.
+    """
+    keys = [key for key in settings[0] if key != "name"]
+    return {
+        key: None
+        if key in optional and settings[0][key] == 0
+        else _per_row([group[key] for group in settings], rows, device)
+        for key in keys
+    }
+
+
+def _per_row(values: Sequence[Any], rows: int, device: torch.device) -> Any:
+    first = values[0]
+    if isinstance(first, list):
+        longest = max(map(len, values))
+        filled = [[*value, *[math.inf] * (longest - len(value))] for value in values]
+        return tuple(_per_row(items, rows, device) for items in zip(*filled, strict=True))
+    if isinstance(first, bool | str) or first is None:
+        return first
+    return column(values, rows, device)
+
+
+def structure(settings: Mapping[str, Any], optional: Collection[str] = ()) -> tuple[tuple[str, Any], ...]:
+    """Return what of a config group the runs of a batch must agree in: everything but its numbers."""
+    return tuple((key, _structure(value, key in optional)) for key, value in sorted(settings.items()))
+
+
+def _structure(value: Any, is_optional: bool = False) -> Any:
+    if isinstance(value, bool | str) or value is None:
+        return value
+    if isinstance(value, list):
+        return tuple(_structure(item) for item in value[:1])
+    if isinstance(value, dict):
+        return structure(value)
+    return (float, is_optional and value == 0)

@@ -1,0 +1,172 @@
+"""A mistake in a file's defaults list is told with the file, the item and what would be right; nothing else changes."""
+
+from pathlib import Path
+
+import pytest
+from hydra._internal.utils import create_config_search_path
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from runner.composition import composition
+from runner.messages.errors import UserError
+from tests.conftest import Command
+
+
+def composed(folder: Path, *overrides: str, primary: str = "config") -> DictConfig:
+    path = create_config_search_path(str(composition.config_folder()))
+    path.prepend("command-line", f"file://{folder}")
+    return composition.CheckedConfigLoader(path).load_configuration(primary, list(overrides), RunMode.RUN)
+
+
+def told(folder: Path, *overrides: str, primary: str = "config") -> tuple[str, ...]:
+    with pytest.raises(UserError) as raised:
+        composed(folder, *overrides, primary=primary)
+    return raised.value.lines
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "objective").mkdir()
+    (tmp_path / "experiment" / "base.yaml").write_text("# @package _global_\nsteps: 7\n")
+    (tmp_path / "experiment" / "5.yaml").write_text("# @package _global_\nsteps: 5\n")
+    return tmp_path
+
+
+def write(folder: Path, items: str, body: str = "lr: 0.5") -> None:
+    (folder / "experiment" / "x.yaml").write_text(f"# @package _global_\ndefaults: {items}\n{body}\n")
+
+
+ANY = "expected GROUP: OPTION, override GROUP: OPTION or the name of another file"
+MISTAKES = {
+    "[/optimizer: adam]": "- /optimizer: adam': optimizer is chosen already; expected '- override /optimizer: adam'",
+    "[/optimizer: gd]": "- /optimizer: gd': optimizer is chosen already; expected '- override /optimizer: gd'",
+    "[optional /optimizer: nope]": "- optional /optimizer: nope': optimizer is chosen already; expected",
+    "[/hydra/launcher: basic]": "expected '- override /hydra/launcher: basic'",
+    "[optimizer: adam]": "- optimizer: adam': expected '- override /optimizer: adam'",
+    "[override optimizer: adam]": "- override optimizer: adam': expected '- override /optimizer: adam'",
+    "[override /optimizer@mine: adam]": "- override /optimizer@mine: adam': expected '- override /optimizer: adam'",
+    "[overide /optimizer: adam]": "expected override or optional before the group; did you mean 'override'?",
+    "[override /optimiser: adam]": "did you mean 'optimizer'?",
+    "[override /optimizer: adamm]": "- override /optimizer: adamm': expected one of adadelta, adagrad, adam,",
+    "[override optional /optimizer: nope]": "expected one of adadelta,",
+    "[override /optimizer: 7]": "- override /optimizer: 7': expected one of adadelta,",
+    "[override /tracking: on]": "one of off, server, sqlite; YAML reads on, yes or true as true, unless quoted",
+    "[override /optimizer: [1]]": "- override /optimizer: [1]': expected one of",
+    "[override /optimizer: {name: {a: b}}]": "expected the name of an option; settings stand below the defaults list",
+    "[override /optimizer: ]": "- override /optimizer: null': expected one of adadelta,",
+    "[override /optimizer: '???']": "here, or as optimizer=OPTION on the command line",
+    "['override /optimizer:adam']": "- override /optimizer:adam': expected '- override /optimizer: adam'",
+    "[/optimizer=adam]": "expected '- override /optimizer: adam'",
+    "[optimizer]": "- optimizer': expected '- override /optimizer: OPTION'",
+    "[{override /optimizer: adam, override /stop: rules}]": "expected one choice an item, each after a dash of its own",
+    "[{/optimizer: adam, optional: true}]": "expected one choice an item",
+    "[off: adam]": "expected the name of a group before the colon",
+    "[override: adam]": "expected the name of a group before the colon",
+    "[base, null]": f"item 2 is empty: {ANY}, or none",
+    "[{}]": f"item 1 is empty: {ANY}, or none",
+    "['???']": f"- ???': {ANY}",
+    "[7]": f"- 7': {ANY}; a name that is a number stands in quotes",
+    "[[base]]": f"- [base]': {ANY}",
+    "[bse]": "- bse': no such file; expected one of 5, base, seed; did you mean 'base'?",
+    "[_self_, base, _self_]": "- _self_': expected _self_ only once in the list",
+    "[_self_: base]": "expected _self_ by itself",
+    "[override /stop: rules, override /stop: rules]": "expected stop only once in the list",
+    "[override /optimizer: adam, base]": "- base': expected before '- override /optimizer: adam', since overrides come",
+    "['${nope}']": "- ${nope}': cannot be resolved",
+    "[override /optimizer: '${nope}']": "- override /optimizer: ${nope}': cannot be resolved",
+    "[x]": "in defaults, a circle: it includes experiment/x; expected none",
+    "[/experiment: base]": "- /experiment: base': the file is itself an option of experiment; expected '- base'",
+    "[override /experiment: base]": "the file is itself an option of experiment; expected '- base'",
+    "{optimizer: adam}": "defaults: expected a list, each item after a dash, given a mapping",
+    "optimizer": "defaults: expected a list, each item after a dash, given text",
+    "": "defaults: expected a list, each item after a dash, given nothing",
+}
+
+
+@pytest.mark.parametrize("items", MISTAKES)
+def test_a_mistake_is_told_with_its_file_and_item_and_the_mending(folder: Path, items: str) -> None:
+    write(folder, items)
+    (line,) = told(folder, "experiment=x")
+    assert line.startswith(f"{folder}/experiment/x.yaml: "), line
+    assert MISTAKES[items] in line
+
+
+@pytest.mark.parametrize(
+    ("items", "meant"),
+    [
+        ("[override /tracking: off]", ["tracking=off"]),
+        ("[override /tracking: No]", None),
+        ("[5, override /stop: [rules]]", ["experiment='5'"]),
+        ("[base, override /objective: rosenbrock]", ["experiment=base", "objective=rosenbrock"]),
+        ("[optional /nowhere: nope, optional override /optimizer: adam]", ["optimizer=adam"]),
+    ],
+)
+def test_a_word_that_yaml_reads_as_something_else_names_its_option(
+    folder: Path, items: str, meant: list[str] | None
+) -> None:
+    write(folder, items)
+    ours = composed(folder, "experiment=x")
+    expected = composed(folder, *(meant or ["tracking=off"]), "lr=0.5")
+    assert {key: ours[key] for key in ours if key != "hydra"} == {key: expected[key] for key in ours if key != "hydra"}
+
+
+def test_the_name_in_a_file_of_a_group_may_be_such_a_word_too(folder: Path) -> None:
+    (folder / "tracking").mkdir()
+    ours = composition.config_folder() / "tracking" / "off.yaml"
+    (folder / "tracking" / "mine.yaml").write_text(ours.read_text().replace('"off"', "off"))
+    assert composed(folder, "tracking=mine").tracking.name == "off"
+
+
+def test_circles_of_several_files_and_mistakes_in_those_that_a_file_includes_are_told(folder: Path) -> None:
+    (folder / "experiment" / "a.yaml").write_text("# @package _global_\ndefaults: [b]\n")
+    (folder / "experiment" / "b.yaml").write_text("# @package _global_\ndefaults: [a]\n")
+    (folder / "objective" / "mine.yaml").write_text("defaults: [quadratc, _self_]\n")
+    write(folder, "[override /objective: mine]")
+    assert told(folder, "experiment=a", "lr=-1") == (
+        f"{folder}/experiment/a.yaml: in defaults, a circle: "
+        "it includes experiment/b, which includes experiment/a; expected none",
+        "lr=-1: expected a finite number above 0",
+    )
+    (line,) = told(folder, "experiment=x")
+    assert line.startswith(
+        f"{folder}/objective/mine.yaml: in defaults, '- quadratc': no such file; expected one of ack"
+    )
+    assert line.endswith("; did you mean 'quadratic'?")
+
+
+def test_mistakes_beside_the_list_are_told(folder: Path) -> None:
+    (folder / "experiment" / "x.yaml").write_text("# @package _global_\ndefault:\n- override /optimizer: adam\n")
+    assert told(folder, "experiment=x") == (
+        f"{folder}/experiment/x.yaml: default: unknown key; did you mean 'defaults'?",
+    )
+    (folder / "experiment" / "x.yaml").write_text("# @package _global_\n- override /optimizer: adam\n")
+    assert told(folder, "experiment=x") == (f"{folder}/experiment/x.yaml: expected keys with values, as in lr: 0.1",)
+    (folder / "experiment" / "x.yaml").write_text("# @package _global_\ntracking: off\n")
+    (line,) = told(folder, "experiment=x")
+    assert line.endswith("a file chooses one in its defaults list, as in - override /tracking: OPTION")
+
+
+def test_a_primary_config_is_checked_too_and_what_the_command_line_says_is_told_as_that(folder: Path) -> None:
+    (folder / "mine.yaml").write_text("defaults: [config, override optimizer: adamm]\n")
+    (line,) = told(folder, primary="mine")
+    assert line.startswith(f"{folder}/mine.yaml: in defaults, '- override optimizer: adamm': expected one of")
+    (folder / "mine.yaml").write_text("defaults: [config, 3]\n")
+    assert told(folder, primary="mine") == (
+        f"{folder}/mine.yaml: in defaults, '- 3': {ANY}; a name that is a number stands in quotes",
+    )
+    assert told(folder, "experiment=[base,nope]") == ("experiment=nope: expected one of 5, base, seed",)
+    assert told(folder, "optimizer=???")[0].startswith("optimizer=???: expected one of adadelta")
+    assert told(folder, "experiment=5") == (
+        "experiment=5: a name that is a number stands in quotes, as in \"experiment='5'\"",
+    )
+
+
+@pytest.mark.parametrize("arguments", [[], ["--cfg", "job"], ["--info", "defaults"], ["-m", "lr=0.1,0.2"]])
+def test_the_command_line_ends_with_one_line_and_2(runner: Command, arguments: list[str]) -> None:
+    experiments = runner.folder / "given" / "experiment"
+    experiments.mkdir(parents=True)
+    (experiments / "x.yaml").write_text("# @package _global_\ndefaults:\n  - x\n")
+    done = runner(*arguments, "--config-dir", "given", "experiment=x", "tracking=off")
+    line = "error: given/experiment/x.yaml: in defaults, a circle: it includes experiment/x; expected none\n"
+    assert (done.code, done.out, done.err) == (2, "", line)

@@ -1,0 +1,388 @@
+"""A real MLflow server: recorded through it, and nothing lost when it is away, dies or hangs."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
+
+import pytest
+from mlflow.entities import Run
+from mlflow.tracking import MlflowClient
+
+from runner.recorder.delete import main as delete
+from tests.conftest import Command
+from tests.recorder.test_ownership import OWNED, refusals
+from tests.tracking.test_kills import wait_until
+
+pytestmark = pytest.mark.xdist_group("server")  # they share a server
+
+
+@dataclass
+class Server:
+    """An MLflow server on a port of its own, over SQLite."""
+
+    folder: Path
+    port: int
+    backend: str
+    experiment: str = "descent"
+    process: "subprocess.Popen[bytes] | None" = None
+
+    @property
+    def uri(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        command = [
+            sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1",
+            "--backend-store-uri", self.backend,
+            "--artifacts-destination", str(self.folder / "artifacts"),
+        ]  # fmt: skip
+        quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        with open(self.folder / "server.log", "ab") as log:
+            self.process = subprocess.Popen(
+                command, stdout=log, stderr=log, start_new_session=True, cwd=self.folder, env=os.environ | quiet
+            )
+        wait_until(self.answers)
+
+    def answers(self) -> bool:
+        try:
+            with urlopen(f"{self.uri}/health", timeout=1):
+                return True
+        except (URLError, OSError):
+            return False
+
+    def signal(self, number: signal.Signals) -> None:
+        assert self.process is not None
+        os.killpg(self.process.pid, number)
+        if number is signal.SIGKILL:
+            self.process.wait()
+            self.process = None
+
+
+@contextlib.contextmanager
+def serving(folder: Path, backend: str) -> Iterator[Server]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = Server(folder, port, backend)
+    server.start()
+    try:
+        yield server
+    finally:
+        if server.process is not None:
+            server.signal(signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("server")
+    with serving(folder, f"sqlite:///{folder}/server.db") as server:
+        yield server
+
+
+@pytest.fixture
+def server(shared_server: Server, request: pytest.FixtureRequest) -> Server:
+    """Give the server, running, with an experiment of the test's own."""
+    if shared_server.process is None:
+        shared_server.start()
+    shared_server.signal(signal.SIGCONT)
+    shared_server.experiment = request.node.name
+    return shared_server
+
+
+def to(server: Server, uri: str | None = None) -> list[str]:
+    return ["tracking=server", f"tracking.uri={uri or server.uri}", f"tracking.experiment='{server.experiment}'"]
+
+
+def runs_of(server: Server, condition: str = "") -> list[Run]:
+    client = MlflowClient(server.uri)
+    experiment = client.get_experiment_by_name(server.experiment)
+    return [] if experiment is None else list(client.search_runs([experiment.experiment_id], condition))
+
+
+def statuses(server: Server) -> dict[str, str]:
+    return {str(run.info.run_name): run.info.status for run in runs_of(server)}
+
+
+def losses(server: Server, name: str) -> list[int]:
+    (run,) = runs_of(server, f"attributes.run_name = '{name}'")
+    history = MlflowClient(server.uri).get_metric_history(run.info.run_id, "loss")
+    return sorted(metric.step for metric in history)
+
+
+def test_runs_and_sweeps_are_recorded_in_postgresql_and_through_a_server_over_it(
+    runner: Command, tmp_path: Path, postgresql: Callable[[str], str]
+) -> None:
+    uri = postgresql("direct")
+    sweep = ["lr=logspace(-3,-1,30)", "steps=50", "optimizer=gd,adam"]
+    direct = runner("-m", f"tracking.uri={uri}", *sweep)
+    assert direct.code == 0, direct.err
+    (tmp_path / "server").mkdir()
+    with serving(tmp_path / "server", postgresql("served")) as server:
+        through = runner("-m", *to(server), *sweep)
+        assert through.code == 0, through.err
+        found = [client.search_runs(["1"], max_results=100) for client in map(MlflowClient, (uri, server.uri))]
+        both = [
+            {
+                str(run.info.run_name): (run.info.status, comparable(run.data.metrics))
+                for run in runs
+                if "mlflow.parentRunId" in run.data.tags
+            }
+            for runs in found
+        ]
+    assert len(both[0]) == 60
+    assert both[0] == both[1]
+
+
+def comparable(metrics: dict[str, float]) -> dict[str, float]:
+    return {key: value for key, value in metrics.items() if not key.startswith(("seconds", "steps_per"))}
+
+
+def test_runs_sweeps_and_artifacts_go_through_the_server(runner: Command, server: Server) -> None:
+    one = runner(*to(server), "steps=20", "name=one")
+    assert one.code == 0, one.err
+    sweep = runner("-m", *to(server), "lr=0.1,0.2,0.3", "steps=10")
+    assert sweep.code == 0, sweep.err
+    found = statuses(server)
+    assert {"one", "lr=0.1", "lr=0.2", "lr=0.3"} <= found.keys()
+    assert set(found.values()) == {"FINISHED"}
+    assert losses(server, "one") == list(range(1, 21))
+    assert list((server.folder / "artifacts").rglob("config.yaml"))
+    resumed = runner("-m", *to(server), "lr=0.1,0.2,0.3", "steps=10", "resume=true")
+    assert "3 jobs asked for, 3 skipped, 0 run" in resumed.out
+    client = MlflowClient(server.uri)
+    (parent,) = runs_of(server, "tags.`runner.kind` = 'sweep'")
+    extended = runner("-m", *to(server), "lr=0.1,0.2,0.3,0.4", "steps=10", "seed=0", f"resume={parent.info.run_id}")
+    assert "4 jobs asked for, 3 skipped, 1 run" in extended.out, extended.err
+    parent = client.get_run(parent.info.run_id)
+    assert {"lr": "0.1,0.2,0.3", "steps": "10", "seed": "0"}.items() <= parent.data.params.items()
+    assert parent.data.tags["resumed.lr"] == "0.1,0.2,0.3,0.4"
+    assert parent.info.status == "FINISHED"
+
+
+def test_of_several_that_claim_a_sweep_at_once_through_a_server_one_has_it(server: Server) -> None:
+    client = MlflowClient(server.uri)
+    experiment = client.create_experiment(server.experiment)
+    run_id = client.create_run(experiment, tags={"runner.kind": "sweep"}).info.run_id
+    client.set_terminated(run_id, "KILLED")
+    assert [OWNED in text for text in refusals(server.uri, run_id)] == [True] * 5
+
+
+def test_a_sweep_is_deleted_through_a_server_but_not_from_its_disk(
+    server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    client = MlflowClient(server.uri)
+    experiment = client.create_experiment(server.experiment)
+    parent = client.create_run(experiment, tags={"runner.kind": "sweep", "runner.id": "1"}).info.run_id
+    client.create_run(experiment, tags={"mlflow.parentRunId": parent, "runner.id": "2"})
+    assert delete(["--uri", server.uri, "--gc", "--force", parent]) == 2
+    assert "expected 'mlflow gc' where its database is" in capsys.readouterr().err
+    assert len(runs_of(server)) == 2
+    assert delete(["--uri", server.uri, parent]) == 0
+    assert runs_of(server) == []
+
+
+def test_a_server_that_is_away_is_told_within_seconds_or_spooled_for(runner: Command, server: Server) -> None:
+    server.signal(signal.SIGKILL)
+    started = time.monotonic()
+    away = runner(*to(server), "steps=5")
+    assert (away.code, len(away.errors)) == (2, 1)
+    assert time.monotonic() - started < 20
+    assert list(runner.folder.iterdir()) == []
+    spooled = runner(*to(server), "steps=5", "name=spooled", "tracking.offline=spool")
+    assert spooled.code == 0, spooled.err
+    assert f"python -m runner.replay --uri '{server.uri}'" in spooled.err
+    assert runner("--uri", server.uri, module="runner.replay").code == 1
+    server.start()
+    unasked = runner(module="runner.replay")  # a journal may come from anyone
+    assert (unasked.code, f"--uri '{server.uri}'" in unasked.errors[0]) == (1, True)
+    assert statuses(server) == {}
+    assert "1 journal, 1 run, 0 corrupt" in runner("--uri", server.uri, module="runner.replay").out
+    assert (statuses(server), losses(server, "spooled")) == ({"spooled": "FINISHED"}, [1, 2, 3, 4, 5])
+
+
+LONG = ["steps=40000", "log_every=100", "lr=0.0001", "name=long"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_server_that_comes_back_while_the_run_lasts_has_all_of_it(
+    runner: Command, server: Server, number: signal.Signals
+) -> None:
+    process = runner.start(*to(server), "steps=150000", *LONG[1:])
+    wait_until(lambda: statuses(server).get("long") == "RUNNING")
+    server.signal(number)
+    time.sleep(2)
+    assert process.poll() is None
+    if number is signal.SIGSTOP:
+        server.signal(signal.SIGCONT)
+    else:
+        server.start()
+    _, err = process.communicate(timeout=280)
+    assert process.returncode == 0, err
+    assert statuses(server) == {"long": "FINISHED"}
+    assert losses(server, "long") == list(range(100, 150_001, 100))
+
+
+class Gateway(ThreadingHTTPServer):
+    """What stands before a server, and for a while answers 500 or not at all."""
+
+    daemon_threads = True
+
+    def __init__(self, upstream: str) -> None:
+        super().__init__(("127.0.0.1", 0), Forwarding)
+        self.upstream = upstream
+        self.mood = "well"
+        self.refused = 0
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    @property
+    def uri(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class Forwarding(BaseHTTPRequestHandler):
+    """Hands a request on to the server."""
+
+    server: Gateway
+
+    def do_GET(self) -> None:  # the base class's name
+        self._forward()
+
+    def do_POST(self) -> None:
+        self._forward()
+
+    def do_PUT(self) -> None:
+        self._forward()
+
+    def _forward(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if self.server.mood != "well":
+            self.server.refused += 1
+        if self.server.mood == "hanging":
+            time.sleep(15)
+        is_ill_now = self.server.mood == "ill but said to be well" and self.path != "/health"
+        if self.server.mood == "ill" or is_ill_now:
+            self.send_error(500)
+            return
+        if self.server.mood == "refusing":
+            self.send_error(403)
+            return
+        headers = {key: value for key, value in self.headers.items() if key.lower() not in ("host", "content-length")}
+        request = Request(self.server.upstream + self.path, body or None, headers, method=self.command)
+        try:
+            with urlopen(request, timeout=30) as answer:
+                status, content = answer.status, answer.read()
+        except HTTPError as error:
+            status, content = error.code, error.read()
+        if self.server.mood == "losing answers" and self.path.endswith("/runs/create"):
+            self.server.mood = "well"
+            self.send_error(502)
+            return
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_arguments: object) -> None:
+        """Say nothing."""
+
+
+@pytest.mark.parametrize("mood", ["ill", "hanging"])
+def test_a_server_that_answers_500_or_hangs_for_a_while_loses_nothing(
+    runner: Command, server: Server, mood: str
+) -> None:
+    gateway = Gateway(server.uri)
+    process = runner.start(*to(server, gateway.uri), "steps=150000", *LONG[1:])
+    wait_until(lambda: statuses(server).get("long") == "RUNNING")
+    gateway.mood = mood
+    wait_until(lambda: gateway.refused > 0)
+    time.sleep(2)
+    assert process.poll() is None
+    gateway.mood = "well"
+    _, err = process.communicate(timeout=280)
+    gateway.shutdown()
+    assert process.returncode == 0, err
+    assert statuses(server) == {"long": "FINISHED"}
+    assert losses(server, "long") == list(range(100, 150_001, 100))
+
+
+def test_a_run_whose_creation_was_answered_by_an_error_is_found_again(runner: Command, server: Server) -> None:
+    gateway = Gateway(server.uri)
+    gateway.mood = "losing answers"
+    done = runner(*to(server, gateway.uri), "steps=300", *LONG[1:])
+    gateway.shutdown()
+    assert done.code == 0, done.err
+    assert gateway.mood == "well"
+    assert len(runs_of(server)) == 1
+    assert losses(server, "long") == [100, 200, 300]
+
+
+@pytest.mark.parametrize("mood", ["refusing", "ill but said to be well"])
+def test_what_a_server_refuses_is_kept_and_replayed(runner: Command, server: Server, mood: str) -> None:
+    gateway = Gateway(server.uri)
+    arguments = [*to(server, gateway.uri), "steps=40000", *LONG[1:]]
+    gateway.mood = "ill but said to be well"
+    refused = runner(*arguments)
+    assert (refused.code, len(refused.errors)) == (2, 1)
+    assert runner(*arguments, "tracking.offline=spool", "name=spooled").code == 0
+    gateway.mood = "well"
+    process = runner.start(*arguments)
+    wait_until(lambda: statuses(server).get("long") == "RUNNING")
+    gateway.mood = mood
+    _, err = process.communicate(timeout=280)
+    assert process.returncode == 1
+    assert "the journal is kept" in err
+    gateway.mood = "well"
+    assert runner("--uri", gateway.uri, module="runner.replay").code == 0
+    gateway.shutdown()
+    assert statuses(server) == {"long": "FINISHED", "spooled": "FINISHED"}
+    assert losses(server, "long") == losses(server, "spooled") == list(range(100, 40_001, 100))
+
+
+def test_a_run_that_is_stopped_waits_only_seconds_for_a_server_that_hangs(runner: Command, server: Server) -> None:
+    gateway = Gateway(server.uri)
+    process = runner.start(*to(server, gateway.uri), "steps=3000000", *LONG[1:])
+    wait_until(lambda: statuses(server).get("long") == "RUNNING")
+    gateway.mood = "hanging"
+    wait_until(lambda: gateway.refused > 0)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=12)
+    assert process.returncode == 143
+    assert "Traceback" not in err
+    gateway.mood = "well"
+    assert runner("--uri", gateway.uri, module="runner.replay").code == 0
+    gateway.shutdown()
+    assert statuses(server) == {"long": "KILLED"}
+
+
+def test_a_database_that_is_not_there_is_told_in_a_line(runner: Command, postgresql: Callable[[str], str]) -> None:
+    uri = postgresql("there").replace("/there", "/nowhere")
+    done = runner(f"tracking.uri={uri}", "steps=3")
+    assert done.code == 2
+    assert ["does not exist" in line for line in done.err.splitlines()] == [True]
+
+
+def test_what_a_dead_server_did_not_take_is_replayed(runner: Command, server: Server) -> None:
+    process = runner.start(*to(server), *LONG)
+    wait_until(lambda: statuses(server).get("long") == "RUNNING")
+    server.signal(signal.SIGKILL)
+    _, err = process.communicate(timeout=280)
+    assert process.returncode == 1
+    assert "the journal is kept" in err
+    assert "Traceback" not in err
+    server.start()
+    for _ in range(2):
+        assert runner("--uri", server.uri, module="runner.replay").code == 0
+    assert statuses(server) == {"long": "FINISHED"}
+    assert losses(server, "long") == list(range(100, 40_001, 100))

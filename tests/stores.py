@@ -1,0 +1,92 @@
+"""Stores of the tests' own: an empty database, and a PostgreSQL server."""
+
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+PATIENCE = 30
+
+
+def _tool(name: str) -> str | None:
+    """Return a program of PostgreSQL, which Debian keeps out of the path."""
+    found = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
+    return str(found[-1]) if found else shutil.which(name)
+
+
+def _as_owner() -> dict[str, int]:
+    """Return whom the server runs as: it refuses to be root."""
+    if os.getuid() != 0:
+        return {}
+    owner = pwd.getpwnam("postgres")
+    return {"user": owner.pw_uid, "group": owner.pw_gid}
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Callable[[str], str]]:
+    """Give what makes a database of a name and returns its URI."""
+    initdb, server = _tool("initdb"), _tool("postgres")
+    if initdb is None or server is None:
+        if os.environ.get("CI"):
+            raise RuntimeError("PostgreSQL is missing: .ci/run installs it")
+        pytest.skip("PostgreSQL is not installed")
+    psycopg = pytest.importorskip("psycopg")
+    folder = Path(f"/tmp/runner-postgresql-{os.getpid()}")  # a socket's path must be short, and its owner's
+    folder.mkdir()
+    owner = _as_owner()
+    if owner:
+        os.chown(folder, owner["user"], owner["group"])
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": folder}
+    data = str(folder / "data")
+    subprocess.run([initdb, "-D", data, "-A", "trust", "-U", "tester"], check=True, **owner, **quiet)  # type: ignore[call-overload]
+    options = ["-D", data, "-p", str(port), "-k", str(folder), "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"]
+    process = subprocess.Popen([server, *options], **owner, **quiet)  # type: ignore[call-overload]
+    uri = f"postgresql://tester@127.0.0.1:{port}"
+
+    def database(name: str) -> str:
+        connection = psycopg.connect(f"{uri}/postgres")
+        connection.autocommit = True
+        connection.cursor().execute(f'create database "{name}"')
+        connection.close()
+        return f"{uri}/{name}"
+
+    def answers() -> bool:
+        try:
+            psycopg.connect(f"{uri}/postgres").close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    deadline = time.monotonic() + PATIENCE
+    while not answers():
+        assert time.monotonic() < deadline, "PostgreSQL did not start"
+        time.sleep(0.05)
+    yield database
+    process.send_signal(signal.SIGINT)  # SIGTERM would wait for every client
+    process.wait()
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def _empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from runner.recorder.opening import open_store
+
+    folder = tmp_path_factory.mktemp("empty")
+    open_store({"uri": f"sqlite:///{folder}/mlflow.db", "artifacts": None, "again": False}).close()
+    return folder
+
+
+@pytest.fixture
+def folder(_empty_store: Path, tmp_path: Path) -> Path:
+    """Give a folder with an empty database of MLflow's, which takes a second to make."""
+    return Path(shutil.copytree(_empty_store, tmp_path / "store"))

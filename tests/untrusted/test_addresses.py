@@ -1,0 +1,152 @@
+"""A config file sends nothing away: a server, and what the environment holds, are named on the command line only."""
+
+import http.server
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from runner.composition.composition import compose, compose_sweep, to_config
+from runner.messages.errors import UserError
+from tests.conftest import Command
+
+SECRET = "env-abcdef-123"
+
+
+class Listener(http.server.HTTPServer):
+    """A stranger's server, which notes who calls."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)
+        self.calls: list[object] = []
+
+    def verify_request(self, _request: object, client_address: object) -> bool:
+        """Note the call and answer nothing."""
+        self.calls.append(client_address)
+        return False
+
+
+@pytest.fixture
+def listener() -> Iterator[Listener]:
+    server = Listener()
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("A_SECRET", SECRET)
+    monkeypatch.setenv("A_NUMBER", "71300571")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    for group in ("experiment", "tracking"):
+        (tmp_path / "given" / group).mkdir(parents=True)
+    return tmp_path / "given"
+
+
+def experiment(given: Path, text: str) -> list[str]:
+    (given / "experiment" / "theirs.yaml").write_text(f"# @package _global_\n{text}")
+    return [f"hydra.searchpath=[file://{given}]", "experiment=theirs"]
+
+
+@pytest.mark.parametrize("where", ["experiment", "option", "swept"])
+def test_no_server_that_a_config_file_names_is_called(given: Path, listener: Listener, where: str) -> None:
+    uri = f"http://127.0.0.1:{listener.server_port}/x-${{oc.env:A_SECRET}}"
+    experiment(given, f"tracking:\n  name: server\n  uri: {uri}\n  artifacts: null\n")
+    (given / "tracking" / "mine.yaml").write_text(
+        f"name: server\nuri: {uri}\nexperiment: a\nartifacts: null\noffline: spool\n"
+    )
+    arguments = {"experiment": ["experiment=theirs"], "option": ["tracking=mine"], "swept": ["-m", "tracking=off,mine"]}
+    done = Command(given.parent)(
+        "--config-dir", "given", *arguments[where], "steps=2", MLFLOW_TRACKING_TOKEN=SECRET, A_SECRET=SECRET
+    )
+    assert done.code == 2
+    assert "tracking.uri=http://127.0.0.1:" in done.err
+    assert "a config file cannot say so" in done.err
+    assert len(done.errors) == len(done.err.splitlines())
+    assert SECRET not in done.out + done.err
+    assert listener.calls == []
+    assert not (given.parent / "outputs").exists()
+
+
+ELSEWHERE = [
+    "http://host",
+    "https://me:pw@host/",
+    "postgresql://host/db",
+    "mysql+pymysql://host/db",
+    "mssql+pyodbc://host/db",
+    "sqlite:///outputs/a.db?mode=ro",
+    "sqlite:///file:outputs/a.db?uri=true",
+    "sqlite:///outputs/%2e%2e/a.db",
+    "sqlite:////etc/a.db",
+    "${tags.uri}",
+]
+SENT = {
+    "experiment": "tracking:\n  experiment: x-${oc.env:A_SECRET}\n",
+    "another key": "tags:\n  x: ${oc.env:A_SECRET}\ntracking:\n  experiment: ${tags.x}\n",
+    "a number": "tracking:\n  experiment: ${oc.decode:${oc.env:A_NUMBER}}\n",
+    "artifacts": "tracking:\n  artifacts: outputs/${oc.env:A_SECRET}\n",
+    "a database": "tracking:\n  uri: sqlite:///outputs/${oc.env:A_SECRET}.db\n",
+    "where to record": "tracking:\n  experiment: x-${oc.env:MLFLOW_TRACKING_URI,y}\n",
+    "another variable": "tracking:\n  uri: ${oc.env:A_SECRET}\n",
+    "two": "tracking:\n  uri: ${oc.env:MLFLOW_TRACKING_URI,a}${oc.env:MLFLOW_TRACKING_URI,b}\n",
+    "a parent": "parent_run: ${oc.env:A_SECRET}\n",
+    "a launcher": "hydra:\n  launcher:\n    partition: ${oc.env:A_SECRET}\n",
+    "what is swept": "hydra:\n  sweeper:\n    params:\n      tracking.experiment: a,b\n",
+    "what is swept, of the environment": "hydra:\n  sweeper:\n    params:\n      name: ${oc.env:A_SECRET}\n",
+    "what is swept, as a mapping": "hydra:\n  sweeper:\n    params:\n      tracking: '{uri: http://host}'\n",
+    "a copy of the environment": "hydra:\n  job:\n    env_copy: [A_SECRET]\n",
+}
+
+
+def told(*overrides: str) -> list[str]:
+    with pytest.raises(UserError) as error:
+        compose(overrides)
+    assert any("a config file cannot say so" in line for line in error.value.lines)
+    return list(error.value.lines)
+
+
+@pytest.mark.parametrize("uri", ELSEWHERE)
+def test_only_a_database_in_outputs_is_named_by_a_config_file(given: Path, uri: str) -> None:
+    overrides = experiment(given, f"tags:\n  uri: http://host\ntracking:\n  uri: {uri}\n")
+    assert any(line.startswith("tracking.uri=") for line in told(*overrides))
+    assert to_config(compose([*overrides, "tracking.uri=http://host/"])).tracking.uri == "http://host/"
+
+
+@pytest.mark.parametrize("setting", SENT)
+def test_nothing_of_the_environment_leaves_by_a_config_file(given: Path, setting: str) -> None:
+    assert told(*experiment(given, SENT[setting]))
+
+
+def test_a_database_in_outputs_is_named_by_a_config_file(given: Path) -> None:
+    overrides = experiment(given, "tracking:\n  uri: sqlite:///outputs/mine.db\n  experiment: mine\n")
+    tracking = to_config(compose(overrides)).tracking
+    assert (tracking.uri, tracking.experiment) == ("sqlite:///outputs/mine.db", "mine")
+
+
+@pytest.mark.parametrize("option", ["server", "sqlite", "own"])
+def test_the_environment_says_where_to_record(given: Path, option: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    uri = "${oc.env:MLFLOW_TRACKING_URI,sqlite:///outputs/a.db}"
+    (given / "tracking" / "own.yaml").write_text(
+        f"name: server\nuri: '{uri}'\nexperiment: a\nartifacts: null\noffline: error\n"
+    )
+    overrides = [f"hydra.searchpath=[file://{given}]", f"tracking={option}"]
+    for uri in ("http://host:5000", "postgresql://me:pw@host/db"):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        assert to_config(compose(overrides)).tracking.uri == uri
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    default = {"server": "http://127.0.0.1:5000", "sqlite": "sqlite:///outputs/mlflow.db"}
+    assert to_config(compose(overrides)).tracking.uri == default.get(option, "sqlite:///outputs/a.db")
+
+
+@pytest.mark.usefixtures("given")
+def test_the_command_line_takes_what_it_likes_of_the_environment() -> None:
+    said = ["tracking.uri=http://${oc.env:A_SECRET}/", "tracking.experiment=${oc.env:A_SECRET}"]
+    assert to_config(compose(said)).tracking.experiment == SECRET
+    _, master = compose_sweep([*said, "lr=0.1,0.2"])
+    assert to_config(master).tracking.uri == f"http://{SECRET}/"

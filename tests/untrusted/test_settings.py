@@ -1,0 +1,214 @@
+"""A stranger's config runs no code, imports nothing, writes nowhere else and does not eat the memory."""
+
+import resource
+import time
+from pathlib import Path
+
+import pytest
+
+from runner.composition.composition import compose
+from runner.messages.errors import UserError
+from tests.conftest import Command, Done
+
+EVIL = """
+import pathlib
+pathlib.Path("ran").write_text("code ran")
+
+def touch(*_arguments, **_named):
+    pathlib.Path("ran").write_text("code ran")
+"""
+
+DOORS = {
+    "callbacks": "hydra:\n  callbacks:\n    evil:\n      _target_: evil.touch\n",
+    "job_logging": (
+        "hydra:\n  job_logging:\n    version: 1\n    handlers:\n      evil:\n        (): evil.touch\n"
+        "    root:\n      handlers: [evil]\n"
+    ),
+    "hydra_logging": "hydra:\n  hydra_logging:\n    version: 1\n    formatters:\n      evil:\n        (): evil.touch\n",
+    "handler": (
+        "hydra:\n  job_logging:\n    version: 1\n    handlers:\n      evil:\n        class: evil.touch\n"
+        "    root:\n      handlers: [evil]\n"
+    ),
+    "outside": (
+        "hydra:\n  job_logging:\n    version: 1\n    handlers:\n      evil:\n        class: logging.FileHandler\n"
+        "        filename: ../ran\n    root:\n      handlers: [evil]\n"
+    ),
+    "searchpath": "hydra:\n  searchpath: ['pkg://evil']\n",
+    "env_set": "hydra:\n  job:\n    env_set:\n      MLFLOW_TRACKING_URI: sqlite:///elsewhere.db\n",
+    "output_subdir": "hydra:\n  output_subdir: ../..\n",
+    "a folder that no system has": 'hydra:\n  run:\n    dir: "outputs/a\\0b"\n',
+    "run.dir": "hydra:\n  run:\n    dir: /tmp/elsewhere\n",
+    "sweep.subdir": "hydra:\n  sweep:\n    subdir: ../elsewhere\n",
+    "target": "hydra:\n  sweeper:\n    params:\n      lr:\n        _target_: evil.touch\n",
+    "submitit": "hydra:\n  launcher:\n    setup: ['touch ran']\n",
+    "a folder by another name": "hydra:\n  run:\n    dir: ${tags.x}\ntags:\n  x: /tmp/elsewhere\n",
+    "a folder in a time": "hydra:\n  run:\n    dir: ${now:/tmp/elsewhere}\n",
+    "a folder of the environment": "hydra:\n  output_subdir: ${oc.env:HOME}/elsewhere\n",
+    "job.name": "hydra:\n  job:\n    name: ../elsewhere\n",
+    "a target by another name": (
+        "hydra:\n  launcher:\n    memory_mib: ${hydra.job_logging.x}\n"
+        "  job_logging:\n    x:\n      _target_: evil.touch\n"
+    ),
+    "attributes of a handler": (
+        "hydra:\n  job_logging:\n    version: 1\n    handlers:\n      evil:\n        class: logging.FileHandler\n"
+        "        delay: true\n        filename: here\n        '.':\n          baseFilename: ../ran\n"
+    ),
+    "arguments": (
+        "hydra:\n  overrides:\n    task: [allow_code=true, objective=callable, 'objective.target=\"evil:touch\"']\n"
+    ),
+    "Hydra's arguments": "hydra:\n  overrides:\n    hydra: [hydra.sweep.dir=/tmp/elsewhere]\n",
+    "params": "hydra:\n  sweeper:\n    params:\n      allow_code: true\n      objective: callable\n",
+    "Hydra's params": "hydra:\n  sweeper:\n    params:\n      hydra.sweep.dir: /tmp/elsewhere\n",
+    "lines of a job script": 'hydra:\n  launcher:\n    partition: "a\\ntouch ran"\n',
+    "tracking.uri": "tracking:\n  uri: sqlite:///../elsewhere/mlflow.db\n",
+    "tracking.artifacts": "tracking:\n  artifacts: /tmp/elsewhere\n",
+    "no YAML": "tags:\n  a: !!python/object/apply:os.system [touch ran]\n",
+    "nested deeply": f"tags:\n  a: {'[' * 5000}{']' * 5000}\n",
+    "allow_code": "allow_code: true\nobjective:\n  target: evil:touch\n",
+}
+
+
+@pytest.fixture
+def stranger(runner: Command) -> Command:
+    folder = runner.folder / "work"
+    folder.mkdir()
+    (folder / "evil.py").write_text(EVIL)
+    return Command(folder)
+
+
+def ran(runner: Command, done: Done) -> bool:
+    everywhere = [path.name for path in runner.folder.parent.rglob("*")]
+    return "ran" in everywhere or "elsewhere" in everywhere or "Traceback" in done.err
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("way", ["experiment", "primary"])
+def test_a_config_file_opens_no_door(stranger: Command, door: str, way: str) -> None:
+    folder = stranger.folder / "given"
+    (folder / "experiment").mkdir(parents=True)
+    tracking = "tracking=sqlite" if door.startswith("tracking.") else "tracking=off"
+    if way == "experiment":
+        (folder / "experiment" / "evil.yaml").write_text(f"# @package _global_\n{DOORS[door]}")
+        done = stranger("--config-dir", "given", "experiment=evil", "steps=2", tracking)
+    else:
+        ours = (Path(__file__).parents[2] / "conf" / "config.yaml").read_text().partition("\nhydra:\n")[0]
+        body = "\n".join(line for line in ours.splitlines() if not line.startswith(("allow_code", "tags")))
+        (folder / "evil.yaml").write_text(f"{body}\n{DOORS[door]}")
+        done = stranger("--config-dir", "given", "--config-name", "evil", "steps=2", tracking)
+    assert not ran(stranger, done)
+    # Hydra takes a search path from the primary config alone; in another it refuses the key itself.
+    assert done.code == 2, done.out + done.err
+    assert all(line.startswith("error: ") for line in done.err.splitlines())
+
+
+SWEPT = {
+    "allow_code": "allow_code: true\nobjective:\n  target: evil:touch\n",
+    "uri": "tracking:\n  uri: sqlite:////tmp/elsewhere.db\n",
+}
+
+
+@pytest.mark.parametrize("door", SWEPT)
+@pytest.mark.parametrize("launcher", ["batched", "basic"])
+def test_an_experiment_that_is_swept_over_opens_none_either(stranger: Command, door: str, launcher: str) -> None:
+    folder = stranger.folder / "given" / "experiment"
+    folder.mkdir(parents=True)
+    choice = "defaults:\n  - override /objective: callable\n" if door == "allow_code" else ""
+    (folder / "evil.yaml").write_text(f"# @package _global_\n{choice}{SWEPT[door]}")
+    done = stranger("--config-dir", "given", "-m", "experiment=evil,seed", "steps=2", f"hydra/launcher={launcher}")
+    assert not ran(stranger, done)
+    assert done.code == 2, done.out + done.err
+    assert "a config file cannot say so" in done.err
+
+
+@pytest.mark.parametrize("settings", ["setup: [touch ran]", "submitit_folder: /tmp/elsewhere"])
+def test_choosing_a_launcher_lets_no_file_set_it_up(stranger: Command, settings: str) -> None:
+    folder = stranger.folder / "given" / "experiment"
+    folder.mkdir(parents=True)
+    (folder / "evil.yaml").write_text(f"# @package _global_\nhydra:\n  launcher:\n    {settings}\n")
+    arguments = ["experiment=evil", "lr=0.1,0.2", "steps=2", "tracking=off", "hydra/launcher=submitit_slurm"]
+    done = stranger("--config-dir", "given", "-m", *arguments)
+    assert done.code == 2
+    assert "a config file cannot say so" in done.err
+
+
+def test_a_config_file_may_say_what_harms_nobody(stranger: Command) -> None:
+    folder = stranger.folder / "given" / "experiment"
+    folder.mkdir(parents=True)
+    (folder / "good.yaml").write_text(
+        "# @package _global_\nhydra:\n  output_subdir: hydra_files\n"
+        "  run:\n    dir: outputs/kept/${now:%Y-%m-%d}/${hydra.job.name}\n"
+        "tracking:\n  uri: sqlite:///outputs/kept/mlflow.db\n  artifacts: outputs/kept/artifacts\n"
+    )
+    done = stranger("--config-dir", "given", "experiment=good", "steps=2", "hydra/job_logging=default")
+    assert done.code == 0, done.err
+    kept = [path.name for path in (stranger.folder / "outputs" / "kept").rglob("*")]
+    assert {"hydra_files", "mlflow.db", "runner.log"} <= set(kept)
+
+
+def test_the_command_line_opens_them(stranger: Command) -> None:
+    done = stranger("hydra.output_subdir=hydra_files", "hydra.run.dir=runs", "steps=2", "tracking=off")
+    assert done.code == 0, done.err
+    assert (stranger.folder / "runs" / "hydra_files" / "config.yaml").is_file()
+
+
+@pytest.mark.parametrize("arguments", [["steps=2"], ["-m", "lr=0.1,0.2", "steps=2"], ["--help"]])
+def test_plugins_of_the_working_directory_are_not_imported(stranger: Command, arguments: list[str]) -> None:
+    plugins = stranger.folder / "hydra_plugins" / "evil_plugin"
+    plugins.mkdir(parents=True)
+    (plugins / "__init__.py").write_text(EVIL)
+    done = stranger(*arguments, "tracking=off")
+    assert done.code == 0, done.err
+    assert not ran(stranger, done)
+
+
+def test_an_alias_bomb_is_refused_in_no_time_and_memory(stranger: Command) -> None:
+    lines = ["a0: &a0 [1,1,1,1,1,1,1,1,1,1]"]
+    lines += [f"a{n}: &a{n} [{','.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)]
+    folder = stranger.folder / "given" / "experiment"
+    folder.mkdir(parents=True)
+    bomb = "\n".join(f"  {line}" for line in lines)
+    (folder / "bomb.yaml").write_text(f"# @package _global_\ntags:\n{bomb}\n")
+    started = time.monotonic()
+    done = stranger("--config-dir", "given", "experiment=bomb", "steps=2")
+    assert time.monotonic() - started < 10
+    assert done.code == 2
+    assert "expected at most 20,000 values" in done.err
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 1_500_000  # of all children so far
+
+
+@pytest.mark.parametrize("first", ["xxxxxxxxxx", "[1,1,1,1,1,1,1,1,1,1]"])
+def test_interpolations_that_multiply_are_refused_in_no_time(stranger: Command, first: str) -> None:
+    folder = stranger.folder / "given" / "experiment"
+    folder.mkdir(parents=True)
+    earlier = [f"${{tags.a{number - 1}}}" for number in range(1, 9)]
+    refers = [f"'{text * 10}'" if first.startswith("x") else f"[{','.join([repr(text)] * 10)}]" for text in earlier]
+    lines = [f"  a{number}: {text}" for number, text in enumerate([first, *refers])]
+    (folder / "bomb.yaml").write_text("# @package _global_\ntags:\n" + "\n".join(lines))
+    done = stranger("--config-dir", "given", "experiment=bomb", "steps=2", "tracking=off")
+    assert done.code == 2
+    assert "expected at most 1,000 interpolations" in done.err
+
+
+def test_yaml_within_an_interpolation_is_bounded_too(stranger: Command) -> None:
+    folder = stranger.folder / "given" / "experiment"
+    folder.mkdir(parents=True)
+    lines = ["a0: &a0 [1,1,1,1,1,1,1,1,1,1]"]
+    lines += [f"a{n}: &a{n} [{','.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)]
+    (folder / "bomb.yaml").write_text(
+        f"# @package _global_\ntags:\n  all: \"${{oc.create:'{{{', '.join(lines)}}}'}}\"\n"
+    )
+    done = stranger("--config-dir", "given", "experiment=bomb", "steps=2", "tracking=off")
+    assert done.code == 2
+    assert "expected at most 20,000 values" in done.err
+
+
+def test_what_one_file_interpolates_for_another_is_bounded_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runner.config.environment.MOST_INTERPOLATIONS", 50)
+    folder = tmp_path / "experiment"
+    folder.mkdir()
+    refers = [f"'{f'${{tags.a{number - 1}}}' * 10}'" for number in range(1, 12)]
+    lines = [f"  a{number}: {text}" for number, text in enumerate(["xxxxxxxxxx", *refers])]
+    (folder / "bomb.yaml").write_text("# @package _global_\ntags:\n" + "\n".join(lines))
+    (folder / "fuse.yaml").write_text("# @package _global_\ndefaults: [bomb, _self_]\ntags:\n  a11: {b: 1}\n")
+    with pytest.raises(UserError, match="expected at most 50 interpolations"):
+        compose([f"hydra.searchpath=[file://{tmp_path}]", "experiment=fuse"])
