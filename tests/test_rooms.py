@@ -27,6 +27,7 @@ ROOMS = [
     "recorder",
     "console",
     "execution",
+    "launchers",
     "sweeps",
     "api",
     "cli",

@@ -40,12 +40,13 @@ def run(config: Config, trajectory: "Trajectory | None" = None) -> Done:
     with telling_stops(console.stopped), tracking_to(config.tracking) as tracker:
         with no_garbage_collection():
             from runner.engine.batches import member_of
-            from runner.execution.batch import Job, execute
-        job = Job(member_of(config), uuid.uuid4().hex, keeps_weights=config.keep_weights != "none")
-        console.records(lambda: tracker.recorded(job.run))
-        (result,) = execute([job], tracker, console, trajectory)
+            from runner.execution.batch import execute
+            from runner.execution.recording import PlannedRun
+        planned = PlannedRun(member_of(config), uuid.uuid4().hex, keeps_weights=config.keep_weights != "none")
+        console.records(lambda: tracker.recorded(planned.run))
+        (result,) = execute([planned], tracker.append, console, trajectory, tracker.check)
         console.finish(result)
-    recorded = tracker.recorded(job.run)
+    recorded = tracker.recorded(planned.run)
     if config.parent_run is None:
         say_recorded(recorded, config)
         if config.fail_on_divergence and result.divergence is not None:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from runner.config.schema import Config
 from runner.console.run import telling_stops
 from runner.execution.job import no_garbage_collection
-from runner.messages.errors import FunctionError, RunnerError, UserError
-from runner.process.tracebacks import show_traceback, told
+from runner.launchers.shard import NOT_RUN, RunReport, Shard, ShardRun
+from runner.messages.errors import FunctionError, UserError
 from runner.sweeps.console import SweepConsole
 from runner.sweeps.fingerprint import fingerprint, sweep_fingerprint
 from runner.sweeps.job import Job, shared_config
@@ -17,16 +17,12 @@ from runner.sweeps.outcome import JobDone, best_of
 from runner.sweeps.parent import ParentRun
 from runner.sweeps.planning import Mistakes, raise_all
 from runner.sweeps.seeds import tell_idle_seeds
-from runner.tracking.journal import Artifact, End, now_ms
+from runner.tracking.journal import Artifact
 from runner.tracking.ledger import Finished
 from runner.tracking.tracker import Tracker, tracking_to
 
 if TYPE_CHECKING:
     from runner.engine.batches import Member
-    from runner.engine.result import Result
-    from runner.execution import batch
-
-NOT_RUN = "fail_fast=true: another job had failed"
 
 
 @dataclass
@@ -35,8 +31,7 @@ class _Sweep:
 
     Attributes:
         runs: our id of each job's run.
-        results: of the jobs that have ended here, by index.
-        failures: the reasons of those that failed, by index.
+        reports: how the runs ended that have ended here, by our ids of them.
         fail_fast: whether the first failure ends the sweep.
     """
 
@@ -46,14 +41,18 @@ class _Sweep:
     memory_mib: int
     parent: str
     runs: list[str]
-    results: "dict[int, Result]" = field(default_factory=dict)
-    failures: dict[int, str] = field(default_factory=dict)
+    reports: dict[str, RunReport] = field(default_factory=dict)
     fail_fast: bool = False
 
     @property
     def is_over(self) -> bool:
         """Whether a failure has ended the sweep."""
-        return self.fail_fast and bool(self.failures)
+        return self.fail_fast and self.has_failures
+
+    @property
+    def has_failures(self) -> bool:
+        """Whether a job has failed."""
+        return any(report.status == "FAILED" for report in self.reports.values())
 
 
 def run_sweep(
@@ -82,7 +81,7 @@ def run_sweep(
     console = SweepConsole(config, jobs)
     with telling_stops(console.stopped), tracking_to(config.tracking, console.recording) as tracker:
         with no_garbage_collection():
-            from runner.execution import batch  # noqa: F401  # torch comes while the recorder starts
+            from runner.launchers import in_process  # noqa: F401  # torch is imported while the recorder starts
         parent = ParentRun(shared_config(jobs), texts, sweep_fingerprint(texts))
         ledger = tracker.ledger(parent.fingerprint, resume) if resume else None
         if ledger is None and isinstance(resume, str):
@@ -106,7 +105,7 @@ def run_sweep(
         console.stop()
         console.has_ended = True
         done = _done(sweep, skipped)
-        _end(sweep, parent, "FAILED" if sweep.failures else "FINISHED", done)
+        _end(sweep, parent, "FAILED" if sweep.has_failures else "FINISHED", done)
     done = [_located(one, tracker) for one in done]
     console.finish(done, tracker.recorded(run))
     return done
@@ -165,8 +164,9 @@ def _child(job: Job, parent: str) -> Config:
 
 
 def _run_all(sweep: _Sweep, members: "Mapping[int, Member]", prints: Sequence[str]) -> None:
+    """Run jobs, those of one kind in shards that fit the memory, until all have ended or a failure ends the sweep."""
     from runner.engine.batches import grouped, portions
-    from runner.execution.batch import Job as RunJob
+    from runner.launchers.in_process import run_in_process
 
     index_of = {member: index for index, member in members.items()}
     groups = grouped(members.values())
@@ -175,44 +175,23 @@ def _run_all(sweep: _Sweep, members: "Mapping[int, Member]", prints: Sequence[st
         for portion in portions(group, sweep.memory_mib):
             if sweep.is_over:
                 return
-            indices = [index_of[member] for member in portion]
-            runs = [
-                RunJob(
-                    members[index],
-                    sweep.runs[index],
-                    {"runner.fingerprint": prints[index]},
-                    keeps_weights=sweep.jobs[index].config.keep_weights == "all",
-                )
-                for index in indices
-            ]
-            _run_portion(sweep, indices, runs)
-            sweep.console.portion_done(len(indices), sum(member.config.steps for member in portion))
+            shard = _shard(sweep, portion, [index_of[member] for member in portion], prints)
+            for report in run_in_process(shard, sweep.tracker, sweep.console, portion):
+                sweep.reports[report.run] = report
+            sweep.console.portion_done(len(portion), sum(member.config.steps for member in portion))
 
 
-def _run_portion(sweep: _Sweep, indices: Sequence[int], runs: "Sequence[batch.Job]") -> None:
-    """Run jobs of one kind; where one of them fails, run those that had not ended by themselves."""
-    from runner.execution.batch import BatchError, execute
-
-    try:
-        results = execute(runs, sweep.tracker, sweep.console)
-    except BatchError as failed:
-        sweep.results |= {indices[place]: result for place, result in failed.ended.items()}
-        for place, recorded in failed.recorded.items():
-            if sweep.is_over:
-                sweep.tracker.append(End(runs[place].run, "KILLED", now_ms(), tags={"runner.reason": NOT_RUN}))
-                continue
-            _run_portion(sweep, [indices[place]], [replace(runs[place], recorded=recorded)])
-    except RunnerError as error:
-        if len(runs) > 1 or not isinstance(error, UserError):
-            raise
-        sweep.failures[indices[0]] = "; ".join(error.lines)
-    except Exception as error:  # whatever a stranger's function raises is that job's failure
-        if len(runs) > 1:
-            raise
-        show_traceback(error)
-        sweep.failures[indices[0]] = told(error)
-    else:
-        sweep.results |= dict(zip(indices, results, strict=True))
+def _shard(sweep: _Sweep, members: "Sequence[Member]", indices: Sequence[int], prints: Sequence[str]) -> Shard:
+    runs = (
+        ShardRun(
+            member.config,
+            sweep.runs[index],
+            {"runner.fingerprint": prints[index]},
+            keeps_weights=member.config.keep_weights == "all",
+        )
+        for member, index in zip(members, indices, strict=True)
+    )
+    return Shard(tuple(runs), sweep.fail_fast)
 
 
 def _end(sweep: _Sweep, parent: ParentRun, status: str, done: Sequence[JobDone]) -> None:
@@ -220,33 +199,40 @@ def _end(sweep: _Sweep, parent: ParentRun, status: str, done: Sequence[JobDone])
     from runner.execution.weights import WEIGHTS, weights_file
 
     best = best_of(done)
-    is_ours = best is not None and best.run in sweep.runs
-    if best is not None and is_ours and best.job.config.keep_weights == "best" and parent.experiment is not None:
-        result = sweep.results[sweep.runs.index(best.run)]
-        sweep.tracker.append(Artifact(best.run, WEIGHTS, weights_file(result)))
+    report = None if best is None else sweep.reports.get(best.run)
+    if report is not None and report.weights is not None and parent.experiment is not None:
+        sweep.tracker.append(Artifact(report.run, WEIGHTS, weights_file(report.weights)))
     parent.end(sweep.tracker, sweep.parent, status, done)
 
 
 def _done(sweep: _Sweep, skipped: Mapping[int, Finished]) -> list[JobDone]:
     """Return how the jobs that have ended went, in order."""
-    from runner.execution.metrics import final_metrics
-
     done = []
     for index, job in enumerate(sweep.jobs):
+        report = sweep.reports.get(sweep.runs[index])
         if index in skipped:
-            earlier = skipped[index]
-            place = earlier.run_id, earlier.run_id
-            said = replace(JobDone(job, *place, "SKIPPED", earlier.metrics), has_diverged=earlier.has_diverged)
-            done.append(replace(said, still_since=earlier.still_since, remark=earlier.remark))
-            continue
-        run = sweep.runs[index]
-        if index in sweep.results:
-            result = sweep.results[index]
-            status = result.outcome.name
-            ended = final_metrics(result), result.reason, status == "DIVERGED", result.still_since, result.remark
-            done.append(JobDone(job, run, None, status, *ended))
-        elif index in sweep.failures:
-            done.append(JobDone(job, run, None, "FAILED", {}, sweep.failures[index]))
+            done.append(_skipped(job, skipped[index]))
+        elif report is not None:
+            done.append(_reported(job, report))
         elif sweep.is_over:
-            done.append(JobDone(job, run, None, "NOT_RUN", {}, NOT_RUN))
+            done.append(JobDone(job, sweep.runs[index], None, "NOT_RUN", {}, NOT_RUN))
     return done
+
+
+def _skipped(job: Job, earlier: Finished) -> JobDone:
+    return JobDone(
+        job,
+        earlier.run_id,
+        earlier.run_id,
+        "SKIPPED",
+        earlier.metrics,
+        has_diverged=earlier.has_diverged,
+        still_since=earlier.still_since,
+        remark=earlier.remark,
+    )
+
+
+def _reported(job: Job, report: RunReport) -> JobDone:
+    has_diverged = report.status == "DIVERGED"
+    how = report.status, report.metrics, report.reason, has_diverged, report.still_since, report.remark
+    return JobDone(job, report.run, None, *how)

@@ -11,7 +11,8 @@ from runner.composition.composition import compose, install, to_config
 from runner.config.schema import Config
 from runner.console.run import Console
 from runner.engine.batches import member_of
-from runner.execution.batch import Job, execute
+from runner.execution.batch import execute
+from runner.execution.recording import PlannedRun
 from runner.tracking.tracker import Untracked
 
 FUNCTIONS = (
@@ -39,8 +40,10 @@ def kinds() -> dict[str, list[list[str]]]:
 
 def results(configs: Sequence[Config]) -> list[Tensor]:
     """Return weight, gradient and loss of each run after its last step, in one vector."""
-    jobs = [Job(member_of(replace(config, parent_run="sweep")), str(index)) for index, config in enumerate(configs)]
-    done = execute(jobs, Untracked(), Console(configs[0]))
+    runs = [
+        PlannedRun(member_of(replace(config, parent_run="sweep")), str(index)) for index, config in enumerate(configs)
+    ]
+    done = execute(runs, Untracked().append, Console(configs[0]))
     return [torch.cat([one.weight, one.gradient, one.weight.new_tensor([one.loss])]) for one in done]
 
 

@@ -16,7 +16,8 @@ from runner.config.schema import Config
 from runner.console.run import Console
 from runner.engine.batches import Member, grouped, member_of, portions
 from runner.engine.result import Outcome, Result
-from runner.execution.batch import Job, execute
+from runner.execution.batch import execute
+from runner.execution.recording import PlannedRun
 from runner.tensors.draws import Noise
 from tests.engine.test_descent import Collected
 
@@ -56,9 +57,11 @@ def base(objective: str, optimizer: str = "gd", schedule: str = "constant", *ove
 def recorded(configs: list[Config]) -> tuple[list[Result], list[History]]:
     """Return how runs of one batch ended, and their histories to the bit."""
     tracker = Collected()
-    jobs = [Job(member_of(replace(config, parent_run="sweep")), str(index)) for index, config in enumerate(configs)]
-    assert len(grouped([job.member for job in jobs])) == 1
-    results = execute(jobs, tracker, Console(configs[0]))
+    runs = [
+        PlannedRun(member_of(replace(config, parent_run="sweep")), str(index)) for index, config in enumerate(configs)
+    ]
+    assert len(grouped([run.member for run in runs])) == 1
+    results = execute(runs, tracker.append, Console(configs[0]))
     return results, [tracker.histories(str(index)) for index in range(len(configs))]
 
 

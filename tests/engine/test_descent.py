@@ -17,8 +17,9 @@ from runner.console.run import Console
 from runner.engine.batches import member_of
 from runner.engine.descent import Block, Problem, block_length, descend
 from runner.engine.result import Outcome, Result
-from runner.execution.batch import Job, execute
+from runner.execution.batch import execute
 from runner.execution.metrics import final_metrics
+from runner.execution.recording import PlannedRun
 from runner.tensors.rows import ROWS, padded
 from runner.tracking.journal import Begin, End, Entry, Metrics
 from runner.tracking.tracker import Untracked
@@ -54,7 +55,7 @@ class Collected(Untracked):
 def done(*overrides: str) -> tuple[Result, Collected]:
     config: Config = to_config(compose([*QUIET, *overrides]))
     tracker = Collected()
-    (result,) = execute([Job(member_of(config), "run")], tracker, Console(config))
+    (result,) = execute([PlannedRun(member_of(config), "run")], tracker.append, Console(config))
     return result, tracker
 
 

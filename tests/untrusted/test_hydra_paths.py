@@ -52,7 +52,13 @@ ATTACKS = {
     "artifacts": ("tracking:\n  artifacts: linked\n", ["../home/1"]),
     "artifacts in linked outputs": ("tracking:\n  artifacts: outputs/linked/x\n", ["../home/x"]),
 }
-EXISTING = (".git/config", "runner/tensors/device.py", "conf/config.yaml", "outputs/mine/config.yaml", "outputs/mine.log")
+EXISTING = (
+    ".git/config",
+    "runner/tensors/device.py",
+    "conf/config.yaml",
+    "outputs/mine/config.yaml",
+    "outputs/mine.log",
+)
 SWEEPS = {
     "sweep.dir": "hydra:\n  sweep:\n    dir: linked\n",
     "sweep.subdir": "hydra:\n  sweep:\n    dir: outputs/x\n    subdir: ../linked\n",

@@ -1,0 +1,164 @@
+"""Journal entries for the runs of a batch: their start, their recorded steps and how they ended."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from runner.config.schema import Config
+from runner.engine.batches import Member
+from runner.engine.descent import Block
+from runner.engine.diagnostics import Diagnostics
+from runner.engine.progress import Passage
+from runner.engine.result import Result
+from runner.execution.metrics import final_metrics, point_metrics, points_of, start_metrics
+from runner.execution.trajectory import Trajectory
+from runner.execution.weights import WEIGHTS, weights_file, weights_of
+from runner.messages.redaction import shown_tree
+from runner.tensors.device import Hardware
+from runner.tracking.journal import Artifact, Begin, End, Entry, now_ms
+from runner.tracking.provenance import config_yaml, described, params_of, tags_of
+
+# Takes the journal entries of runs, in order.
+Sink: TypeAlias = Callable[[Entry], None]
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """A run that is ready to be executed.
+
+    Attributes:
+        member: its config, objective and start.
+        run: our id of the run.
+        tags: recorded beside the tags that every run has.
+        recorded: the last step already recorded, where the run began in a batch that failed; -1 for a new run.
+        keeps_weights: whether its weights are recorded as a file.
+    """
+
+    member: Member
+    run: str
+    tags: dict[str, str] = field(default_factory=dict)
+    recorded: int = -1
+    keeps_weights: bool = False
+
+
+class Recording:
+    """Sends the journal entries of a batch to a sink.
+
+    Attributes:
+        recorded: the last recorded step of each run.
+    """
+
+    def __init__(self, runs: Sequence[PlannedRun], sink: Sink, lr_varies: bool, trajectory: Trajectory | None) -> None:
+        self.recorded = [run.recorded for run in runs]
+        self._runs = runs
+        self._sink = sink
+        self._lr_varies = lr_varies
+        self._trajectory = trajectory
+        self._since = now_ms()  # when the current block of steps began
+
+    def begin(self, hardware: Hardware, weight: Tensor) -> None:
+        """Record the new runs with their configs, and their initial weights `(runs, dim)` as step 0."""
+        if self._trajectory is not None:
+            self._trajectory.start(weight[0])
+        if not self._is_tracked:
+            return
+        now = now_ms()
+        tags = {
+            "version.torch": torch.__version__,
+            "device": str(hardware.device),
+            "device.threads": str(hardware.threads),
+            "device.vectors": torch.backends.cpu.get_cpu_capability(),
+        }
+        new = [index for index, run in enumerate(self._runs) if run.recorded < 0]
+        for index in new:
+            self._begin(self._runs[index], tags, now)
+            self.recorded[index] = 0
+        if new:
+            self._sink(start_metrics([self._runs[index].run for index in new], weight[new], now))
+
+    @property
+    def _is_tracked(self) -> bool:
+        return self._runs[0].member.config.tracking.experiment is not None
+
+    def _begin(self, run: PlannedRun, tags: dict[str, str], now: int) -> None:
+        config = run.member.config
+        assert config.tracking.experiment is not None
+        self._sink(
+            Begin(
+                run.run,
+                name_of(config),
+                config.tracking.experiment,
+                now,
+                parent=config.parent_run,
+                params=params_of(config),
+                tags=tags_of(config) | tags | run.tags,
+            )
+        )
+        if config.parent_run is None:  # an artifact folder for each run of a sweep would be too many
+            self._sink(Artifact(run.run, "config.yaml", config_yaml(config).encode()))
+
+    def block(self, passage: Passage, diagnostics: Diagnostics) -> None:
+        """Record the steps of a block that `log_every` selects, with the diagnostics measured at them."""
+        now = now_ms()
+        by_steps: dict[tuple[int, int, bool], list[int]] = {}
+        for index in passage.going:
+            every = self._runs[index].member.config.recorded_every
+            by_steps.setdefault((every, passage.last(index), index in passage.endings), []).append(index)
+        for (every, last, is_end), indices in by_steps.items():
+            first = max(passage.block.first, min(self._runs[index].recorded for index in indices) + 1)
+            steps = [*range(first + -first % every, last + 1, every)]
+            if is_end and last % every:
+                steps.append(last)
+            if steps:
+                self._points(passage.block, steps, indices, diagnostics, now)
+                for index in indices:
+                    self.recorded[index] = steps[-1]
+        self._since = now
+
+    def _points(self, block: Block, steps: list[int], indices: list[int], diagnostics: Diagnostics, now: int) -> None:
+        points = points_of(block, steps, indices)
+        measured = {"lr": points.lr} if self._lr_varies else {}
+        if diagnostics.has_any:
+            measured |= diagnostics.measure(indices, points.weight)
+        if self._is_tracked:
+            runs = [self._runs[index].run for index in indices]
+            self._sink(point_metrics(runs, points, measured, now, self._since))
+        if self._trajectory is not None:
+            self._trajectory.append(points, measured)
+
+    def end(self, results: dict[int, Result], reason: str | None = None) -> None:
+        """Record how runs ended, given by index; `reason` says what stopped those that did not end by themselves."""
+        if not self._is_tracked:
+            return
+        now = now_ms()
+        for index, result in results.items():
+            run = self._runs[index]
+            if run.keeps_weights:
+                self._sink(Artifact(run.run, WEIGHTS, weights_file(weights_of(result))))
+            self._sink(_end_of(run, result, now, reason))
+
+
+def _end_of(run: PlannedRun, result: Result, now: int, reason: str | None) -> End:
+    tags = {"runner.outcome": result.sentence}
+    if result.divergence is not None:
+        remark = "" if result.remark is None else f": {result.remark}"
+        tags |= {"diverged": "true", "diverged_at_step": str(result.steps)}
+        tags |= described(run.member.config, f"Diverged at step {result.steps:,}{remark}.")
+    if result.still_since is not None:
+        tags["still_since_step"] = str(result.still_since)
+    if result.remark is not None:
+        tags["runner.remark"] = result.remark
+    if reason is not None:
+        tags["runner.reason"] = reason
+    return End(run.run, result.outcome.status, now, result.steps, final_metrics(result), tags)
+
+
+def name_of(config: Config) -> str:
+    """Return the run's name: the configured one, or one made of objective, optimizer, learning rate and steps."""
+    if config.name is not None:
+        name: str = shown_tree(config.name)
+        return name
+    return f"{config.objective['name']} {config.optimizer['name']} lr={config.lr:g} steps={config.steps}"

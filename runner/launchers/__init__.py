@@ -1,0 +1,1 @@
+"""Launchers: where the batches of a sweep are executed."""

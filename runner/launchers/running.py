@@ -1,0 +1,94 @@
+"""Executing a shard: one batch; if an error is raised, its unfinished runs are executed one by one."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from runner.engine.batches import Member, member_of
+from runner.engine.result import Result
+from runner.execution.batch import BatchError, View, execute
+from runner.execution.metrics import final_metrics
+from runner.execution.recording import PlannedRun, Sink
+from runner.execution.weights import weights_of
+from runner.launchers.shard import NOT_RUN, RunReport, Shard
+from runner.messages.errors import RunnerError, UserError
+from runner.process.tracebacks import show_traceback, told
+from runner.tracking.journal import End, now_ms
+
+
+def run_shard(
+    shard: Shard,
+    sink: Sink,
+    view: View,
+    check: Callable[[], None] | None = None,
+    members: Sequence[Member] | None = None,
+) -> Iterator[RunReport]:
+    """Execute the runs of a shard, and yield how each ended.
+
+    Args:
+        shard: what to run.
+        sink: takes the journal entries.
+        view: shows the progress.
+        check: called after each block of steps; raises an error to end the shard.
+        members: the runs with their objectives, where the caller has made these already.
+
+    Raises:
+        RunnerError: the runs cannot go on, for a reason that is not a failure of one of them.
+    """
+    members = [member_of(run.config) for run in shard.runs] if members is None else members
+    runs = [
+        PlannedRun(member, run.run, dict(run.tags), run.recorded, run.keeps_weights)
+        for member, run in zip(members, shard.runs, strict=True)
+    ]
+    return _Execution(sink, view, check, shard.fail_fast).reports(runs)
+
+
+@dataclass
+class _Execution:
+    sink: Sink
+    view: View
+    check: Callable[[], None] | None
+    fail_fast: bool
+    has_failed: bool = False
+
+    def reports(self, runs: Sequence[PlannedRun]) -> Iterator[RunReport]:
+        try:
+            results = execute(runs, self.sink, self.view, check=self.check)
+        except BatchError as failed:
+            yield from (_report_of(runs[index], result) for index, result in failed.ended.items())
+            for index, recorded in failed.recorded.items():
+                yield from self._alone(replace(runs[index], recorded=recorded))
+        except RunnerError as error:
+            if len(runs) > 1 or not isinstance(error, UserError):
+                raise
+            yield self._failure(runs[0], "; ".join(error.lines))
+        except Exception as error:  # a user's function may raise anything
+            if len(runs) > 1:
+                raise
+            show_traceback(error)
+            yield self._failure(runs[0], told(error))
+        else:
+            yield from map(_report_of, runs, results)
+
+    def _alone(self, run: PlannedRun) -> Iterator[RunReport]:
+        """Execute the rest of a run whose batch failed, unless another failure has ended the shard."""
+        if not (self.fail_fast and self.has_failed):
+            yield from self.reports([run])
+            return
+        self.sink(End(run.run, "KILLED", now_ms(), tags={"runner.reason": NOT_RUN}))
+        yield RunReport(run.run, "NOT_RUN", reason=NOT_RUN)
+
+    def _failure(self, run: PlannedRun, reason: str) -> RunReport:
+        self.has_failed = True
+        return RunReport(run.run, "FAILED", reason=reason)
+
+
+def _report_of(run: PlannedRun, result: Result) -> RunReport:
+    return RunReport(
+        run.run,
+        result.outcome.name,
+        final_metrics(result),
+        result.reason,
+        result.still_since,
+        result.remark,
+        weights_of(result) if run.member.config.keep_weights == "best" else None,
+    )

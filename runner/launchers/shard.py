@@ -1,0 +1,63 @@
+"""A shard: the runs of one batch as plain data, which can be pickled and executed by any process."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from runner.config.schema import Config
+
+NOT_RUN = "fail_fast=true: another job had failed"
+
+
+@dataclass(frozen=True)
+class ShardRun:
+    """A run of a shard.
+
+    Attributes:
+        config: its config, with the id of the parent run.
+        run: our id of the run.
+        tags: recorded beside the tags that every run has.
+        recorded: the last step already recorded; -1 for a new run.
+        keeps_weights: whether its weights are recorded as a file.
+    """
+
+    config: Config
+    run: str
+    tags: Mapping[str, str] = field(default_factory=dict)
+    recorded: int = -1
+    keeps_weights: bool = False
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Runs that can be executed as one batch.
+
+    Attributes:
+        fail_fast: whether the first failure ends the shard.
+    """
+
+    runs: tuple[ShardRun, ...]
+    fail_fast: bool = False
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """How a run of a shard ended.
+
+    Attributes:
+        run: our id of the run.
+        status: COMPLETED, STOPPED, DIVERGED, FAILED, PRUNED, or NOT_RUN after a failure with `fail_fast`.
+        metrics: the final results, under their names in MLflow.
+        reason: why it failed, or which rule stopped it.
+        still_since: the last step that changed its weight, where the weight stopped changing away from a known minimum.
+        remark: a further remark for the user.
+        weights: NumPy vectors by name, where only the best run of the sweep keeps its weights.
+    """
+
+    run: str
+    status: str
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    reason: str | None = None
+    still_since: int | None = None
+    remark: str | None = None
+    weights: Mapping[str, Any] | None = None
