@@ -55,7 +55,7 @@ LOOKED_AT = 5
 CHOSEN = {key: texts for key, texts in AXES.items() if texts}
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(data=st.data())
 def test_every_job_has_the_config_that_hydra_composes_for_its_overrides(data: st.DataObject) -> None:
     keys = data.draw(st.lists(st.sampled_from(sorted(CHOSEN)), min_size=1, max_size=4, unique=True))
@@ -82,7 +82,7 @@ SET = [
 ]  # fmt: skip
 
 
-@settings(max_examples=20)
+@settings(max_examples=10)
 @given(st.lists(st.sampled_from(SET), min_size=2, max_size=5))
 def test_the_same_overrides_give_the_same_config_with_and_without_m(arguments: list[str]) -> None:
     try:

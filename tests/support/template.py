@@ -1,0 +1,41 @@
+"""A database with MLflow's tables, made once a session and copied where MLflow would make them in a second or two."""
+
+import fcntl
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import mlflow.store.db.utils as db_utils
+import sqlalchemy as sa
+
+_make_tables: Callable[[sa.Engine], None] = db_utils._initialize_tables
+
+
+def use_template(path: str | Path) -> None:
+    """Let MLflow take its tables in this process from a SQLite file, which the first who needs it makes."""
+    template = Path(path)
+
+    def copy_tables(engine: sa.Engine) -> None:
+        if engine.dialect.name != "sqlite":
+            _make_tables(engine)
+            return
+        _make(template)
+        with closing(sqlite3.connect(template)) as source, engine.connect() as connection:
+            driver = connection.connection.driver_connection
+            assert isinstance(driver, sqlite3.Connection)
+            source.backup(driver)
+
+    db_utils._initialize_tables = copy_tables
+
+
+def _make(template: Path) -> None:
+    with open(f"{template}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if template.exists():
+            return
+        making = template.with_suffix(".making")
+        engine = db_utils.create_sqlalchemy_engine(f"sqlite:///{making}")
+        _make_tables(engine)
+        engine.dispose()
+        making.rename(template)
