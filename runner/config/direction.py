@@ -1,9 +1,8 @@
 """Which way a run goes: down to a low loss, or up to a high one; knows no torch."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from enum import Enum
-from typing import Any
 
 
 class Direction(Enum):
@@ -11,13 +10,6 @@ class Direction(Enum):
 
     DOWN = "min"
     UP = "max"
-
-    @classmethod
-    def of(cls, optimizer: Mapping[str, Any]) -> "Direction":
-        """Return where the config group of an optimizer leads; a class of torch.optim has `maximize` as an argument."""
-        arguments = optimizer.get("arguments")
-        settings = arguments if isinstance(arguments, Mapping) else optimizer
-        return cls.UP if settings.get("maximize") else cls.DOWN
 
     @property
     def worst(self) -> float:

@@ -11,6 +11,14 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Self, get_args
 
 from runner.config.direction import Direction
+from runner.config.groups import (
+    DECLARED,
+    DiagnosticsConfig,
+    ObjectiveConfig,
+    OptimizerConfig,
+    ScheduleConfig,
+    StopConfig,
+)
 from runner.config.schedule_ranges import schedule_problems
 from runner.config.stop_rules import stop_problems
 from runner.formulas.parser import parse
@@ -38,8 +46,6 @@ from runner.messages.ranges import (
 )
 from runner.messages.redaction import HIDDEN, Hidden
 
-# What an objective's YAML declares of it; its other keys are parameters of its function.
-DECLARED = ("name", "dimension", "start", "bounds", "minimum_at", "minimum")
 # What one of MLflow's charts shows of a run.
 POINTS_IN_A_SWEEP = 320
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -101,6 +107,11 @@ class Tracking:
         values: dict[str, Any] = {key: tree.get(key) if name != "off" else None for key in keys_of(cls)}
         return cls(**values | {"name": name})
 
+    @property
+    def tree(self) -> dict[str, Any]:
+        """The plain tree."""
+        return dict(vars(self))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
@@ -131,15 +142,15 @@ class Config:
     ]
     name: Annotated[str | None, Key(TEXT.or_null("one made of what is run"), "the run's name in MLflow")]
     tags: Annotated[dict[str, Any], Key(TAGS, "tags of the run in MLflow")]
-    diagnostics: Annotated[dict[str, bool], Key(DIAGNOSTICS, "record the curvature of the objective too")]
+    diagnostics: Annotated[DiagnosticsConfig, Key(DIAGNOSTICS, "record the curvature of the objective too")]
     allow_code: Annotated[bool, Key(FLAG, "run functions that the config names; on the command line only")]
     fail_on_divergence: Annotated[bool, Key(FLAG, "end with exit code 1 where something diverged")]
     quiet: Annotated[bool, Key(FLAG, "print errors only")]
     parent_run: Annotated[str | None, Key(TEXT.or_null("none"), "the sweep of the run; a sweep sets it")]
-    objective: Annotated[dict[str, Any], Key(GROUP, "what to minimise")]
-    optimizer: Annotated[dict[str, Any], Key(GROUP, "the update rule")]
-    schedule: Annotated[dict[str, Any], Key(GROUP, "the learning rate as a function of the step")]
-    stop: Annotated[dict[str, Any], Key(GROUP, "when to stop before the last step")]
+    objective: Annotated[ObjectiveConfig, Key(GROUP, "what to minimise")]
+    optimizer: Annotated[OptimizerConfig, Key(GROUP, "the update rule")]
+    schedule: Annotated[ScheduleConfig, Key(GROUP, "the learning rate as a function of the step")]
+    stop: Annotated[StopConfig, Key(GROUP, "when to stop before the last step")]
     tracking: Annotated[Tracking, Key(GROUP, "where runs are recorded")]
 
     @classmethod
@@ -157,15 +168,21 @@ class Config:
     @classmethod
     def of(cls, tree: Tree) -> Self:
         """Return the config of a tree in which nothing is wrong."""
-        values: dict[str, Any] = dict(tree, tracking=Tracking.from_tree(tree["tracking"]))
+        typed = {key: group.from_tree(tree[key]) for key, group in TYPED.items()}
+        values: dict[str, Any] = {**tree, **typed}
         if not isinstance(values["name"], str | None):
             values["name"] = str(values["name"])
         return cls(**values)
 
     @property
+    def tree(self) -> dict[str, Any]:
+        """The plain tree, as recorded and compared."""
+        return {key: getattr(self, key).tree if key in TYPED else value for key, value in vars(self).items()}
+
+    @property
     def direction(self) -> Direction:
-        """Whether the run goes down or up."""
-        return Direction.of(self.optimizer)
+        """Whether the run minimises or maximises."""
+        return self.optimizer.direction
 
     @property
     def recorded_every(self) -> int:
@@ -180,6 +197,14 @@ def keys_of(schema: type) -> dict[str, Key]:
     return {field.name: get_args(field.type)[1] for field in dataclasses.fields(schema)}
 
 
+TYPED: dict[str, Any] = {
+    "diagnostics": DiagnosticsConfig,
+    "objective": ObjectiveConfig,
+    "optimizer": OptimizerConfig,
+    "schedule": ScheduleConfig,
+    "stop": StopConfig,
+    "tracking": Tracking,
+}
 GROUPS = tuple(name for name, key in keys_of(Config).items() if key.rule is GROUP)
 
 

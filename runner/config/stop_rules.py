@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 from enum import Enum
-from typing import Any
 
+from runner.config.groups import StopConfig
 from runner.messages.ranges import COUNT, POSITIVE, Rule, Tree, is_finite, shown, unknown_key, wrong_value
 
 
@@ -15,11 +15,10 @@ class StopReason(Enum):
     TARGET_LOSS = "loss reached the target {limit:g}"
     SECONDS = "ran for {limit:g} seconds"
 
-    def sentence(self, settings: Mapping[str, Any]) -> str:
+    def sentence(self, stop: StopConfig) -> str:
         """Return the sentence that people read, with the limit that the run's settings have."""
-        change = settings["loss_change"]
-        limit = change["below"] if self is StopReason.LOSS_CHANGE else settings[self.name.lower()]
-        return self.value.format(limit=limit, window=change["window"])
+        limit = stop.loss_change.below if self is StopReason.LOSS_CHANGE else getattr(stop, self.name.lower())
+        return self.value.format(limit=limit, window=stop.loss_change.window)
 
 
 TOP: dict[str, Rule] = {

@@ -5,7 +5,8 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from runner.config.schema import DECLARED, Config, Tracking
+from runner.config.groups import DECLARED
+from runner.config.schema import Config, Tracking
 from runner.console.bar import Bar, has_bars
 from runner.messages.printing import for_shell, say, warn
 from runner.messages.ranges import shown
@@ -62,8 +63,8 @@ class Console:
         if config.quiet or self._is_child:
             return
         say(f"device     {hardware}")
-        say(f"objective  {_group(shown_tree(config.objective), DECLARED)}")
-        say(f"optimizer  {_group(shown_tree(config.optimizer))}, lr {config.lr:g}, {config.steps:,} steps")
+        say(f"objective  {_group(shown_tree(config.objective.tree), DECLARED)}")
+        say(f"optimizer  {_group(shown_tree(config.optimizer.tree))}, lr {config.lr:g}, {config.steps:,} steps")
         say(f"start      weight {_numbers(weight)} ({config.dtype})")
         if has_bars():
             self._bar = Bar(config.steps)

@@ -8,10 +8,10 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from runner.config.schema import DECLARED, Config
+from runner.config.groups import ObjectiveConfig
+from runner.config.schema import Config
 from runner.objectives import Objective, Request, objective_of, start_point
 from runner.optimizers import OPTIONAL
-from runner.schedules.schedule import is_constant
 from runner.tensors.device import choose_device
 from runner.tensors.draws import noise_numbers
 from runner.tensors.hyper_parameters import structure
@@ -50,8 +50,8 @@ class Member:
     @property
     def why_alone(self) -> str | None:
         """Why the run cannot share a batch, or None where it can."""
-        if self.config.optimizer["name"] == "torch":
-            return f"torch.optim's {self.config.optimizer['algorithm']} takes one run at a time"
+        if self.config.optimizer.is_torch_optim:
+            return f"torch.optim's {self.config.optimizer.algorithm} takes one run at a time"
         if self.objective.refusal is not None:
             return f"vmap refuses objective {self.objective.name}: {self.objective.refusal}"
         return None
@@ -72,14 +72,14 @@ def member_of(config: Config) -> Member:
     """
     device, dtype = choose_device(config.device), DTYPES[config.dtype]
     length = len(config.initial_weight) if isinstance(config.initial_weight, list) else None
-    objective = _objective(json.dumps(config.objective), length, dtype, device)
+    objective = _objective(json.dumps(config.objective.tree), length, dtype, device)
     return Member(config, objective, start_point(objective, config.initial_weight, config.seed, dtype))
 
 
 @lru_cache(maxsize=1024)
 def _objective(settings: str, length: int | None, dtype: torch.dtype, device: torch.device) -> Objective:
     start = None if length is None else [0.0] * length
-    return objective_of(Request(json.loads(settings), start, dtype, device))
+    return objective_of(Request(ObjectiveConfig.from_tree(json.loads(settings)), start, dtype, device))
 
 
 def kind_of(member: Member) -> Hashable:
@@ -87,14 +87,15 @@ def kind_of(member: Member) -> Hashable:
     if member.why_alone is not None:
         return id(member)
     config, objective = member.config, member.objective
-    own = {key: value for key, value in config.objective.items() if key not in (*DECLARED, *objective.parameters)}
-    fixed = json.dumps({key: value for key, value in own.items() if key != "constants"}, sort_keys=True)
+    varying = ("constants", *objective.parameters)
+    own = {key: value for key, value in config.objective.parameters.items() if key not in varying}
+    fixed = json.dumps(own, sort_keys=True)
     return (
         (config.device, config.threads, config.interop_threads, config.dtype, config.tracking),
         (objective.name, objective.dimension, tuple(sorted(objective.parameters)), fixed),
-        (structure(config.optimizer, OPTIONAL), structure(config.schedule), is_constant(config.schedule)),
+        (structure(config.optimizer.tree, OPTIONAL), structure(config.schedule.tree), config.schedule.is_constant),
         (config.gradient_noise == 0, config.clip_value is None, config.clip_norm is None),
-        (config.diagnostics["curvature"], config.initial_weight is None),
+        (config.diagnostics.curvature, config.initial_weight is None),
     )
 
 

@@ -26,7 +26,7 @@ class Diagnostics:
         """
         self._held_out = members[0].objective.held_out
         self._rows_at_once = members[0].rows_of_fixed_layout
-        wants_curvature = members[0].config.diagnostics["curvature"]
+        wants_curvature = members[0].config.diagnostics.curvature
         self._curvatures = [Curvature(member, lr_varies) for member in members] if wants_curvature else []
         self._last: dict[int, dict[str, float]] = {}
 
@@ -66,7 +66,7 @@ class Curvature:
 
     def __init__(self, member: Member, lr_varies: bool) -> None:
         self._objective = member.objective
-        self._has_bound = member.config.optimizer["name"] == "gd"
+        self._has_bound = member.config.optimizer.name == "gd"
         self._lr_varies = lr_varies
         self._lr = member.config.lr
         self._start = member.start.to(choose_device(member.config.device))

@@ -86,11 +86,11 @@ def prepare(members: Sequence[Member]) -> Batch:
 
 def _rates(configs: Sequence[Config], weight: Tensor) -> Rates:
     lr, steps = [config.lr for config in configs], [config.steps for config in configs]
-    groups = [config.schedule for config in configs]
+    schedules = [config.schedule for config in configs]
     # Padded even where the weights are not: what a schedule raises to a power rounds by where it stands.
     rows = len(weight) + -len(weight) % ROWS
-    arguments = schedule_parameters(groups, lr, steps, rows, weight.device, configs[0].direction)
-    return Rates(schedule_of(groups[0]), column(lr, rows, weight.device), arguments, len(weight))
+    arguments = schedule_parameters(schedules, lr, steps, rows, weight.device, configs[0].direction)
+    return Rates(schedule_of(schedules[0]), column(lr, rows, weight.device), arguments, len(weight))
 
 
 def _update(configs: Sequence[Config], weight: Tensor, evaluate: Evaluate) -> tuple[Update, State]:
@@ -123,10 +123,10 @@ def _update(configs: Sequence[Config], weight: Tensor, evaluate: Evaluate) -> tu
 
 def _rule(configs: Sequence[Config], weight: Tensor, evaluate: Evaluate) -> tuple[Update, State]:
     config = configs[0]
-    if config.optimizer["name"] == "torch":
+    if config.optimizer.is_torch_optim:
         return TorchOptimizer(config.optimizer, weight, config.lr, evaluate).update, ()
     rule = rule_of(config.optimizer)
-    hyper = hyper_parameters([config.optimizer for config in configs], len(weight), weight.device, OPTIONAL)
+    hyper = hyper_parameters([config.optimizer.settings for config in configs], len(weight), weight.device, OPTIONAL)
 
     def update(weight: Tensor, gradient: Tensor, state: State, lr: Tensor) -> tuple[Tensor, State]:
         return rule.update(weight, gradient, state, lr=lr, **hyper)
@@ -161,7 +161,7 @@ def check_batch(batch: Batch) -> None:
         return problem.loss(weight, None)
 
     check_loss(loss, problem.weight, name)
-    if batch.members[0].config.diagnostics["curvature"]:
+    if batch.members[0].config.diagnostics.curvature:
         check_curvature(loss, problem.weight, name)
 
 

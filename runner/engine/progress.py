@@ -67,7 +67,8 @@ class Descent:
         self._direction = self._configs[0].direction  # the runs of a batch agree in it
         stops = [config.stop for config in self._configs]
         self._limits = Limits.of(stops, batch.problem.weight.device, self._direction)
-        self._clocked = [run for run, config in enumerate(self._configs) if config.stop["seconds"] is not None]
+        limits = {run: config.stop.seconds for run, config in enumerate(self._configs)}
+        self._seconds = {run: limit for run, limit in limits.items() if limit is not None}
         weight = batch.problem.weight[: batch.problem.runs]
         self._earlier = torch.zeros((0, len(weight)), dtype=weight.dtype, device=weight.device)
         nothing = torch.full_like(weight, torch.nan)
@@ -163,7 +164,7 @@ class Descent:
 
     def _endings_in(self, block: Block, seconds: float) -> dict[int, Ending]:
         """Return how the runs that end in the block do so; the earliest of what ends a run counts."""
-        late = [run for run in self._clocked if seconds >= self._configs[run].stop["seconds"]]
+        late = [run for run, limit in self._seconds.items() if seconds >= limit]
         endings = {
             run: Ending(block.last, Outcome.STOPPED, StopReason.SECONDS.sentence(self._configs[run].stop))
             for run in late

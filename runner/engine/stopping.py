@@ -5,14 +5,15 @@ step, however the history is cut into blocks. Wall time is not history: who hold
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import torch
 from torch import Tensor
 
 from runner.config.direction import Direction
+from runner.config.groups import StopConfig
 from runner.config.stop_rules import StopReason
 
 # Which rule is named when a step meets several.
@@ -42,18 +43,17 @@ class Limits:
     @classmethod
     def of(
         cls,
-        settings: Sequence[Mapping[str, Any]],
+        stops: Sequence[StopConfig],
         device: torch.device,
         direction: Direction = Direction.DOWN,
     ) -> Self:
         """Return the limits that the config groups of the runs, one each, set."""
-        changes = [group["loss_change"] for group in settings]
-        windows = [change["window"] for change in changes]
-        loss_change = _limits([change["below"] for change in changes], device)
+        windows = [stop.loss_change.window for stop in stops]
+        loss_change = _limits([stop.loss_change.below for stop in stops], device)
         return cls(
-            gradient_norm=_limits([group["gradient_norm"] for group in settings], device),
+            gradient_norm=_limits([stop.gradient_norm for stop in stops], device),
             loss_change=loss_change,
-            target_loss=_limits([group["target_loss"] for group in settings], device),
+            target_loss=_limits([stop.target_loss for stop in stops], device),
             window=torch.tensor(windows, device=device),
             longest_window=0 if loss_change is None else max(windows),
             direction=direction,

@@ -161,4 +161,4 @@ def name_of(config: Config) -> str:
     if config.name is not None:
         name: str = shown_tree(config.name)
         return name
-    return f"{config.objective['name']} {config.optimizer['name']} lr={config.lr:g} steps={config.steps}"
+    return f"{config.objective.name} {config.optimizer.name} lr={config.lr:g} steps={config.steps}"

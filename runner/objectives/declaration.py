@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
+from runner.config.groups import ObjectiveConfig
 from runner.formulas.parser import number
 from runner.messages.errors import UserError
 from runner.messages.ranges import is_finite, shown
@@ -30,7 +31,7 @@ class Declaration:
     minimum: float | None
 
     @classmethod
-    def from_settings(cls, settings: Mapping[str, Any], dimension: int, parameters: Mapping[str, Any]) -> Self:
+    def of(cls, config: ObjectiveConfig, dimension: int, parameters: Mapping[str, Any]) -> Self:
         """Return what the group declares, for the dimension.
 
         A number may be written as a formula of `n`, the dimension, of `i`, the coordinate from 1 on, and of the
@@ -40,10 +41,10 @@ class Declaration:
             UserError: what is declared is no number, or does not fit the dimension.
         """
         names = {name: float(value) for name, value in parameters.items() if is_finite(value)} | {"n": float(dimension)}
-        minimum, bounds, minimum_at = (settings.get(key) for key in ("minimum", "bounds", "minimum_at"))
+        minimum, bounds, minimum_at = (config.declared.get(key) for key in ("minimum", "bounds", "minimum_at"))
         return cls(
             dimension=dimension,
-            start=point(_cut(settings.get("start", 0.0), dimension), dimension, "objective.start", names),
+            start=point(_cut(config.declared.get("start", 0.0), dimension), dimension, "objective.start", names),
             bounds=() if bounds is None else _bounds(bounds, dimension, names),
             minimum_at=() if minimum_at is None else _points(minimum_at, dimension, names),
             minimum=None if minimum is None else number(minimum, "objective.minimum", names),

@@ -1,16 +1,16 @@
 """Learning problems: losses of models on data that comes with scikit-learn, as functions of all their weights."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.func import functional_call, vmap
 from torch.nn import functional
 
+from runner.config.groups import ObjectiveConfig
 from runner.messages.errors import UserError, nearest
 from runner.messages.ranges import shown
 from runner.tensors.draws import generator
@@ -236,20 +236,21 @@ TASKS: dict[str, Task] = {
 }
 
 
-def learning(settings: Mapping[str, Any], dtype: torch.dtype, device: torch.device) -> Learning:
+def learning(config: ObjectiveConfig, dtype: torch.dtype, device: torch.device) -> Learning:
     """Return the learning problem that the config group describes.
 
     Raises:
         UserError: a data set or batch size that the problem cannot have.
     """
-    task, name = TASKS[settings["name"]], settings["dataset"]
+    settings = config.parameters
+    task, name = TASKS[config.name], settings["dataset"]
     if name not in task.datasets:
         allowed = ", ".join(task.datasets)
         raise UserError(
             f"objective.dataset={shown(name)}: expected one of {allowed}{nearest(str(name), task.datasets)}"
         )
     split = load(name, settings["held_out"], dtype, device)
-    size = settings["batch_size"]
+    size = config.batch_size
     if size is not None and not 1 <= size <= len(split.train.features):
         raise UserError(
             f"objective.batch_size={size}: expected 1 to {len(split.train.features)}, or null for all samples at once"

@@ -7,8 +7,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from runner.config.groups import ObjectiveConfig
 from runner.config.registry import check_arguments, look_up
-from runner.config.schema import DECLARED
 from runner.formulas.parser import parse
 from runner.messages.errors import UserError
 from runner.messages.ranges import shown
@@ -68,14 +68,14 @@ def parameters_of(objectives: Sequence[Objective], weight: Tensor) -> dict[str, 
 class Request:
     """What an objective is built from besides its own settings."""
 
-    settings: Mapping[str, Any]
+    config: ObjectiveConfig
     initial_weight: Any
     dtype: torch.dtype
     device: torch.device
 
     def dimension(self, otherwise: int) -> int:
         """Return the dimension: declared, else that of the start that is given, else `otherwise`."""
-        declared = self.settings.get("dimension")
+        declared = self.config.declared.get("dimension")
         if declared is not None:
             return int(declared)
         return len(self.initial_weight) if isinstance(self.initial_weight, list) else otherwise
@@ -83,7 +83,7 @@ class Request:
     @property
     def numbers_in_start(self) -> int:
         """How many numbers the usual start is declared by."""
-        start = self.settings.get("start")
+        start = self.config.declared.get("start")
         return len(start) if isinstance(start, list) else 1
 
 
@@ -100,29 +100,28 @@ def objective_of(request: Request) -> Objective:
     Raises:
         UserError: an unknown name or parameter, or what its kind cannot have.
     """
-    build = look_up(KINDS, request.settings["name"], "objective.name")
+    build = look_up(KINDS, request.config.name, "objective.name")
     return build(request)
 
 
 def _of_function(request: Request) -> Objective:
-    settings = request.settings
-    function = FUNCTIONS[settings["name"]]
-    parameters = {key: value for key, value in settings.items() if key not in DECLARED}
+    config, parameters = request.config, request.config.parameters
+    function = FUNCTIONS[config.name]
     check_arguments(function.loss, parameters, "objective")
     dimension = request.dimension(otherwise=function.smallest)
     if dimension < function.smallest or (function.largest is not None and dimension > function.largest):
         allowed = f"{function.smallest}" if function.largest is not None else f"at least {function.smallest}"
-        raise UserError(f"objective.dimension={dimension}: expected {allowed} for objective {settings['name']}")
+        raise UserError(f"objective.dimension={dimension}: expected {allowed} for objective {config.name}")
 
     def loss(weight: Tensor, _samples: Tensor | None, **given: Tensor) -> Tensor:
         return function.loss(weight, **given)
 
-    known = Declaration.from_settings(settings, dimension, parameters)
-    return Objective(settings["name"], loss, parameters, known)
+    known = Declaration.of(config, dimension, parameters)
+    return Objective(config.name, loss, parameters, known)
 
 
 def _of_formula(request: Request) -> Objective:
-    settings = request.settings
+    settings = request.config.parameters
     constants = settings["constants"]
     formula = parse(settings["formula"], path="objective.formula", variables=settings["variables"], constants=constants)
     dimension = request.dimension(request.numbers_in_start if formula.is_vector else max(1, len(formula.variables)))
@@ -135,30 +134,30 @@ def _of_formula(request: Request) -> Objective:
         value: Tensor = formula.evaluate(by_name | given)
         return value
 
-    return Objective("expression", loss, constants, Declaration.from_settings(settings, dimension, constants))
+    return Objective("expression", loss, constants, Declaration.of(request.config, dimension, constants))
 
 
 def _of_code(request: Request) -> Objective:
-    settings = request.settings
+    settings = request.config.parameters
     if settings["target"] is None:
         raise UserError("objective.target=null: expected package.module:function")
     function = import_function(settings["target"])
     arguments = settings["arguments"]
     check_keywords(function, arguments)
-    known = Declaration.from_settings(settings, request.dimension(request.numbers_in_start), {})
+    known = Declaration.of(request.config, request.dimension(request.numbers_in_start), {})
     start = torch.tensor(known.start, dtype=request.dtype, device=request.device)
     rows, refusal = over_rows(kept_going(function, arguments), settings["of_one_point"], start)
     return Objective("callable", lambda weight, _samples: rows(weight), {}, known, refusal=refusal)
 
 
 def _of_data(request: Request) -> Objective:
-    problem: Learning = learning(request.settings, request.dtype, request.device)
-    known = Declaration.from_settings(request.settings, problem.model.dimension, {})
+    problem: Learning = learning(request.config, request.dtype, request.device)
+    known = Declaration.of(request.config, problem.model.dimension, {})
     batches = None if problem.batch_size is None else (problem.samples, problem.batch_size)
     return Objective(
-        request.settings["name"],
+        request.config.name,
         problem.loss,
-        {"l2": request.settings["l2"]},
+        {"l2": request.config.parameters["l2"]},
         known,
         usual_start=problem.model.start,
         batches=batches,

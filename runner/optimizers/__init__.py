@@ -1,8 +1,6 @@
 """The update rules, by the names that configs give them."""
 
-from collections.abc import Mapping
-from typing import Any
-
+from runner.config.groups import OptimizerConfig
 from runner.config.registry import check_arguments, look_up
 from runner.optimizers import adam, adaptive, sgd  # noqa: F401  # they enter their rules
 from runner.optimizers.update_rule import RULES, Rule, State
@@ -13,13 +11,12 @@ OPTIONAL = ("weight_decay", "momentum", "dampening")
 __all__ = ["OPTIONAL", "RULES", "Rule", "State", "rule_of"]
 
 
-def rule_of(settings: Mapping[str, Any]) -> Rule:
+def rule_of(config: OptimizerConfig) -> Rule:
     """Return the update rule that the config group names.
 
     Raises:
         UserError: an unknown name or hyper-parameter.
     """
-    rule = look_up(RULES, settings["name"], "optimizer.name")
-    given = {key: value for key, value in settings.items() if key != "name"}
-    check_arguments(rule.update, {"lr": None} | given, "optimizer")
+    rule = look_up(RULES, config.name, "optimizer.name")
+    check_arguments(rule.update, {"lr": None, **config.settings}, "optimizer")
     return rule

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from runner.config.groups import OptimizerConfig
 from runner.config.registry import look_up
 from runner.messages.errors import UserError, one_line
 from runner.messages.ranges import unknown_key
@@ -35,11 +36,11 @@ def algorithms() -> dict[str, type[torch.optim.Optimizer]]:
 class TorchOptimizer:
     """An optimizer of torch that takes the place of an update rule, for one row."""
 
-    def __init__(self, settings: Mapping[str, Any], weight: Tensor, lr: float, loss: Loss) -> None:
+    def __init__(self, config: OptimizerConfig, weight: Tensor, lr: float, loss: Loss) -> None:
         """Make the optimizer.
 
         Args:
-            settings: the config group: the class's name as `algorithm`, and its `arguments`.
+            config: the config group: the class's name as `algorithm`, and its `arguments`.
             weight: `(1, dim)`, where to start.
             lr: the learning rate.
             loss: weights and a step to losses and gradients, for what evaluates them more than once a step.
@@ -47,10 +48,8 @@ class TorchOptimizer:
         Raises:
             UserError: there is no such class, or it does not take these arguments.
         """
-        make: Any = _class_of(settings["algorithm"])
-        arguments = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in settings["arguments"].items()
-        }
+        make: Any = _class_of(config.algorithm)
+        arguments = {key: tuple(value) if isinstance(value, list) else value for key, value in config.arguments.items()}
         known = [name for name in inspect.signature(make).parameters if name not in ("params", "lr")]
         paths = [f"optimizer.arguments.{name}" for name in known]
         unknown = [
@@ -66,7 +65,7 @@ class TorchOptimizer:
             self._optimizer = make([self._weight], lr=lr, **arguments)
             _try(make, arguments, weight[0])
         except Exception as error:  # each class has checks of its own
-            raise UserError(f"optimizer.algorithm={settings['algorithm']}: {one_line(error)}") from None
+            raise UserError(f"optimizer.algorithm={config.algorithm}: {one_line(error)}") from None
 
     def update(self, weight: Tensor, gradient: Tensor, _state: Any, lr: Tensor) -> tuple[Tensor, Any]:
         """Return the weight `(1, dim)` after a step from `weight`, whose gradient is known."""

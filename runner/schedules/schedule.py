@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 
 from runner.config.direction import Direction
+from runner.config.groups import ScheduleConfig
 from runner.config.registry import check_arguments, look_up
-from runner.config.schedule_ranges import WARMUP, resolved
+from runner.config.schedule_ranges import resolved
 from runner.tensors.hyper_parameters import hyper_parameters
 from runner.tensors.rows import GRAIN, padded
 
@@ -349,20 +350,19 @@ class Rates:
         return self._block[step - self._first]
 
 
-def schedule_of(settings: Mapping[str, Any]) -> Schedule:
+def schedule_of(config: ScheduleConfig) -> Schedule:
     """Return the schedule that the config group names.
 
     Raises:
         UserError: an unknown name or argument. Ranges are told by `schedule_problems`, before.
     """
-    schedule = look_up(SCHEDULES, settings["name"], "schedule.name")
-    given = {key: value for key, value in settings.items() if key != "name" and key not in WARMUP}
-    check_arguments(schedule.form, given, "schedule")
+    schedule = look_up(SCHEDULES, config.name, "schedule.name")
+    check_arguments(schedule.form, config.arguments, "schedule")
     return schedule
 
 
 def schedule_parameters(
-    settings: Sequence[Mapping[str, Any]],
+    configs: Sequence[ScheduleConfig],
     lr: Sequence[float],
     steps: Sequence[int],
     rows: int,
@@ -370,10 +370,6 @@ def schedule_parameters(
     direction: Direction = Direction.DOWN,
 ) -> dict[str, Any]:
     """Return the arguments of the runs' groups as schedules take them, nulls filled in for what the runs are."""
-    groups = [resolved(*each, direction) for each in zip(settings, lr, steps, strict=True)]
+    runs = zip(configs, lr, steps, strict=True)
+    groups = [resolved(config.tree, rate, length, direction) for config, rate, length in runs]
     return hyper_parameters(groups, rows, device)
-
-
-def is_constant(settings: Mapping[str, Any]) -> bool:
-    """Return whether the rate never changes."""
-    return bool(settings["name"] == "constant" and settings["warmup_steps"] == 0)

@@ -26,10 +26,9 @@ NOT_OF_THE_RESULT = (
 
 def fingerprint(config: Config) -> str:
     """Return what two runs share exactly when they would record the same numbers."""
-    tree = {key: value for key, value in vars(config).items() if key not in NOT_OF_THE_RESULT}
-    tree["log_every"] = config.log_every
-    target = config.objective.get("target")
-    source = _sources_of(target) if config.objective["name"] == "callable" and isinstance(target, str) else None
+    tree = {key: value for key, value in config.tree.items() if key not in NOT_OF_THE_RESULT}
+    target = config.objective.target
+    source = _sources_of(target) if config.objective.is_callable and isinstance(target, str) else None
     return _digest([NUMERICS, tree, source])
 
 

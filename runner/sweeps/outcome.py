@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from runner.config.direction import Direction
-from runner.config.schema import Config, Tracking
+from runner.config.schema import Config
 from runner.messages.errors import DivergedError, SweepError
 from runner.process.tracebacks import on_demand
 from runner.sweeps.job import Job
@@ -141,9 +141,9 @@ def _row_of(done: JobDone, rank: float) -> dict[str, Any]:
 
 
 def _value(config: Config, key: str, text: str) -> Any:
-    value: Any = vars(config)
+    value: Any = config.tree
     for part in key.split("."):
         if not isinstance(value, Mapping) or part not in value:
             return text
         value = value[part]
-    return text if isinstance(value, Mapping | Tracking) else value
+    return text if isinstance(value, Mapping) else value

@@ -17,9 +17,9 @@ def uses_seed(config: Config) -> bool:
     return (
         config.gradient_noise > 0
         or config.initial_weight == "random"
-        or (config.initial_weight is None and objective["name"] in RANDOM_STARTS)
-        or objective.get("batch_size") is not None
-        or objective["name"] == "callable"
+        or (config.initial_weight is None and objective.name in RANDOM_STARTS)
+        or objective.batch_size is not None
+        or objective.is_callable
     )
 
 

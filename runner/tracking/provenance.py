@@ -76,8 +76,7 @@ def config_yaml(config: Config) -> str:
 
 
 def _public_tree(config: Config) -> dict[str, Any]:
-    tree = vars(config) | {"log_every": config.recorded_every, "tracking": vars(config.tracking)}
-    public: dict[str, Any] = shown_tree(tree)
+    public: dict[str, Any] = shown_tree(config.tree | {"log_every": config.recorded_every})
     return public
 
 

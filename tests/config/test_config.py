@@ -144,7 +144,7 @@ def test_a_file_of_ones_own_has_a_name_of_its_own(tmp_path: Path) -> None:
         "name: quadratic\ncurvature: 2\noffset: 0\nstart: i\nminimum: 0\n"
     )
     config = to_config(compose([f"hydra.searchpath=[file://{tmp_path}]", "objective=bowl", "objective.curvature=3.5"]))
-    assert (config.objective["name"], config.objective["curvature"]) == ("quadratic", 3.5)
+    assert (config.objective.name, config.objective.parameters["curvature"]) == ("quadratic", 3.5)
 
 
 def test_all_mistakes_are_told_at_once() -> None:
@@ -171,7 +171,7 @@ def test_a_value_of_another_kind_is_refused_by_its_key(key: str, data: st.DataOb
 
 def test_zero_and_empty_values_are_values() -> None:
     config = to_config(compose(["seed=0", "initial_weight=0", "objective.offset=0", "tags={}"]))
-    assert (config.seed, config.initial_weight, config.objective["offset"], config.tags) == (0, 0, 0, {})
+    assert (config.seed, config.initial_weight, config.objective.parameters["offset"], config.tags) == (0, 0, 0, {})
 
 
 def test_a_tag_needs_no_plus_and_a_numeric_name_is_a_name() -> None:

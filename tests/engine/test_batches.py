@@ -82,19 +82,19 @@ def assert_equal_to_alone(configs: list[Config], runs: list[int]) -> list[Result
 @st.composite
 def variants(draw: st.DrawFn, config: Config) -> list[Config]:
     # Learning problems cost far more a row than functions do.
-    count = draw(st.integers(2, 20 if config.objective.get("dataset") else 150))
+    count = draw(st.integers(2, 20 if "dataset" in config.objective.parameters else 150))
     random = draw(st.randoms(use_true_random=False))
 
     def one() -> Config:
         steps = random.randint(10, 25)
-        optimizer = {key: _moved(value, random) for key, value in config.optimizer.items()}
+        settings = {key: _moved(value, random) for key, value in config.optimizer.settings.items()}
         weight = None if config.initial_weight is None else [random.uniform(-2, 2) for _ in range(dimension(config))]
         return replace(
             config,
             lr=10 ** random.uniform(-4, 0),
             steps=steps,
             seed=random.randint(0, 5),
-            optimizer=optimizer,
+            optimizer=replace(config.optimizer, settings=settings),
             initial_weight=weight,
         )
 
@@ -175,7 +175,7 @@ def test_a_run_that_starts_at_nan_has_diverged_at_step_0_and_its_neighbours_go_o
 def test_parameters_of_the_objective_may_differ_from_run_to_run() -> None:
     config = base("quadratic")
     configs = [
-        replace(config, steps=7, objective=config.objective | {"curvature": float(c), "offset": o})
+        replace(config, steps=7, objective=replace(config.objective, parameters={"curvature": float(c), "offset": o}))
         for c in (1, 2, 3)
         for o in (0.0, 5.0)
     ]

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from runner.config.groups import StopConfig
 from runner.config.stop_rules import StopReason, stop_problems
 from runner.engine.stopping import Limits, Stops, first_stop, last_losses
 
@@ -42,7 +43,7 @@ def column(*values: float) -> Tensor:
 
 def stop_of_one(loss: Tensor, gradient_norm: Tensor, chosen: Settings) -> tuple[int, StopReason | None]:
     """Return where and why a run stops whose history is one block."""
-    found = first_stop(loss, gradient_norm, loss[:0], Limits.of([chosen], CPU))
+    found = first_stop(loss, gradient_norm, loss[:0], Limits.of([StopConfig.from_tree(chosen)], CPU))
     return int(found.index[0]), found.reasons[0]
 
 
@@ -81,7 +82,7 @@ def test_any_cut_into_blocks_finds_the_first_step(data: st.DataObject, steps: in
     losses, norms = ([data.draw(history) for _ in chosen] for _ in range(2))
     cuts = sorted(data.draw(st.sets(st.integers(1, max(1, steps - 1)), max_size=6))) if steps > 1 else []
     loss, norm = torch.tensor(losses).T, torch.tensor(norms).T
-    found = in_blocks(loss, norm, Limits.of(chosen, CPU), cuts)
+    found = in_blocks(loss, norm, Limits.of(list(map(StopConfig.from_tree, chosen)), CPU), cuts)
     assert found == [plainly(*run) for run in zip(losses, norms, chosen, strict=True)]
 
 
@@ -101,7 +102,7 @@ def test_loss_change_waits_for_a_full_window() -> None:
 
 
 def test_no_rule_never_stops() -> None:
-    limits = Limits.of([rules()], CPU)
+    limits = Limits.of([StopConfig.from_tree(rules())], CPU)
     assert not limits.has_rules
     assert limits.longest_window == 0
     assert stop_of_one(column(0.0, 0.0), column(0.0, 0.0), rules()) == (-1, None)
@@ -114,13 +115,13 @@ def test_float32_history_is_compared_with_the_limit_as_typed() -> None:
 
 @pytest.mark.parametrize("reason", StopReason)
 def test_every_reason_says_its_limit(reason: StopReason) -> None:
-    chosen = rules(gradient_norm=1e-06, below=1e-06, window=7, target_loss=1e-06, seconds=1e-06)
+    chosen = StopConfig.from_tree(rules(gradient_norm=1e-06, below=1e-06, window=7, target_loss=1e-06, seconds=1e-06))
     assert "1e-06" in reason.sentence(chosen)
     assert "{" not in reason.sentence(chosen)
 
 
 def test_reasons_read_as_sentences() -> None:
-    chosen = rules(gradient_norm=1e-06, below=0.001, window=50)
+    chosen = StopConfig.from_tree(rules(gradient_norm=1e-06, below=0.001, window=50))
     assert StopReason.GRADIENT_NORM.sentence(chosen) == "gradient norm fell below 1e-06"
     assert StopReason.LOSS_CHANGE.sentence(chosen) == "loss changed by less than 0.001 in 50 steps"
 

@@ -5,6 +5,7 @@ import torch
 from omegaconf import OmegaConf
 
 from runner.composition.composition import config_folder
+from runner.config.groups import ObjectiveConfig
 from runner.messages.errors import UserError
 from runner.objectives import KINDS, Objective, Request, objective_of
 from runner.objectives.functions import FUNCTIONS
@@ -18,7 +19,8 @@ OTHERS = {"expression", "callable", "linear_regression", "logistic_regression", 
 def objective(name: str, dtype: torch.dtype = torch.float64, **changed: object) -> Objective:
     settings = OmegaConf.to_container(OmegaConf.load(config_folder() / "objective" / f"{name}.yaml"))
     assert isinstance(settings, dict)
-    return objective_of(Request({str(key): value for key, value in settings.items()} | changed, None, dtype, CPU))
+    config = ObjectiveConfig.from_tree({str(key): value for key, value in settings.items()} | changed)
+    return objective_of(Request(config, None, dtype, CPU))
 
 
 def loss(made: Objective, weight: torch.Tensor) -> torch.Tensor:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 
+from runner.config.groups import ObjectiveConfig
 from runner.messages.errors import UserError
 from runner.objectives.learning import learning
 from runner.optimizers.clipping import clip_by_norm, clip_by_value
@@ -83,7 +84,9 @@ def test_each_evaluation_of_a_step_sees_its_noise_and_is_clipped(overrides: list
 
 def test_each_evaluation_of_a_step_sees_its_mini_batch() -> None:
     problem = learning(
-        {"name": "linear_regression", "dataset": "diabetes", "held_out": 0.2, "batch_size": 20}, torch.float64, CPU
+        ObjectiveConfig("linear_regression", {"dataset": "diabetes", "held_out": 0.2, "batch_size": 20}, {}),
+        torch.float64,
+        CPU,
     )
     batches = MiniBatches([0], problem.samples, 20)
     weight = torch.zeros(1, problem.model.dimension, dtype=torch.float64, requires_grad=True)

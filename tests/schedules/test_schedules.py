@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.optim import SGD, lr_scheduler
 
+from runner.config.groups import ScheduleConfig
 from runner.config.schedule_ranges import ARGUMENTS, resolved, schedule_problems
 from runner.messages.errors import UserError
 from runner.schedules.schedule import SCHEDULES, ClosedForm, LossDriven, schedule_of, schedule_parameters
@@ -130,7 +131,7 @@ def closed_form(name: str) -> ClosedForm:
 
 def rates_of(chosen: Settings, lr: float, steps: int, rows: int = 1) -> Tensor:
     """Return the rates of a whole run, computed at once, `(steps, rows)`."""
-    hyper = schedule_parameters([chosen], [lr], [steps], rows, CPU)
+    hyper = schedule_parameters([ScheduleConfig.from_tree(chosen)], [lr], [steps], rows, CPU)
     return closed_form(chosen["name"]).block(1, steps, column([lr], rows, CPU), **hyper)[:, :, 0]
 
 
@@ -161,7 +162,7 @@ def plateau_twin(chosen: Settings, lr: float, losses: list[float]) -> Iterator[f
 def driven_rates(chosen: Settings, lr: float, losses: Tensor) -> Tensor:
     """Return the rates `(steps, rows)` that a schedule sets when told the losses `(steps, rows)`."""
     schedule, (steps, rows) = SCHEDULES[chosen["name"]], losses.shape
-    hyper = schedule_parameters([chosen], [lr], [steps], rows, CPU)
+    hyper = schedule_parameters([ScheduleConfig.from_tree(chosen)], [lr], [steps], rows, CPU)
     base = column([lr], rows, CPU)
     state, rates = schedule.init(base, **hyper), []
     loss: Tensor | None = None
@@ -222,7 +223,7 @@ def test_a_row_of_a_batch_equals_the_run_alone(name: str, data: st.DataObject) -
 
 def mixed_rates(runs: list[tuple[Settings, float]], steps: int, losses: Tensor) -> Tensor:
     """Return the rates `(steps, ROWS)` of a batch whose first row is the first run and whose others are the second."""
-    hypers = [schedule_parameters([chosen], [lr], [steps], ROWS, CPU) for chosen, lr in runs]
+    hypers = [schedule_parameters([ScheduleConfig.from_tree(chosen)], [lr], [steps], ROWS, CPU) for chosen, lr in runs]
     is_first = (torch.arange(ROWS) == 0)[:, None]
 
     def mix(first: Any, second: Any) -> Any:
@@ -252,7 +253,7 @@ def test_restarts_fall_on_the_exact_step(T_0: int, T_mult: int, epoch: int) -> N
     while since >= length:
         since, length = since - length, length * T_mult
     settings = declared("warm_restarts") | {"T_0": T_0, "T_mult": T_mult}
-    hyper = schedule_parameters([settings], [LR], [epoch + 1], 1, CPU)
+    hyper = schedule_parameters([ScheduleConfig.from_tree(settings)], [LR], [epoch + 1], 1, CPU)
     rate = closed_form("warm_restarts").rates(epoch + 1, column([LR], 1, CPU), **hyper)
     expected = LR * (1 + torch.cos(torch.tensor(torch.pi * since / length, dtype=torch.float64))) / 2
     torch.testing.assert_close(rate.squeeze(), expected, rtol=1e-12, atol=1e-17)
@@ -268,7 +269,7 @@ def test_the_file_of_a_schedule_fits_the_usual_run(name: str) -> None:
     chosen = declared(name)
     assert chosen["name"] == name
     assert list(schedule_problems(chosen, LR, STEPS)) == []
-    assert schedule_of(chosen) is SCHEDULES[name]
+    assert schedule_of(ScheduleConfig.from_tree(chosen)) is SCHEDULES[name]
     rates = driven_rates(chosen, LR, torch.ones(STEPS, 1))
     assert bool((rates >= 0).all() & rates.isfinite().all())
     assert bool((rates != rates[0]).any()) == (name != "constant")
@@ -364,9 +365,9 @@ def test_every_argument_left_out_or_of_another_kind_is_told(name: str) -> None:
 
 def test_a_schedule_or_argument_that_does_not_exist_is_refused() -> None:
     with pytest.raises(UserError, match=r"schedule\.name=cosin: expected one of constant, .*did you mean 'cosine'"):
-        schedule_of({"name": "cosin"})
+        schedule_of(ScheduleConfig("cosin", {}, 0, 1.0))
     with pytest.raises(UserError, match=r"schedule\.T_min=5: unknown key, expected one of schedule\.T_max"):
-        schedule_of(declared("cosine") | {"T_min": 5})
+        schedule_of(ScheduleConfig.from_tree(declared("cosine") | {"T_min": 5}))
 
 
 def test_a_schedule_without_ranges_of_its_own_has_those_of_its_arguments_names() -> None:

@@ -114,14 +114,14 @@ def test_what_is_set_twice_merges_in_every_job(arguments: list[str], data: st.Da
     ],
 )  # fmt: skip
 def test_swept_mappings_merge_with_what_is_given_beside(arguments: list[str], configs: list[tuple[int, int]]) -> None:
-    changes = [job.config.stop["loss_change"] for job in jobs_of(arguments)]
-    assert [(change["below"], change["window"]) for change in changes] == configs
+    changes = [job.config.stop.loss_change for job in jobs_of(arguments)]
+    assert [(change.below, change.window) for change in changes] == configs
 
 
 def test_mappings_of_swept_groups_merge_in_their_order() -> None:
     given = ["optimizer={eps:1e-3}", "optimizer.eps=1e-4,1e-5", "++optimizer={weight_decay:0.5}"]
     jobs = jobs_of(["optimizer=adam,rmsprop", *given])
-    assert [(job.config.optimizer["eps"], job.config.optimizer["weight_decay"]) for job in jobs] == [
+    assert [(job.config.optimizer.settings["eps"], job.config.optimizer.settings["weight_decay"]) for job in jobs] == [
         (1e-4, 0.5), (1e-5, 0.5), (1e-4, 0.5), (1e-5, 0.5),
     ]  # fmt: skip
     assert all(job.config == composed_by_hydra(job) for job in jobs)
@@ -228,7 +228,9 @@ def test_a_condition_drops_combinations() -> None:
 
 def test_one_value_may_be_given_to_all_the_options_of_a_swept_group() -> None:
     jobs = jobs_of(["optimizer=adam,adamax", "optimizer.eps=1e-7", "~optimizer.betas", "++optimizer.betas=[0.5,0.6]"])
-    assert [(job.config.optimizer["eps"], job.config.optimizer["betas"]) for job in jobs] == [(1e-7, [0.5, 0.6])] * 2
+    assert [(job.config.optimizer.settings["eps"], job.config.optimizer.settings["betas"]) for job in jobs] == [
+        (1e-7, [0.5, 0.6])
+    ] * 2
     assert [job.name for job in jobs] == ["optimizer=adam", "optimizer=adamax"]
     with pytest.raises(UserError, match=r"optimizer.eps=1e-7: unknown key.*\(job optimizer=gd\)"):
         jobs_of(["optimizer=adam,gd", "optimizer.eps=1e-7"])
@@ -238,7 +240,7 @@ def test_what_a_condition_drops_need_not_be_right() -> None:
     jobs = jobs_of(
         ["schedule=cosine", "schedule.warmup_steps=3,50", "steps=10,100", "where='schedule.warmup_steps < steps'"]
     )
-    assert [(job.config.schedule["warmup_steps"], job.config.steps) for job in jobs] == [(3, 10), (3, 100), (50, 100)]
+    assert [(job.config.schedule.warmup_steps, job.config.steps) for job in jobs] == [(3, 10), (3, 100), (50, 100)]
     with pytest.raises(UserError, match="lr=fast: expected a finite number above 0"):
         jobs_of(["lr=0.1,fast", "where='lr > 0'"])
 
@@ -246,7 +248,7 @@ def test_what_a_condition_drops_need_not_be_right() -> None:
 def test_what_is_made_of_the_seed_follows_it() -> None:
     jobs = jobs_of(["name=run_${seed}", "repeats=2", "seed=5", "objective.offset=${seed},1"])
     assert [job.config.name for job in jobs] == ["run_5", "run_6"] * 2
-    assert [job.config.objective["offset"] for job in jobs] == [5, 6, 1, 1]
+    assert [job.config.objective.parameters["offset"] for job in jobs] == [5, 6, 1, 1]
     assert all(job.config == composed_by_hydra(job) for job in jobs)
     with pytest.raises(UserError, match="seed=null: expected a whole number, from which repeats count on"):
         jobs_of(["seed=null", "repeats=2"])
@@ -265,6 +267,5 @@ def test_all_wrong_jobs_are_told_at_once() -> None:
 
 def test_a_parameter_of_an_option_may_be_swept_with_the_option_chosen() -> None:
     jobs = jobs_of(["optimizer=adam", "optimizer.betas=[0.8,0.9],[0.9,0.99]", "optimizer.eps=logspace(-9,-7,3)"])
-    assert [job.config.optimizer["betas"] for job in jobs] == [[0.8, 0.9]] * 3 + [[0.9, 0.99]] * 3
-    assert jobs[0].config.optimizer["eps"] == 10.0**-9
-    assert jobs[0].config.objective is jobs[1].config.objective
+    assert [job.config.optimizer.settings["betas"] for job in jobs] == [[0.8, 0.9]] * 3 + [[0.9, 0.99]] * 3
+    assert jobs[0].config.optimizer.settings["eps"] == 10.0**-9
