@@ -14,7 +14,7 @@ from tests.support.commands import Command as Command
 from tests.support.commands import Done as Done
 from tests.support.forks import Forks
 
-pytest_plugins = ["tests.stores"]
+pytest_plugins = ["tests.support.databases"]
 
 # As the command does, before anything imports torch: tests run beside each other.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")

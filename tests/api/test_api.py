@@ -21,7 +21,7 @@ from runner.composition.composition import compose, compose_sweep, to_config
 from runner.engine.result import Outcome
 from runner.messages import errors
 from tests.conftest import ROOT, Command
-from tests.recorder.test_recorder import runs_in
+from tests.support.record import runs_in
 
 QUIET = ["quiet=true", "tracking=off"]
 

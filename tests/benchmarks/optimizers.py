@@ -8,7 +8,8 @@ import torch
 from runner.optimizers import OPTIONAL, RULES
 from runner.tensors.hyper_parameters import hyper_parameters
 from runner.tensors.rows import column
-from tests.optimizers.test_rules import TWINS, defaults
+from tests.optimizers.test_rules import TWINS
+from tests.support.descents import defaults
 
 STEPS = 300
 REPEATS = 7

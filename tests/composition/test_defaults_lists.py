@@ -3,19 +3,11 @@
 from pathlib import Path
 
 import pytest
-from hydra._internal.utils import create_config_search_path
-from hydra.types import RunMode
-from omegaconf import DictConfig
 
 from runner.composition import composition
 from runner.messages.errors import UserError
 from tests.conftest import Command
-
-
-def composed(folder: Path, *overrides: str, primary: str = "config") -> DictConfig:
-    path = create_config_search_path(str(composition.config_folder()))
-    path.prepend("command-line", f"file://{folder}")
-    return composition.CheckedConfigLoader(path).load_configuration(primary, list(overrides), RunMode.RUN)
+from tests.support.compositions import composed
 
 
 def told(folder: Path, *overrides: str, primary: str = "config") -> tuple[str, ...]:

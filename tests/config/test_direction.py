@@ -11,7 +11,7 @@ from runner.api.calls import RunResult
 from runner.engine.result import Outcome
 from runner.execution.metrics import final_metrics
 from runner.optimizers import RULES
-from tests.optimizers.test_rules import defaults
+from tests.support.descents import defaults
 
 OFF = ["quiet=true", "tracking=off", "objective=expression", "initial_weight=2"]
 HILL, BOWL = "objective.formula='5 - (x - 1)**2'", "objective.formula='(x - 1)**2 - 5'"

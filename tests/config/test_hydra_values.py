@@ -18,8 +18,8 @@ from runner.composition import composition
 from runner.composition.overrides import task_overrides
 from runner.messages.errors import UserError
 from runner.sweeps.plugins import planned
-from tests.composition.test_defaults_lists import composed
 from tests.conftest import Command
+from tests.support.compositions import composed
 
 TAKEN = {
     "job": "${hydra:job.name}",

@@ -1,9 +1,7 @@
 """A batch of runs: each number of each run is that of the run alone, whatever its neighbours are and do."""
 
 import math
-import struct
 from dataclasses import replace
-from functools import cache
 from typing import Any
 
 import pytest
@@ -11,72 +9,20 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.composition.composition import compose, config_folder, install, to_config
+from runner.composition.composition import config_folder, install
 from runner.config.schema import Config
-from runner.console.run import Console
 from runner.engine.batches import Member, grouped, member_of, portions
-from runner.engine.result import Outcome, Result
-from runner.execution.batch import execute
-from runner.execution.recording import PlannedRun
+from runner.engine.result import Outcome
 from runner.tensors.draws import Noise
-from tests.engine.test_descent import Collected
+from tests.support.batches import assert_equal_to_alone, base, recorded
 
 install()
 OBJECTIVES = sorted(path.stem for path in (config_folder() / "objective").glob("*.yaml"))
 OPTIMIZERS = sorted(path.stem for path in (config_folder() / "optimizer").glob("*.yaml"))
 SCHEDULES = sorted(path.stem for path in (config_folder() / "schedule").glob("*.yaml"))
-NEEDS = {
-    "expression": ["objective.formula='(1 - x)**2 + a*log(1 + y**2) + sigmoid(x*y)'", "++objective.constants.a=3"],
-    "mlp": ["objective.dataset=diabetes", "objective.hidden=4"],
-    "logistic_regression": ["objective.dataset=breast_cancer"],
-}
 # One needs code of one's own, the other takes one run at a time.
 CHOSEN = [name for name in OBJECTIVES if name != "callable"]
 RULES = [name for name in OPTIMIZERS if name != "torch"]
-History = dict[str, dict[int, bytes]]
-
-
-@cache
-def base(objective: str, optimizer: str = "gd", schedule: str = "constant", *overrides: str) -> Config:
-    milestones = ["schedule.milestones=[5,9]"] if schedule == "multistep" else []
-    return to_config(
-        compose(
-            [
-                "quiet=true",
-                f"objective={objective}",
-                f"optimizer={optimizer}",
-                f"schedule={schedule}",
-                *milestones,
-                *NEEDS.get(objective, []),
-                *overrides,
-            ]
-        )
-    )
-
-
-def recorded(configs: list[Config]) -> tuple[list[Result], list[History]]:
-    """Return how runs of one batch ended, and their histories to the bit."""
-    tracker = Collected()
-    runs = [
-        PlannedRun(member_of(replace(config, parent_run="sweep")), str(index)) for index, config in enumerate(configs)
-    ]
-    assert len(grouped([run.member for run in runs])) == 1
-    results = execute(runs, tracker.append, Console(configs[0]))
-    return results, [tracker.histories(str(index)) for index in range(len(configs))]
-
-
-def assert_equal_to_alone(configs: list[Config], runs: list[int]) -> list[Result]:
-    results, together = recorded(configs)
-    for run in runs:
-        (result,), (alone,) = recorded([configs[run]])
-        assert (result.outcome, result.steps, result.reason) == (
-            results[run].outcome,
-            results[run].steps,
-            results[run].reason,
-        )
-        assert together[run] == alone
-        assert struct.pack("d", result.loss) == struct.pack("d", results[run].loss)
-    return results
 
 
 @st.composite

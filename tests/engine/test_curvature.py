@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from runner.engine.curvature import EXACT_DIMENSION, PRODUCTS, StabilityBound, largest_eigenvalue
-from tests.engine.test_descent import done
+from tests.support.descents import done
 
 
 def bowl(eigenvalues: list[float]) -> "tuple[torch.Tensor, object]":

@@ -1,7 +1,6 @@
 """The descent: the seed's digits, closed forms, a run in a batch against the run alone, divergence."""
 
 import math
-import struct
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,52 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from runner.composition.composition import compose, install, to_config
-from runner.config.schema import Config
-from runner.console.run import Console
-from runner.engine.batches import member_of
+from runner.composition.composition import install
 from runner.engine.descent import Block, Problem, block_length, descend
-from runner.engine.result import Outcome, Result
-from runner.execution.batch import execute
+from runner.engine.result import Outcome
 from runner.execution.metrics import final_metrics
-from runner.execution.recording import PlannedRun
 from runner.tensors.rows import ROWS, padded
-from runner.tracking.journal import Begin, End, Entry, Metrics
-from runner.tracking.tracker import Untracked
+from runner.tracking.journal import Begin, End, Metrics
+from tests.support.descents import done
 
 install()
-QUIET = ["quiet=true", "threads=2"]
-
-
-class Collected(Untracked):
-    """Keeps what a run appends."""
-
-    def __init__(self) -> None:
-        self.entries: list[Entry] = []
-
-    def append(self, entry: Entry) -> None:
-        self.entries.append(entry)
-
-    def history(self, key: str) -> dict[int, float]:
-        metrics = [entry for entry in self.entries if isinstance(entry, Metrics)]
-        return {step: value for entry in metrics for name, value, step in entry.of_run(0) if name == key}
-
-    def histories(self, run: str) -> dict[str, dict[int, bytes]]:
-        """Return what was recorded of a run, by key and step, to the bit."""
-        found: dict[str, dict[int, bytes]] = {}
-        for entry in self.entries:
-            if isinstance(entry, Metrics) and run in entry.runs:
-                for key, value, step in entry.of_run(entry.runs.index(run)):
-                    assert step not in found.get(key, {})
-                    found.setdefault(key, {})[step] = struct.pack("d", value)
-        return found
-
-
-def done(*overrides: str) -> tuple[Result, Collected]:
-    config: Config = to_config(compose([*QUIET, *overrides]))
-    tracker = Collected()
-    (result,) = execute([PlannedRun(member_of(config), "run")], tracker.append, Console(config))
-    return result, tracker
 
 
 def test_the_seed_case_to_the_digit() -> None:

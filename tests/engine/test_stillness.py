@@ -12,7 +12,7 @@ from runner.engine.descent import Block
 from runner.engine.stillness import Movement
 from runner.tracking.journal import End
 from tests.conftest import Command
-from tests.engine.test_descent import done
+from tests.support.descents import done
 
 EXPRESSION = ["objective=expression", "steps=20"]
 WHY = "each step is 0, or below the last place of the weight, in float32; dtype=float64 holds smaller ones"

@@ -11,7 +11,7 @@ from runner.engine.result import Result
 from runner.execution.metrics import final_metrics
 from runner.messages.errors import UserError
 from tests.conftest import Command
-from tests.engine.test_descent import done
+from tests.support.descents import done
 
 
 def test_a_formula_descends_as_the_function_of_the_registry() -> None:

@@ -7,24 +7,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from omegaconf import OmegaConf
 from torch import Tensor
 
 from runner.composition.composition import config_folder
 from runner.optimizers import OPTIONAL, RULES
 from runner.tensors.hyper_parameters import hyper_parameters
 from runner.tensors.rows import column
-from tests.engine.test_descent import done
+from tests.support.descents import defaults, done, gradient_at, rosenbrock
 
 CPU = torch.device("cpu")
 STEPS = 220
 Twin = Callable[..., torch.optim.Optimizer]
-
-
-def defaults(name: str) -> dict[str, Any]:
-    loaded = OmegaConf.to_container(OmegaConf.load(config_folder() / "optimizer" / f"{name}.yaml"))
-    assert isinstance(loaded, dict)
-    return {str(key): value for key, value in loaded.items()}
 
 
 # gd is the seed's own expression, `w - lr * g`, rounded twice; torch's SGD rounds once. Lion is not in torch.
@@ -64,10 +57,6 @@ def quadratic(w: Tensor) -> Tensor:
     return (w**2).sum(-1) + 20
 
 
-def rosenbrock(w: Tensor) -> Tensor:
-    return 100 * (w[..., 1] - w[..., 0] ** 2) ** 2 + (1 - w[..., 0]) ** 2
-
-
 def ripples(w: Tensor) -> Tensor:
     return (w**2 - torch.cos(3 * w)).sum(-1)
 
@@ -77,12 +66,6 @@ LOSSES: dict[str, tuple[Callable[[Tensor], Tensor], list[float]]] = {
     "rosenbrock": (rosenbrock, [-1.2, 1.0]),
     "ripples": (ripples, [0.3 * i - 1.4 for i in range(10)]),
 }
-
-
-def gradient_at(loss: Callable[[Tensor], Tensor], weight: Tensor) -> Tensor:
-    point = weight.detach().requires_grad_()
-    value = loss(point)
-    return torch.autograd.grad(value, point, torch.ones_like(value))[0]
 
 
 def descended(

@@ -11,8 +11,7 @@ from runner.objectives.learning import learning
 from runner.optimizers.clipping import clip_by_norm, clip_by_value
 from runner.optimizers.torch_optim import UNUSABLE, algorithms
 from runner.tensors.draws import MiniBatches, Noise
-from tests.engine.test_descent import done
-from tests.optimizers.test_rules import gradient_at, rosenbrock
+from tests.support.descents import done, gradient_at, rosenbrock
 
 LR = 0.001
 CPU = torch.device("cpu")

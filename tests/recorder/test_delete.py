@@ -12,8 +12,8 @@ from runner.recorder.delete import main
 from runner.tracking.journal import Begin, End
 from runner.tracking.processes import process_tags
 from tests.conftest import Command
-from tests.recorder.test_bulk import entries, experiment_of, opened
-from tests.tracking.test_kills import rows
+from tests.support.record import rows
+from tests.support.stores import entries, experiment_of, opened
 
 TABLES = ("runs", "params", "tags", "metrics", "latest_metrics")
 

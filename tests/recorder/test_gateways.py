@@ -14,9 +14,9 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from tests.conftest import Command
-from tests.recorder.test_server import Forwarding, Server, server, shared_server  # noqa: F401  # fixtures
+from tests.support.servers import Forwarding, Server
 
-pytestmark = pytest.mark.xdist_group("gateways")  # they share a server
+pytestmark = pytest.mark.xdist_group("server")  # one worker runs them all, and starts the server once
 USER = {"MLFLOW_TRACKING_USERNAME": "me", "MLFLOW_TRACKING_PASSWORD": "p@ss:word"}
 BASIC = f"Basic {base64.b64encode(b'me:p@ss:word').decode()}"
 
@@ -94,13 +94,13 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     return Certificates(folder / "server.pem", folder / "client.pem")
 
 
-def record(runner: Command, server: Server, uri: str, **env: str) -> tuple[int, str]:  # noqa: F811
+def record(runner: Command, server: Server, uri: str, **env: str) -> tuple[int, str]:
     done = runner("tracking=server", f"tracking.experiment='{server.experiment}'", "steps=3", "name=one",
                   MLFLOW_TRACKING_URI=uri, **env)  # fmt: skip
     return done.code, done.err
 
 
-def is_recorded(server: Server) -> bool:  # noqa: F811
+def is_recorded(server: Server) -> bool:
     """Return whether the run is in the record, its artifact included."""
     client = MlflowClient(server.uri)
     experiment = client.get_experiment_by_name(server.experiment)
@@ -119,14 +119,14 @@ def is_recorded(server: Server) -> bool:  # noqa: F811
     ],
 )
 def test_a_server_that_asks_who_is_there_is_recorded_in(
-    runner: Command, server: Server, authorization: str, env: dict[str, str], user: str  # noqa: F811
+    runner: Command, server: Server, authorization: str, env: dict[str, str], user: str
 ) -> None:  # fmt: skip
     with guarding(Guard(server.uri, authorization, prefix="/team/mlflow")) as uri:
         assert record(runner, server, uri.replace("://", f"://{user}"), **env) == (0, "")
     assert is_recorded(server)
 
 
-def test_who_is_not_let_in_reads_why_and_nothing_is_left(runner: Command, server: Server) -> None:  # noqa: F811
+def test_who_is_not_let_in_reads_why_and_nothing_is_left(runner: Command, server: Server) -> None:
     with guarding(Guard(server.uri, "Bearer abc")) as uri:
         code, err = record(runner, server, uri.replace("://", "://me:secret@"))
     assert code == 2
@@ -138,7 +138,7 @@ def test_who_is_not_let_in_reads_why_and_nothing_is_left(runner: Command, server
 
 @pytest.mark.parametrize("way", ["trusted", "unchecked", "both"])
 def test_a_server_with_a_certificate_of_its_own_is_recorded_in(
-    runner: Command, server: Server, certificates: Certificates, way: str  # noqa: F811
+    runner: Command, server: Server, certificates: Certificates, way: str
 ) -> None:  # fmt: skip
     trusted = {"MLFLOW_TRACKING_SERVER_CERT_PATH": str(certificates.server)}
     env = {
@@ -153,7 +153,7 @@ def test_a_server_with_a_certificate_of_its_own_is_recorded_in(
 
 @pytest.mark.parametrize("asks", [False, True])
 def test_a_certificate_that_is_wanting_is_told_in_a_line(
-    runner: Command, server: Server, certificates: Certificates, asks: bool  # noqa: F811
+    runner: Command, server: Server, certificates: Certificates, asks: bool
 ) -> None:  # fmt: skip
     env = {"MLFLOW_TRACKING_SERVER_CERT_PATH": str(certificates.server)} if asks else {}
     with guarding(Guard(server.uri), certificates.context(asks)) as uri:
@@ -163,7 +163,7 @@ def test_a_certificate_that_is_wanting_is_told_in_a_line(
     assert list(runner.folder.iterdir()) == []
 
 
-def test_a_replay_is_let_in_as_a_run_is(runner: Command, server: Server) -> None:  # noqa: F811
+def test_a_replay_is_let_in_as_a_run_is(runner: Command, server: Server) -> None:
     guard = Guard(server.uri, "Bearer abc")
     guard.mood = "ill"
     with guarding(guard) as uri:
@@ -177,7 +177,7 @@ def test_a_replay_is_let_in_as_a_run_is(runner: Command, server: Server) -> None
     assert is_recorded(server)
 
 
-def test_what_is_no_mlflow_server_is_told_in_a_line(runner: Command, server: Server) -> None:  # noqa: F811
+def test_what_is_no_mlflow_server_is_told_in_a_line(runner: Command, server: Server) -> None:
     with guarding(Guard(server.uri, prefix="/elsewhere")) as uri:
         code, err = record(runner, server, uri.removesuffix("/elsewhere"))
     assert (code, err.count("\n")) == (2, 1)

@@ -3,16 +3,13 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from mlflow.tracking import MlflowClient
 
 from runner.recorder.errors import RivalError, TakenError
 from runner.recorder.opening import open_store
@@ -22,16 +19,13 @@ from runner.recorder.store import Store
 from runner.tracking.journal import Begin, End
 from runner.tracking.processes import is_alive, process_tags
 from tests.conftest import ROOT, Command
-from tests.recorder.test_bulk import opened
-from tests.tracking.test_kills import LONG, rows, wait_until
+from tests.support.claims import OWNED, claim, refusals
+from tests.support.processes import LONG, wait_until
+from tests.support.record import rows
+from tests.support.stores import opened
 
 SWEEP = {"runner.kind": "sweep", "runner.fingerprint": "f"}
 GONE = {"runner.host": "elsewhere", "runner.pid": "7", "runner.pid_started": "1"}
-
-
-def claim(owner: str, **process: str) -> dict[str, str]:
-    here = process_tags() | {f"runner.{key}": value for key, value in process.items()}
-    return {"owner": owner, "since_ms": str(int(time.time() * 1000)), **here}
 
 
 def silent_sweep(store: Store) -> str:
@@ -41,25 +35,6 @@ def silent_sweep(store: Store) -> str:
     store.flush()
     assert created is not None
     return store._runs["parent"]
-
-
-def refusals(uri: str, run_id: str, claimants: int = 6) -> list[str]:
-    """Let several claim a sweep at once, and return what they hear, but for the one that has it."""
-
-    def claims(number: int) -> str:
-        try:
-            take(MlflowClient(uri), run_id, claim(f"claimant {number}"))
-        except OwnedError as error:
-            return str(error)
-        return ""
-
-    with ThreadPoolExecutor(claimants) as pool:
-        heard = sorted(pool.map(claims, range(claimants)))
-    assert heard[0] == ""
-    return heard[1:]
-
-
-OWNED = f"process {os.getpid()} on host {socket.gethostname()} owns it since 2"
 
 
 def test_of_several_that_claim_a_sweep_at_once_one_has_it(folder: Path) -> None:

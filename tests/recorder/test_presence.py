@@ -13,7 +13,8 @@ from runner.recorder.errors import LostError
 from runner.recorder.opening import open_store
 from runner.tracking.journal import Begin, End, Metrics
 from tests.conftest import Command
-from tests.tracking.test_kills import is_closed, losses, rows, wait_until
+from tests.support.processes import wait_until
+from tests.support.record import is_closed, losses, rows
 
 STEPS, HALF = 200, 100
 # Waits in its middle until it is told to go on.

@@ -13,22 +13,9 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
 from tests.conftest import Command
+from tests.support.record import history, runs_in
 
 pytestmark = pytest.mark.xdist_group("recorder")  # they share a run
-
-
-def client(runner: Command, file: str = "outputs/mlflow.db") -> MlflowClient:
-    return MlflowClient(f"sqlite:///{runner.folder / file}")
-
-
-def runs_in(runner: Command, file: str = "outputs/mlflow.db", experiment: str = "descent") -> list[Run]:
-    found = client(runner, file).get_experiment_by_name(experiment)
-    assert found is not None
-    return list(client(runner, file).search_runs([found.experiment_id], order_by=["attributes.start_time"]))
-
-
-def history(runner: Command, run: Run, key: str) -> dict[int, float]:
-    return {metric.step: metric.value for metric in client(runner).get_metric_history(run.info.run_id, key)}
 
 
 def dotted(tree: dict[str, Any], path: str = "") -> Iterator[str]:

@@ -10,7 +10,7 @@ from runner.recorder.relocation import follow
 from runner.recorder.replay import Replayer
 from runner.tracking.journal import Artifact, Begin, Close, End, Entry, Open, encode
 from tests.conftest import Command
-from tests.recorder.test_bulk import opened
+from tests.support.stores import opened
 
 
 @pytest.fixture

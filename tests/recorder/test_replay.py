@@ -11,7 +11,8 @@ from runner.recorder.opening import open_store
 from runner.recorder.replay import Replayer
 from runner.tracking.journal import HEADER, Begin, Close, End, Entry, JournalReader, Metrics, Open, encode
 from tests.conftest import Command
-from tests.tracking.test_kills import is_closed, rows, wait_until
+from tests.support.processes import wait_until
+from tests.support.record import is_closed, rows
 
 NOBODY = {"runner.host": "elsewhere", "runner.pid": "1", "runner.pid_started": "1"}
 STEPS = list(range(1, 6))
@@ -121,7 +122,7 @@ def test_a_corrupt_entry_is_counted_and_its_journal_set_aside(tmp_path: Path, lo
 def test_what_a_killed_runner_and_recorder_leave_is_replayed(runner: Command) -> None:
     process = runner.start("steps=3000000", "log_every=100", "lr=0.0001")
     wait_until(lambda: rows(runner, "select count(*) from metrics where key = 'loss'") > [(100,)])
-    from tests.tracking.test_kills import recorder_of
+    from tests.support.processes import recorder_of
 
     recorder = recorder_of(process.pid)
     for one in (recorder, process.pid):

@@ -1,123 +1,20 @@
 """A real MLflow server: recorded through it, and nothing lost when it is away, dies or hangs."""
 
-import contextlib
-import os
 import signal
-import socket
-import subprocess
-import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from pathlib import Path
-from urllib.error import HTTPError, URLError
-from urllib.request import Request, urlopen
 
 import pytest
-from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
 from runner.recorder.delete import main as delete
 from tests.conftest import Command
-from tests.recorder.test_ownership import OWNED, refusals
-from tests.tracking.test_kills import wait_until
+from tests.support.claims import OWNED, refusals
+from tests.support.processes import wait_until
+from tests.support.servers import Gateway, Server, losses, runs_of, serving, statuses, to
 
-pytestmark = pytest.mark.xdist_group("server")  # they share a server
-
-
-@dataclass
-class Server:
-    """An MLflow server on a port of its own, over SQLite."""
-
-    folder: Path
-    port: int
-    backend: str
-    experiment: str = "descent"
-    process: "subprocess.Popen[bytes] | None" = None
-
-    @property
-    def uri(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def start(self) -> None:
-        command = [
-            sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1",
-            "--backend-store-uri", self.backend,
-            "--artifacts-destination", str(self.folder / "artifacts"),
-        ]  # fmt: skip
-        quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-        with open(self.folder / "server.log", "ab") as log:
-            self.process = subprocess.Popen(
-                command, stdout=log, stderr=log, start_new_session=True, cwd=self.folder, env=os.environ | quiet
-            )
-        wait_until(self.answers)
-
-    def answers(self) -> bool:
-        try:
-            with urlopen(f"{self.uri}/health", timeout=1):
-                return True
-        except (URLError, OSError):
-            return False
-
-    def signal(self, number: signal.Signals) -> None:
-        assert self.process is not None
-        os.killpg(self.process.pid, number)
-        if number is signal.SIGKILL:
-            self.process.wait()
-            self.process = None
-
-
-@contextlib.contextmanager
-def serving(folder: Path, backend: str) -> Iterator[Server]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = Server(folder, port, backend)
-    server.start()
-    try:
-        yield server
-    finally:
-        if server.process is not None:
-            server.signal(signal.SIGKILL)
-
-
-@pytest.fixture(scope="module")
-def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("server")
-    with serving(folder, f"sqlite:///{folder}/server.db") as server:
-        yield server
-
-
-@pytest.fixture
-def server(shared_server: Server, request: pytest.FixtureRequest) -> Server:
-    """Give the server, running, with an experiment of the test's own."""
-    if shared_server.process is None:
-        shared_server.start()
-    shared_server.signal(signal.SIGCONT)
-    shared_server.experiment = request.node.name
-    return shared_server
-
-
-def to(server: Server, uri: str | None = None) -> list[str]:
-    return ["tracking=server", f"tracking.uri={uri or server.uri}", f"tracking.experiment='{server.experiment}'"]
-
-
-def runs_of(server: Server, condition: str = "") -> list[Run]:
-    client = MlflowClient(server.uri)
-    experiment = client.get_experiment_by_name(server.experiment)
-    return [] if experiment is None else list(client.search_runs([experiment.experiment_id], condition))
-
-
-def statuses(server: Server) -> dict[str, str]:
-    return {str(run.info.run_name): run.info.status for run in runs_of(server)}
-
-
-def losses(server: Server, name: str) -> list[int]:
-    (run,) = runs_of(server, f"attributes.run_name = '{name}'")
-    history = MlflowClient(server.uri).get_metric_history(run.info.run_id, "loss")
-    return sorted(metric.step for metric in history)
+pytestmark = pytest.mark.xdist_group("server")  # one worker runs them all, and starts the server once
 
 
 def test_runs_and_sweeps_are_recorded_in_postgresql_and_through_a_server_over_it(
@@ -231,71 +128,6 @@ def test_a_server_that_comes_back_while_the_run_lasts_has_all_of_it(
     assert process.returncode == 0, err
     assert statuses(server) == {"long": "FINISHED"}
     assert losses(server, "long") == list(range(100, 150_001, 100))
-
-
-class Gateway(ThreadingHTTPServer):
-    """What stands before a server, and for a while answers 500 or not at all."""
-
-    daemon_threads = True
-
-    def __init__(self, upstream: str) -> None:
-        super().__init__(("127.0.0.1", 0), Forwarding)
-        self.upstream = upstream
-        self.mood = "well"
-        self.refused = 0
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-
-    @property
-    def uri(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-
-class Forwarding(BaseHTTPRequestHandler):
-    """Hands a request on to the server."""
-
-    server: Gateway
-
-    def do_GET(self) -> None:  # the base class's name
-        self._forward()
-
-    def do_POST(self) -> None:
-        self._forward()
-
-    def do_PUT(self) -> None:
-        self._forward()
-
-    def _forward(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        if self.server.mood != "well":
-            self.server.refused += 1
-        if self.server.mood == "hanging":
-            time.sleep(15)
-        is_ill_now = self.server.mood == "ill but said to be well" and self.path != "/health"
-        if self.server.mood == "ill" or is_ill_now:
-            self.send_error(500)
-            return
-        if self.server.mood == "refusing":
-            self.send_error(403)
-            return
-        headers = {key: value for key, value in self.headers.items() if key.lower() not in ("host", "content-length")}
-        request = Request(self.server.upstream + self.path, body or None, headers, method=self.command)
-        try:
-            with urlopen(request, timeout=30) as answer:
-                status, content = answer.status, answer.read()
-        except HTTPError as error:
-            status, content = error.code, error.read()
-        if self.server.mood == "losing answers" and self.path.endswith("/runs/create"):
-            self.server.mood = "well"
-            self.send_error(502)
-            return
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *_arguments: object) -> None:
-        """Say nothing."""
 
 
 @pytest.mark.parametrize("mood", ["ill", "hanging"])

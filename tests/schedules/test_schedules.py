@@ -19,7 +19,7 @@ from runner.config.schedule_ranges import ARGUMENTS, resolved, schedule_problems
 from runner.messages.errors import UserError
 from runner.schedules.schedule import SCHEDULES, ClosedForm, LossDriven, schedule_of, schedule_parameters
 from runner.tensors.rows import column
-from tests.engine.test_descent import done
+from tests.support.descents import done
 
 CONF = Path(__file__).parents[2] / "conf" / "schedule"
 CPU = torch.device("cpu")

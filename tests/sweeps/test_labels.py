@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import runner
 from runner.sweeps.labels import digits_apart, short
-from tests.sweeps.test_planning import jobs_of
+from tests.support.compositions import jobs_of
 
 
 @pytest.mark.parametrize(

@@ -9,17 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.composition.composition import compose, compose_sweep, to_config
-from runner.composition.overrides import task_overrides
 from runner.composition.spaces import parser
 from runner.config.schema import Config
 from runner.messages.errors import UserError
 from runner.sweeps.job import Job
-from runner.sweeps.plugins import planned
-
-
-def jobs_of(arguments: Sequence[str], params: dict[str, Any] | None = None) -> list[Job]:
-    loader, master = compose_sweep(arguments)
-    return planned(task_overrides(master), params or {}, loader, master)[1]
+from tests.support.compositions import jobs_of
 
 
 def composed_by_hydra(job: Job) -> Config:

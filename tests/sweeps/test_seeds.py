@@ -10,7 +10,7 @@ from runner.composition.composition import compose, to_config
 from runner.config.shipped import config_folder
 from runner.engine.batches import member_of
 from runner.sweeps.seeds import idle_seeds, uses_seed
-from tests.sweeps.test_planning import jobs_of
+from tests.support.compositions import jobs_of
 
 OBJECTIVES = sorted(file.stem for file in (config_folder() / "objective").glob("*.yaml"))
 GIVEN = {"expression": ["objective.formula=x**2"], "callable": ["objective.target=torch:sum", "allow_code=true"]}

@@ -12,8 +12,8 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
 from tests.conftest import ROOT, Command
-from tests.recorder.test_recorder import runs_in
-from tests.tracking.test_kills import rows, wait_until
+from tests.support.processes import wait_until
+from tests.support.record import rows, runs_in
 
 
 def parent_and_children(runs: list[Run]) -> tuple[Run, list[Run]]:

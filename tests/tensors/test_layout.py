@@ -14,8 +14,8 @@ from runner.objectives.functions import FUNCTIONS
 from runner.tensors.layout import ALIKE, ELEMENTWISE, InPieces, piece_of
 from runner.tensors.rows import GRAIN, ROWS
 from tests.conftest import ROOT
-from tests.engine.test_batches import assert_equal_to_alone, base
-from tests.engine.test_descent import done
+from tests.support.batches import assert_equal_to_alone, base
+from tests.support.descents import done
 
 MATRIX = torch.randn(80, 80, generator=torch.Generator().manual_seed(1)) / 9
 

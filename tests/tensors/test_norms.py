@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from runner.optimizers.clipping import clip_by_norm
 from runner.tensors.norms import exact_norm, norm
-from tests.engine.test_descent import done
+from tests.support.descents import done
 
 DTYPES = st.sampled_from([torch.float32, torch.float64])
 

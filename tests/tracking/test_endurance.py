@@ -11,7 +11,8 @@ import pytest
 
 from runner.tracking.journal import JournalReader, Metrics
 from tests.conftest import Command
-from tests.tracking.test_kills import is_closed, losses, recorder_of, rows, wait_until
+from tests.support.processes import recorder_of, wait_until
+from tests.support.record import is_closed, losses, rows
 
 MOMENTS = [pytest.param(2), pytest.param(50, marks=pytest.mark.endurance)]
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Command
-from tests.tracking.test_kills import losses, rows, wait_until
+from tests.support.processes import wait_until
+from tests.support.record import losses, rows
 
 
 def mounted(folder: Path, *options: str) -> Iterator[Path]:

@@ -29,7 +29,7 @@ from runner.tracking.journal import (
     encode,
 )
 from tests.conftest import Command
-from tests.tracking.test_kills import rows
+from tests.support.record import rows
 
 NOBODY = {"runner.host": "elsewhere", "runner.pid": "1", "runner.pid_started": "1"}
 KEPT = "what is mine"

@@ -3,56 +3,13 @@
 import os
 import re
 import signal
-import sqlite3
 import time
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.conftest import Command
-
-LONG = ["steps=3000000", "log_every=100", "lr=0.0001"]
-PATIENCE = 60
-
-
-def wait_until(is_so: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not is_so():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
-
-
-def rows(runner: Command, query: str) -> list[tuple[Any, ...]]:
-    path = runner.folder / "outputs/mlflow.db"
-    try:
-        with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as database:
-            return list(database.execute(query))
-    except sqlite3.OperationalError:  # not made yet
-        return []
-
-
-def losses(runner: Command) -> int:
-    found = rows(runner, "select count(*) from metrics where key = 'loss'")
-    return int(str(found[0][0])) if found else 0
-
-
-def is_closed(runner: Command) -> bool:
-    return not list((runner.folder / "outputs/journals").glob("*.journal"))
-
-
-def recorder_of(process: int) -> int:
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            try:
-                command = (folder / "cmdline").read_bytes()
-                parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            if parent == process and b"runner.recorder.process" in command:
-                return int(folder.name)
-    raise AssertionError("no recorder")
+from tests.support.processes import LONG, PATIENCE, recorder_of, wait_until
+from tests.support.record import is_closed, losses, rows
 
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT, Command, Done
-from tests.tracking.test_kills import rows
+from tests.support.record import rows
 
 GROUP, FIRST, SECOND = 64_000, 64_001, 64_002
 # MLflow asks os.access for its migrations, which counts the user's permissions and not the capabilities.

@@ -1,0 +1,68 @@
+"""Descents in the tests' own process, with what they record."""
+
+import struct
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+from torch import Tensor
+
+from runner.composition.composition import compose, config_folder, to_config
+from runner.config.schema import Config
+from runner.console.run import Console
+from runner.engine.batches import member_of
+from runner.engine.result import Result
+from runner.execution.batch import execute
+from runner.execution.recording import PlannedRun
+from runner.tracking.journal import Entry, Metrics
+from runner.tracking.tracker import Untracked
+
+QUIET = ["quiet=true", "threads=2"]
+
+
+class Collected(Untracked):
+    """Keeps what a run appends."""
+
+    def __init__(self) -> None:
+        self.entries: list[Entry] = []
+
+    def append(self, entry: Entry) -> None:
+        self.entries.append(entry)
+
+    def history(self, key: str) -> dict[int, float]:
+        metrics = [entry for entry in self.entries if isinstance(entry, Metrics)]
+        return {step: value for entry in metrics for name, value, step in entry.of_run(0) if name == key}
+
+    def histories(self, run: str) -> dict[str, dict[int, bytes]]:
+        """Return what was recorded of a run, by key and step, to the bit."""
+        found: dict[str, dict[int, bytes]] = {}
+        for entry in self.entries:
+            if isinstance(entry, Metrics) and run in entry.runs:
+                for key, value, step in entry.of_run(entry.runs.index(run)):
+                    assert step not in found.get(key, {})
+                    found.setdefault(key, {})[step] = struct.pack("d", value)
+        return found
+
+
+def done(*overrides: str) -> tuple[Result, Collected]:
+    config: Config = to_config(compose([*QUIET, *overrides]))
+    tracker = Collected()
+    (result,) = execute([PlannedRun(member_of(config), "run")], tracker.append, Console(config))
+    return result, tracker
+
+
+def defaults(name: str) -> dict[str, Any]:
+    loaded = OmegaConf.to_container(OmegaConf.load(config_folder() / "optimizer" / f"{name}.yaml"))
+    assert isinstance(loaded, dict)
+    return {str(key): value for key, value in loaded.items()}
+
+
+def rosenbrock(w: Tensor) -> Tensor:
+    return 100 * (w[..., 1] - w[..., 0] ** 2) ** 2 + (1 - w[..., 0]) ** 2
+
+
+def gradient_at(loss: Callable[[Tensor], Tensor], weight: Tensor) -> Tensor:
+    point = weight.detach().requires_grad_()
+    value = loss(point)
+    return torch.autograd.grad(value, point, torch.ones_like(value))[0]
