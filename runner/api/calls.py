@@ -96,7 +96,7 @@ def run(overrides: Iterable[str] | Mapping[str, Any] = (), /, **settings: Any) -
     texts = as_overrides(overrides, settings, may_vary=False)
     config = composition.to_config(composition.compose(texts))
     with _own_state():
-        done = run_config(config, Trajectory())
+        done = run_config(config, Trajectory(), texts)
     run_id = None if done.recorded is None else done.recorded.run_id
     assert done.trajectory is not None
     return RunResult(config, done.result, done.trajectory, run_id)

@@ -14,6 +14,7 @@ from typing import NoReturn
 
 import hydra
 from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
@@ -189,7 +190,7 @@ def _run_hydra() -> None:
         os.chdir(folder)  # where outputs/ is, with hydra.job.chdir, too
         config = composition.to_config(cfg)
         try:
-            result = run(config).result
+            result = run(config, overrides=HydraConfig.get().overrides.task).result
         except Exception as error:
             # Hydra heads what a single run raises with a line of its own; a sweep collects what its jobs raise.
             if config.parent_run is not None and not isinstance(error, RunnerError):

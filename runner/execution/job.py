@@ -5,7 +5,7 @@ import contextlib
 import gc
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -28,8 +28,10 @@ class Done:
     recorded: Recorded | None
 
 
-def run(config: Config, trajectory: "Trajectory | None" = None) -> Done:
+def run(config: Config, trajectory: "Trajectory | None" = None, overrides: Sequence[str] = ()) -> Done:
     """Execute the run that the config describes, recorded as it says, and kept in `trajectory` where one is given.
+
+    The overrides, of which the config was composed, are recorded beside it.
 
     Raises:
         UserError: the config does not fit this machine, its objective or its store; nothing is recorded.
@@ -41,8 +43,11 @@ def run(config: Config, trajectory: "Trajectory | None" = None) -> Done:
         with no_garbage_collection():
             from runner.engine.batches import member_of
             from runner.execution.batch import execute
+            from runner.execution.record_files import files_of_run
             from runner.execution.recording import PlannedRun
-        planned = PlannedRun(member_of(config), uuid.uuid4().hex, keeps_weights=config.keep_weights != "none")
+        member, record = member_of(config), files_of_run(config, overrides)
+        keeps_weights = config.keep_weights != "none"
+        planned = PlannedRun(member, uuid.uuid4().hex, record.tags, keeps_weights=keeps_weights, files=record.files)
         console.records(lambda: tracker.recorded(planned.run))
         (result,) = execute([planned], tracker.append, console, trajectory, tracker.check)
         console.finish(result)

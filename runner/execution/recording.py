@@ -19,7 +19,7 @@ from runner.execution.weights import WEIGHTS, weights_file, weights_of
 from runner.messages.redaction import shown_tree
 from runner.tensors.device import Hardware
 from runner.tracking.journal import Artifact, Begin, End, Entry, now_ms
-from runner.tracking.provenance import config_yaml, described, params_of, tags_of
+from runner.tracking.provenance import described, params_of, tags_of
 
 # Takes the journal entries of runs, in order.
 Sink: TypeAlias = Callable[[Entry], None]
@@ -35,6 +35,7 @@ class PlannedRun:
         tags: recorded beside the tags that every run has.
         recorded: the last step already recorded, where the run began in a batch that failed; -1 for a new run.
         keeps_weights: whether its weights are recorded as a file.
+        files: artifacts to record when the run begins, by path.
     """
 
     member: Member
@@ -42,6 +43,7 @@ class PlannedRun:
     tags: dict[str, str] = field(default_factory=dict)
     recorded: int = -1
     keeps_weights: bool = False
+    files: dict[str, bytes] = field(default_factory=dict)
 
 
 class Recording:
@@ -97,8 +99,8 @@ class Recording:
                 tags=tags_of(config) | tags | run.tags,
             )
         )
-        if config.parent_run is None:  # an artifact folder for each run of a sweep would be too many
-            self._sink(Artifact(run.run, "config.yaml", config_yaml(config).encode()))
+        for path, content in run.files.items():
+            self._sink(Artifact(run.run, path, content))
 
     def block(self, passage: Passage, diagnostics: Diagnostics) -> None:
         """Record the steps of a block that `log_every` selects, with the diagnostics measured at them."""

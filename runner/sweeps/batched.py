@@ -19,6 +19,7 @@ from runner.sweeps.planning import Mistakes, raise_all
 from runner.sweeps.seeds import tell_idle_seeds
 from runner.tracking.journal import Artifact
 from runner.tracking.ledger import Finished
+from runner.tracking.run_files import SweepJob
 from runner.tracking.tracker import Tracker, tracking_to
 
 if TYPE_CHECKING:
@@ -94,7 +95,8 @@ def run_sweep(
         sweep = _Sweep(jobs, tracker, console, memory_mib, run, [uuid.uuid4().hex for _ in jobs], fail_fast=fail_fast)
         todo = [index for index in range(len(jobs)) if index not in skipped]
         members = _members(sweep, todo)
-        parent.begin(tracker, run, is_new=ledger is None, resumes=bool(resume))
+        own = [SweepJob(sweep.runs[index], jobs[index].overrides, members[index].config) for index in todo]
+        parent.begin(tracker, run, own, is_new=ledger is None, resumes=bool(resume))
         console.records(lambda: tracker.recorded(run))
         try:
             _run_all(sweep, members, prints)

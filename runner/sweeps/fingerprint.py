@@ -1,6 +1,5 @@
 """Fingerprints: what determines a job's result, so that what is recorded already need not be run again."""
 
-import functools
 import hashlib
 import json
 import re
@@ -8,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from runner.config.schema import Config
-from runner.sweeps.sources import sources_of
+from runner.execution.sources import first_sources_of
 
 # Raised with every change of the arithmetic, so that results of before are not taken for those of now.
 NUMERICS = 4
@@ -32,9 +31,8 @@ def fingerprint(config: Config) -> str:
     return _digest([NUMERICS, tree, source])
 
 
-@functools.cache  # what was imported once stays so, whatever becomes of its files
 def _sources_of(target: str) -> dict[str, str]:
-    return sources_of(target)
+    return {name: source.digest for name, source in first_sources_of(target).items()}
 
 
 def sweep_fingerprint(texts: Sequence[str]) -> str:

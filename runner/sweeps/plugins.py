@@ -106,7 +106,7 @@ class GridSweeper(Sweeper):
 
         with telling_stops(stopped), tracking_to(parent.config.tracking) as tracker:
             trackers.append(tracker)
-            parent.begin(tracker, run)
+            parent.begin(tracker, run, jobs=[])  # each job records its own config
             status = "KILLED"
             try:
                 returns = self._launcher.launch([_child_overrides(job, run) for job in jobs], 0)

@@ -3,7 +3,7 @@
 import getpass
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from runner.tracking.processes import process_tags
 
 # The tag whose text MLflow shows as a run's description.
 DESCRIPTION = "mlflow.note.content"
+# Keys that a repeated run may have otherwise.
+NOT_OF_THE_RUN = ("tracking", "name", "tags")
 # The one written in C, where there is one, is ten times as fast.
 Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 _looks: dict[Path, Look] = {}
@@ -65,19 +67,31 @@ def _user() -> str:
 
 
 def params_of(config: Config) -> dict[str, str]:
-    """Return every leaf of the config under its dotted name; a list is a leaf."""
-    return dict(_leaves(_public_tree(config), ""))
+    """Return every leaf of the config under its dotted name; a list is a leaf.
+
+    `log_every` is the number that the run uses, where the config leaves it open.
+    """
+    return dict(_leaves(shown_tree(config.tree | {"log_every": config.recorded_every}), ""))
 
 
 def config_yaml(config: Config) -> str:
-    """Return the config as YAML."""
-    text: str = yaml.dump(_public_tree(config), Dumper=Dumper, sort_keys=False)
+    """Return the config as YAML, secrets hidden."""
+    text: str = yaml.dump(shown_tree(config.tree), Dumper=Dumper, sort_keys=False)
     return text
 
 
-def _public_tree(config: Config) -> dict[str, Any]:
-    public: dict[str, Any] = shown_tree(config.tree | {"log_every": config.recorded_every})
-    return public
+def hidden_keys(tree: Mapping[str, Any]) -> list[str]:
+    """Return, for a config or a part of it, the dotted keys of the secrets without which a run cannot be repeated."""
+    needed = {key: value for key, value in tree.items() if key not in NOT_OF_THE_RUN}
+    return list(_hidden(needed, shown_tree(needed), ""))
+
+
+def _hidden(value: Any, shown: Any, path: str) -> Iterator[str]:
+    if isinstance(value, dict) and isinstance(shown, dict):
+        for key, inner in value.items():
+            yield from _hidden(inner, shown[key], f"{path}.{key}" if path else str(key))
+    elif shown != value:
+        yield path
 
 
 def _leaves(value: Any, path: str) -> Iterator[tuple[str, str]]:

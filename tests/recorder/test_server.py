@@ -9,6 +9,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from runner.recorder.delete import main as delete
+from runner.recorder.reading_back import read_back
 from tests.conftest import Command
 from tests.support.claims import OWNED, refusals
 from tests.support.processes import wait_until
@@ -65,6 +66,11 @@ def test_runs_sweeps_and_artifacts_go_through_the_server(runner: Command, server
     assert {"lr": "0.1,0.2,0.3", "steps": "10", "seed": "0"}.items() <= parent.data.params.items()
     assert parent.data.tags["resumed.lr"] == "0.1,0.2,0.3,0.4"
     assert parent.info.status == "FINISHED"
+    single = [run for run in runs_of(server) if run.data.tags.get("runner.kind") != "sweep"]
+    assert len(single) == 5
+    for run in single:
+        config = read_back(client, run.info.run_id).config()
+        assert (f"{config.lr}", f"{config.steps}") == (run.data.params["lr"], run.data.params["steps"])
 
 
 def test_of_several_that_claim_a_sweep_at_once_through_a_server_one_has_it(server: Server) -> None:

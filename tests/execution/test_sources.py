@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from runner.sweeps import sources
-from runner.sweeps.sources import sources_of
+from runner.execution import sources
+from runner.execution.sources import sources_of
 
 Write = Callable[[str, str], None]
 

@@ -1,4 +1,4 @@
-"""The source that a function of the user's is made of: its own module, and those of the user's that it imports."""
+"""The source of a user's function: its module, and the user's own modules that this one imports."""
 
 import ast
 import contextlib
@@ -8,6 +8,7 @@ import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import Any
@@ -16,24 +17,44 @@ from runner.messages.errors import UserError
 from runner.process.user_code import is_user_code
 
 
-def sources_of(target: str) -> dict[str, str]:
-    """Return digests of all the source that `package.module:function` depends on, by the names of the modules.
+@dataclass(frozen=True)
+class Source:
+    """The source of a module.
 
-    Those are the module, the one that defines the function where it is only named here, and the user's own modules that
-    these import, anywhere in them, and so on. Installed packages and files of data are not among them, nor what is
-    imported under a name that is made while the function runs.
+    Attributes:
+        content: its file, or the text of the function alone where that was typed into a notebook.
+        file: its path in the record, as `package/module.py`; None where it is not the user's own Python text.
     """
-    from runner.objectives.imported import import_function  # which knows torch
+
+    content: bytes
+    file: str | None
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of the content."""
+        return hashlib.sha256(self.content).hexdigest()
+
+
+def sources_of(target: str) -> dict[str, Source]:
+    """Return all the source that `package.module:function` depends on, by the names of the modules.
+
+    These are the module, the module that defines the function where the first only imports it, and the user's own
+    modules that these import, directly or not. Not included are installed packages, data files, and modules imported
+    under a name that is computed while the function runs.
+    """
+    from runner.objectives.imported import import_function  # imports torch
 
     named = target.partition(":")[0]
-    found: dict[str, str] = {}
+    found: dict[str, Source] = {}
     try:
         function = import_function(target)
-    except UserError:  # told when the job is looked at
+    except UserError:  # reported when the job is checked
         return found
     home = _home(function)
     if _file_of(home) is None:  # typed into a notebook
-        found[home] = _digest(_text_of(function))
+        text = _text_of(function)
+        file = _path_of(home) if text is not None and home == "__main__" else None
+        found[home] = Source(_code_of(function) if text is None else text, file)
     waiting = [named, home]
     while waiting:
         name = waiting.pop()
@@ -41,10 +62,21 @@ def sources_of(target: str) -> dict[str, str]:
         if name in found or path is None or not (is_user_code(str(path)) or name in (named, home)):
             continue
         content = path.read_bytes()
-        found[name] = _digest(content)
+        is_own_text = path.suffix == ".py" and is_user_code(str(path))
+        found[name] = Source(content, _path_of(name, path.stem == "__init__") if is_own_text else None)
         package = name if path.stem == "__init__" else name.rpartition(".")[0]
         waiting += _imports_in(content, package)
     return found
+
+
+@functools.cache
+def first_sources_of(target: str) -> dict[str, Source]:
+    """Return `sources_of` as they were at the first call: an imported module stays as it is when its file changes."""
+    return sources_of(target)
+
+
+def _path_of(module: str, is_package: bool = False) -> str:
+    return module.replace(".", "/") + ("/__init__.py" if is_package else ".py")
 
 
 def _home(function: Callable[..., Any]) -> str:
@@ -56,18 +88,22 @@ def _home(function: Callable[..., Any]) -> str:
     return str(module)
 
 
-def _text_of(function: Callable[..., Any]) -> bytes:
+def _text_of(function: Callable[..., Any]) -> bytes | None:
     with contextlib.suppress(OSError, TypeError):
         return inspect.getsource(function).encode()
+    return None
+
+
+def _code_of(function: Callable[..., Any]) -> bytes:
     code = getattr(function, "__code__", None)
     return repr(code and (code.co_code, code.co_consts, code.co_names)).encode()
 
 
 def _imports_in(content: bytes, package: str) -> Iterator[str]:
-    """Yield the full names of all that a module of a package may import, and of the packages that these lie in."""
+    """Yield the full names of the modules that a module may import, and of the packages above them."""
     try:
         tree = ast.parse(content)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):  # compiled, or not Python's
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # compiled, or not Python
         return
     for node in ast.walk(tree):
         names: list[str] = []
@@ -76,7 +112,7 @@ def _imports_in(content: bytes, package: str) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             parents = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
             base = ".".join([*parents, *filter(None, [node.module])])
-            names = [f"{base}.{alias.name}" for alias in node.names]  # a module of that name, or something in the base
+            names = [f"{base}.{alias.name}" for alias in node.names]  # a module, or a name in one
         for name in names:
             parts = name.split(".")
             yield from (".".join(parts[:end]) for end in range(1, len(parts) + 1))
@@ -102,7 +138,3 @@ def _spec_of(name: str) -> ModuleSpec | None:
         if package is not None and package.submodule_search_locations is not None:
             return PathFinder.find_spec(name, list(package.submodule_search_locations))
     return None
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()

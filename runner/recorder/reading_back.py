@@ -1,0 +1,120 @@
+"""Reading back from MLflow what a run was composed of, so that it can be composed and run again."""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from runner.config.schema import Config
+from runner.messages.errors import UserError
+from runner.recorder.errors import StoreError
+from runner.recorder.reading import ID_TAG
+from runner.tracking.run_files import CONFIG, JOBS, OVERRIDES, RESUMED, SECRETS, SOURCE, jobs_in
+
+# The one written in C, where there is one, is ten times as fast.
+Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+PARENT_TAG = "mlflow.parentRunId"
+
+
+@dataclass(frozen=True)
+class RecordedRun:
+    """What a run was composed of, as the record has it.
+
+    Attributes:
+        tree: the resolved config in plain containers, secrets as `***`; without the sweep that it was part of.
+        overrides: those that it was composed of, as they were written.
+        hidden: the keys, and the lines of source, whose secrets are not recorded.
+        source: the user's own source that it was made of, by file; empty where none was, or it was too large.
+    """
+
+    tree: dict[str, Any]
+    overrides: list[str]
+    hidden: list[str]
+    source: dict[str, bytes]
+
+    def config(self) -> Config:
+        """Return the config, which equals that of the run but for its parent run and secrets of its tracking.
+
+        Raises:
+            UserError: a secret that the run needs is not recorded, or this version does not accept the config.
+        """
+        keys = [key for key in self.hidden if not key.startswith(f"{SOURCE}/")]
+        if keys:
+            raise UserError(*(f"{key}=***: a secret, which is not recorded; expected its value" for key in keys))
+        return Config.from_tree(self.tree)
+
+
+def read_back(client: MlflowClient, run_id: str) -> RecordedRun:
+    """Return what a run was composed of: a single run, or a job of a sweep.
+
+    Raises:
+        StoreError: there is no such run, or its config is not recorded.
+    """
+    try:
+        run = client.get_run(run_id)
+    except MlflowException:
+        raise StoreError(f"{run_id}: no such run, expected the id of a run in MLflow") from None
+    files = _artifacts(client, run_id)
+    if CONFIG in files and run.data.tags.get("runner.kind") != "sweep":
+        return _single_run(client, run, files)
+    parent = run.data.tags.get(PARENT_TAG)
+    found = None if parent is None else _job(client, parent, run.data.tags.get(ID_TAG, ""))
+    if found is None:
+        raise StoreError(f"run {run_id}: its config is not recorded, expected a run of this program, or a sweep's job")
+    return found
+
+
+def _single_run(client: MlflowClient, run: Run, files: list[str]) -> RecordedRun:
+    run_id = run.info.run_id
+    tree, overrides = _yaml(client, run_id, CONFIG), _yaml(client, run_id, OVERRIDES) if OVERRIDES in files else []
+    if not isinstance(tree, dict) or not isinstance(overrides, list):
+        raise StoreError(f"run {run_id}: {CONFIG} or {OVERRIDES} is not as this program writes it")
+    source = _sources(client, run_id, files, "")
+    return RecordedRun(tree | {"parent_run": None}, overrides, run.data.tags.get(SECRETS, "").split(), source)
+
+
+def _job(client: MlflowClient, parent: str, run: str) -> RecordedRun | None:
+    """Return what the record of a sweep holds of one of its jobs, which has our id `run`."""
+    files = _artifacts(client, parent)
+    for path in (file for file in files if file == JOBS or (file.startswith(f"{RESUMED}/") and file.endswith(JOBS))):
+        try:
+            found = dict(jobs_in(_read(client, parent, path))).get(run)
+        except ValueError as error:
+            raise StoreError(f"run {parent}: {path}: {error}") from None
+        if found is not None:
+            source = _sources(client, parent, files, path.removesuffix(JOBS))
+            return RecordedRun(found["config"], found["overrides"], found["hidden"], source)
+    return None
+
+
+def _artifacts(client: MlflowClient, run_id: str, folder: str | None = None) -> list[str]:
+    """Return the paths of all artifacts of a run."""
+    found: list[str] = []
+    for entry in client.list_artifacts(run_id, folder):
+        found += _artifacts(client, run_id, entry.path) if entry.is_dir else [entry.path]
+    return found
+
+
+def _sources(client: MlflowClient, run_id: str, files: list[str], folder: str) -> dict[str, bytes]:
+    above = f"{folder}{SOURCE}/"
+    return {file.removeprefix(above): _read(client, run_id, file) for file in files if file.startswith(above)}
+
+
+def _yaml(client: MlflowClient, run_id: str, path: str) -> Any:
+    text = _read(client, run_id, path)
+    try:
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader)):
+            raise StoreError(f"run {run_id}: {path}: holds aliases, which this program does not write")
+        return yaml.load(text, Loader)  # of plain values
+    except (yaml.YAMLError, RecursionError) as error:
+        raise StoreError(f"run {run_id}: {path}: cannot be read ({error})") from None
+
+
+def _read(client: MlflowClient, run_id: str, path: str) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        return Path(client.download_artifacts(run_id, path, folder)).read_bytes()
