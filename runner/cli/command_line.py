@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import NoReturn
 
 import hydra
-from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig
@@ -23,6 +22,7 @@ from runner import __version__, sweeps
 from runner.composition import composition
 from runner.composition.hydra_errors import explain, explain_logging
 from runner.config.folders import check_working_directory
+from runner.config.hydra_private import flag_names, flag_parser
 from runner.config.schema import Config, keys_of
 from runner.execution.job import run
 from runner.messages.errors import RunnerError, Terminated, UserError, nearest
@@ -152,7 +152,7 @@ def _find_configs(given: str) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = get_args_parser()
+    parser = flag_parser()
 
     def fail(message: str) -> NoReturn:
         raise UserError(f"{message.removeprefix('argument ')}; see --help")
@@ -163,7 +163,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _unknown_flag(text: str) -> str:
     flag, _, value = text.partition("=")
-    known = [name for action in _parser()._actions for name in action.option_strings]
+    known = flag_names(_parser())
     key = flag.lstrip("-")
     wanted = f"; did you mean '{key}={value}'?" if key in keys_of(Config) else nearest(flag, known)
     return f"{shown_text(text)}: unknown flag, expected key=value or one of {', '.join(known)}{wanted}"

@@ -5,10 +5,6 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
-import hydra._internal.hydra as hydra_internal
-from hydra._internal.config_repository import IConfigRepository
-from hydra._internal.defaults_list import DefaultsList
-from hydra._internal.utils import create_config_search_path
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -25,6 +21,7 @@ from runner.composition.sources import CheckedSources
 from runner.composition.spaces import parser
 from runner.config import hydra_values
 from runner.config.environment import note_named
+from runner.config.hydra_private import DefaultsList, IConfigRepository, create_config_search_path, use_config_loader
 from runner.config.plain import plain, unresolved
 from runner.config.schema import GROUPS, Config, not_given, problems, unlike_declared
 from runner.config.shipped import config_folder as config_folder
@@ -40,8 +37,7 @@ Compose: TypeAlias = Callable[[list[str]], DictConfig]
 
 def install(is_completing: bool = False) -> None:
     """Make Hydra compose through our checks, or for a shell that completes, and know our help."""
-    loader = CompletingConfigLoader if is_completing else CheckedConfigLoader
-    hydra_internal.ConfigLoaderImpl = loader  # type: ignore[attr-defined]  # imported there, not exported
+    use_config_loader(CompletingConfigLoader if is_completing else CheckedConfigLoader)
     hide_from_files()
 
 
@@ -134,9 +130,14 @@ class CheckedConfigLoader(OwnConfigLoader):
             let_sweeper_read(cfg, typed, overrides)
         return cfg
 
-    def _load_configuration_impl(self, *arguments: Any, **named: Any) -> DictConfig:
+    def compose_unchecked(self, *arguments: Any, **named: Any) -> DictConfig:
+        """Compose a config.
+
+        Raises:
+            ConfigCompositionException: with the line that says what is wrong in a file's, among others of Hydra.
+        """
         with explained_defaults():
-            return super()._load_configuration_impl(*arguments, **named)
+            return super().compose_unchecked(*arguments, **named)
 
     def compute_defaults_list(self, *arguments: Any, **named: Any) -> DefaultsList:
         """Return the defaults list of a composition, for --info.
@@ -269,7 +270,7 @@ class CheckedConfigLoader(OwnConfigLoader):
     def _declared(self, cfg: DictConfig) -> dict[str, Any]:
         """Return what the YAML files of the chosen options declare, by group."""
         folders = [text for text in unresolved(cfg.hydra.overrides)["hydra"] if text.startswith("hydra.searchpath=")]
-        _, repository = self._parse_overrides_and_create_caching_repo(cfg.hydra.job.config_name, folders)
+        repository = self.open_repository(cfg.hydra.job.config_name, self.parse(folders))
         declared = {}
         for group in GROUPS:
             option = str(cfg.hydra.runtime.choices.get(group))

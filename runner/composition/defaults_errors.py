@@ -5,19 +5,18 @@ import traceback
 from collections.abc import Iterator
 from typing import Any
 
-import hydra._internal.defaults_list as hydra_defaults
-from hydra._internal.config_repository import CachingConfigRepository
 from hydra.core.default_element import ConfigDefault, GroupDefault, InputDefault
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
 
 from runner.composition.defaults_lists import ConfigFile, one_of, spelled_out, told, written
 from runner.composition.sources import CheckedSources
+from runner.config.hydra_private import (
+    CHECKS_DUPLICATES,
+    CHECKS_OVERRIDES_USED,
+    WALKS_DEFAULTS,
+    CachingConfigRepository,
+)
 from runner.messages.errors import UserError, nearest
-
-# What Hydra raises where it walks the defaults lists, by the function that does.
-WALK = hydra_defaults._create_defaults_tree_impl.__code__
-UNUSED = hydra_defaults.Overrides.ensure_overrides_used.__code__
-TWICE = hydra_defaults.ensure_no_duplicates_in_list.__code__
 
 
 @contextlib.contextmanager
@@ -46,12 +45,12 @@ def _explain(error: Exception) -> str | None:
     if not isinstance(repository, CachingConfigRepository) or not isinstance(sources, CheckedSources):
         return None
     for code, found in reversed(frames):
-        if code is UNUSED:
+        if code is CHECKS_OVERRIDES_USED:
             return _of_unused(sources, **{key: found[key] for key in ("self", "key", "meta")})
-        if code is TWICE:
+        if code is CHECKS_DUPLICATES:
             return _of_chosen(repository, sources, found["key"])
-        if code is WALK:
-            walked = [inner for function, inner in frames if function is WALK]
+        if code is WALKS_DEFAULTS:
+            walked = [inner for function, inner in frames if function is WALKS_DEFAULTS]
             if isinstance(error, RecursionError):
                 return _of_circle(sources, walked)
             if str(error).startswith("Multiple values"):

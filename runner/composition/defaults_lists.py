@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-import omegaconf._utils as omegaconf_utils
 import yaml
 
+from runner.config.omegaconf_private import yaml_loader
 from runner.messages.errors import UserError, nearest
 from runner.messages.ranges import shown
 from runner.messages.redaction import shown_text
@@ -149,7 +149,7 @@ def _refused(file: ConfigFile, item: Any, expected: str) -> NoReturn:
 
 def named(options: Sequence[str], value: Any) -> str | None:
     """Return the one option that YAML reads as this value where it is not quoted, as it reads `off` as false."""
-    loader = omegaconf_utils.get_yaml_loader()
+    loader = yaml_loader()
     read = {option: yaml.load(option, Loader=loader) for option in options}
     same = [option for option in options if type(read[option]) is type(value) and read[option] == value]
     return same[0] if len(same) == 1 else None

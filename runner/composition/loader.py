@@ -3,8 +3,6 @@
 import os
 import threading
 
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.config_repository import CachingConfigRepository, IConfigRepository
 from hydra.core.default_element import ResultDefault
 from hydra.core.override_parser.types import Override
 from hydra.errors import ConfigCompositionException
@@ -14,29 +12,30 @@ from omegaconf.errors import OmegaConfBaseException
 
 from runner.composition.spaces import parser
 from runner.config import environment
+from runner.config.hydra_private import HookedConfigLoader, IConfigRepository
 
 # Hydra's registers of plugins and of its own configs are one for all threads, and change while they are read.
 ALONE = threading.RLock()
 os.register_at_fork(after_in_child=ALONE._at_fork_reinit)  # type: ignore[attr-defined]
 
 
-class OwnConfigLoader(ConfigLoaderImpl):
+class OwnConfigLoader(HookedConfigLoader):
     """Composes configs of ours, from overrides in which our functions are known."""
 
-    def _parse_overrides_and_create_caching_repo(
-        self, config_name: str | None, overrides: list[str]
-    ) -> tuple[list[Override], CachingConfigRepository]:
-        parsed = parser().parse_overrides(overrides)
-        repository = CachingConfigRepository(self.repository)
-        self._process_config_searchpath(config_name, parsed, repository)
-        return parsed, repository
+    def parse(self, overrides: list[str]) -> list[Override]:
+        """Parse overrides in which our functions are known."""
+        return parser().parse_overrides(overrides)
 
-    def _compose_config_from_defaults_list(self, defaults: list[ResultDefault], repo: IConfigRepository) -> DictConfig:
-        """Merge the files into a config of ours, since what one file interpolates is resolved for another's sake."""
+    def merge_files(self, defaults: list[ResultDefault], repository: IConfigRepository) -> DictConfig:
+        """Merge the files into a config of ours, since what one file interpolates is resolved for another's sake.
+
+        Raises:
+            ConfigCompositionException: a file cannot be merged with those before it.
+        """
         cfg = environment.own(OmegaConf.create())
         with flag_override(cfg, "no_deepcopy_set_nodes", True):
             for default in defaults:
-                of_file = super()._compose_config_from_defaults_list([default], repo)
+                of_file = super().merge_files([default], repository)
                 try:
                     cfg.merge_with(environment.own(of_file))
                 except OmegaConfBaseException as error:

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 from decimal import ROUND_CEILING, Context, Decimal, localcontext
 from typing import Any
 
-from hydra._internal.grammar import grammar_functions
 from hydra.core.override_parser.types import ChoiceSweep, Glob, Override, RangeSweep, Sweep
 
+from runner.config.hydra_private import grammar_functions
 from runner.messages.errors import UserError
 from runner.messages.ranges import is_finite, is_whole, shown
 

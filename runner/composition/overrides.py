@@ -9,10 +9,10 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from runner.composition.number_ranges import MOST_JOBS, count_of, counted, nested
+from runner.config.hydra_private import BASIC_SWEEPER
 from runner.messages.errors import UserError
 from runner.messages.redaction import shown_override
 
-HYDRAS_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 OUR_SWEEPER = "hydra_plugins.runner.GridSweeper"
 
 
@@ -54,7 +54,7 @@ def beyond_sweeper(cfg: DictConfig, typed: Sequence[str], parser: OverridesParse
     assert isinstance(params, dict)
     parsed = parser.parse_overrides([*(f"{key!s}={value}" for key, value in params.items()), *typed])
     yield from _lost(parsed)
-    if target == HYDRAS_SWEEPER:
+    if target == BASIC_SWEEPER:
         yield from _too_many(parsed)
 
 

@@ -9,12 +9,11 @@ from collections.abc import Callable
 from decimal import Decimal, localcontext
 from typing import Any, NoReturn
 
-from hydra._internal.grammar.functions import Functions
 from hydra.core.config_loader import ConfigLoader
-from hydra.core.override_parser import overrides_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from runner.composition.number_ranges import FUNCTIONS, PRECISE, Numbers, decimal
+from runner.config.hydra_private import Functions, original_functions, use_override_functions
 from runner.messages.errors import UserError
 from runner.messages.ranges import is_finite, is_whole, shown
 
@@ -81,9 +80,6 @@ def _listed(values: Any) -> list[Any]:
     return values if isinstance(values, list) else [values]
 
 
-_hydras_own = overrides_parser.create_functions
-
-
 def parser(loader: ConfigLoader | None = None) -> OverridesParser:
     """Return a parser of overrides that knows the functions."""
     return OverridesParser(_functions(), loader)
@@ -91,11 +87,11 @@ def parser(loader: ConfigLoader | None = None) -> OverridesParser:
 
 def register() -> None:
     """Make the functions known to every parser of overrides that Hydra creates in this process, for other sweepers."""
-    overrides_parser.create_functions = _functions
+    use_override_functions(_functions)
 
 
 def _functions() -> Functions:
-    functions = _hydras_own()
+    functions = original_functions()
     for function in (linspace, logspace, geomspace):
         functions.register(function.__name__, function)
     functions.register("zip", zipped)

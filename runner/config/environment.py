@@ -14,9 +14,9 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from omegaconf import DictConfig, ListConfig, Node, OmegaConf
-from omegaconf.basecontainer import BaseContainer
 from omegaconf.errors import InterpolationResolutionError
 
+from runner.config.omegaconf_private import BaseContainer, ResolvingContainer, raw_value, set_class, set_classes
 from runner.config.schema import key_help
 from runner.config.shipped import words_of_ours
 from runner.config.yaml_files import check_bounds
@@ -52,56 +52,57 @@ def reading() -> Iterator[None]:
         _current.reset(token)
 
 
-class _Own(BaseContainer):
+class _Own(ResolvingContainer):
     """A container of a config of ours: it, and what is made in it, resolves interpolations as we do."""
 
-    def resolve_parse_tree(self, *arguments: Any, **named: Any) -> Any:
+    def resolve_value(self, *arguments: Any, **named: Any) -> Any:
         """Resolve one text, unless too many or too long ones have been."""
         now = _current.get()
         if now is None:  # Hydra resolves something by itself
             with reading():
-                return self.resolve_parse_tree(*arguments, **named)
+                return self.resolve_value(*arguments, **named)
         now.interpolations += 1
         if now.interpolations <= MOST_INTERPOLATIONS:
-            value = super().resolve_parse_tree(*arguments, **named)
-            text = value._value() if isinstance(value, Node) else value
+            value = super().resolve_value(*arguments, **named)
+            text = raw_value(value)
             if not isinstance(text, str) or len(text) <= MOST_CHARACTERS:
                 return value
         raise InterpolationResolutionError(
             f"expected at most {MOST_INTERPOLATIONS:,} interpolations, of {MOST_CHARACTERS:,} characters each"
         )
 
-    def _evaluate_custom_resolver(
-        self, key: Any, node: Node, inter_type: str, inter_args: tuple[Any, ...], inter_args_str: tuple[str, ...]
-    ) -> Any:
-        if inter_type == "key_help":
+    def call_resolver(self, name: str, arguments: tuple[Any, ...], texts: tuple[str, ...], key: Any, node: Node) -> Any:
+        """Return what a resolver gives, and note what it takes from the environment."""
+        if name == "key_help":
             return key_help()
         if (
-            inter_type == "oc.env"
-            and len(inter_args) > 1
-            and inter_args[0] in PUBLIC.values()
-            and not os.environ.get(inter_args[0])
+            name == "oc.env"
+            and len(arguments) > 1
+            and arguments[0] in PUBLIC.values()
+            and not os.environ.get(arguments[0])
         ):
-            inter_args = ("", *inter_args[1:])  # empty is unset, as for MLflow
-        if inter_type == "now" and not OmegaConf.has_resolver(inter_type):  # Hydra has never been started here
-            times: dict[Any, str] = self._get_root()._metadata.resolver_cache[inter_type]
-            return times.setdefault(inter_args_str, datetime.now().strftime(*inter_args))  # as Hydra's
+            arguments = ("", *arguments[1:])  # empty is unset, as for MLflow
+        if name == "now" and not OmegaConf.has_resolver(name):  # Hydra has never been started here
+            return self.cached_results(name).setdefault(texts, datetime.now().strftime(*arguments))  # as Hydra's
         now = _current.get()
-        if inter_type == "oc.env" and now is not None and inter_args:
-            read = [name for name in inter_args[:1] if name in os.environ and name not in PUBLIC.values()]
+        if name == "oc.env" and now is not None and arguments:
+            read = [
+                variable for variable in arguments[:1] if variable in os.environ and variable not in PUBLIC.values()
+            ]
             now.variables += read
-            for name in read:
-                note(os.environ[name], words_of_ours())
-        if inter_type == "oc.create" and inter_args and isinstance(inter_args[0], str):
-            check_bounds(inter_args[0], "${oc.create:...}")
-        return _owned(super()._evaluate_custom_resolver(key, node, inter_type, inter_args, inter_args_str))
+            for variable in read:
+                note(os.environ[variable], words_of_ours())
+        if name == "oc.create" and arguments and isinstance(arguments[0], str):
+            check_bounds(arguments[0], "${oc.create:...}")
+        return _owned(super().call_resolver(name, arguments, texts, key, node))
 
-    def _resolve_interpolation_from_parse_tree(self, *arguments: Any, **named: Any) -> Node | None:
-        found: Node | None = _owned(super()._resolve_interpolation_from_parse_tree(*arguments, **named))
+    def resolve_node(self, *arguments: Any, **named: Any) -> Node | None:
+        """Resolve one interpolation, to a config of ours where it is one."""
+        found: Node | None = _owned(super().resolve_node(*arguments, **named))
         return found
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        return _of_our_class(super().__deepcopy__(memo))  # type: ignore[misc]  # of the class that this is mixed into
+        return set_class(super().__deepcopy__(memo), _CLASSES)  # type: ignore[misc]  # of the class that this is mixed into
 
 
 class _OwnDict(_Own, DictConfig):
@@ -117,11 +118,7 @@ _CLASSES: dict[type, type] = {DictConfig: _OwnDict, ListConfig: _OwnList}
 
 def own(config: C) -> C:
     """Make a config, and all that is in it, one of ours, which resolves as we do; return it."""
-    _of_our_class(config)
-    content = config.__dict__["_content"]
-    for inner in content.values() if isinstance(content, dict) else content if isinstance(content, list) else ():
-        if isinstance(inner, BaseContainer):
-            own(inner)
+    set_classes(config, _CLASSES)
     return config
 
 
@@ -134,12 +131,6 @@ def note_named(text: str) -> None:
 
 def _owned(value: Any) -> Any:
     return own(value) if type(value) in _CLASSES else value
-
-
-def _of_our_class(container: Any) -> Any:
-    if type(container) in _CLASSES:
-        object.__setattr__(container, "__class__", _CLASSES[type(container)])
-    return container
 
 
 def member(parent: Any, key: Any, raw: Any, is_text: bool = False) -> Any:

@@ -6,18 +6,17 @@ Hydra sets that state once a job has begun. Configs are checked, and a sweep's j
 import copy
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.config_loader_impl import get_overrides_dirname
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Override
 from hydra.core.utils import configure_log
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
-from omegaconf.base import Node
 
 from runner.config import environment
+from runner.config.hydra_private import get_overrides_dirname
 from runner.messages.ranges import shown
 
 RESOLVER = re.compile(r"(?<!\\)\$\{hydra:")
@@ -50,13 +49,13 @@ def known(cfg: DictConfig, is_job: bool = False) -> DictConfig:
 
 def takes_from_hydra(cfg: DictConfig) -> bool:
     """Return whether some key of ours is made of Hydra's."""
-    return any(key != "hydra" and _refers(cfg._get_node(key)) for key in cfg)
+    return any(key != "hydra" and _refers(_unresolved(value)) for key, value in cfg.items_ex(resolve=False))
 
 
 def settle(cfg: DictConfig) -> None:
     """Let a config's keys find Hydra's part of it by themselves, whatever is set in Hydra."""
     with read_write(cfg.hydra):
-        _rewrite(cfg)
+        _rewrite(cfg, _unresolved(cfg))
 
 
 def too_late(cfg: DictConfig, master: DictConfig) -> Iterator[str]:
@@ -115,24 +114,19 @@ def _output_dir(cfg: DictConfig, is_job: bool) -> str:
     return os.path.abspath(os.path.join(*(str(OmegaConf.select(cfg, part)) for part in parts)))  # noqa: PTH100, PTH118
 
 
-def _parts(node: Any) -> Sequence[Node]:
-    content = node._value() if OmegaConf.is_config(node) else None
-    if isinstance(content, dict):
-        return list(content.values())
-    return content if isinstance(content, list) else []
+def _refers(value: Any) -> bool:
+    if isinstance(value, dict | list):
+        return any(map(_refers, value.values() if isinstance(value, dict) else value))
+    return isinstance(value, str) and REFERENCE.search(value) is not None
 
 
-def _refers(node: Any) -> bool:
-    text = node._value() if isinstance(node, Node) else None
-    return REFERENCE.search(text) is not None if isinstance(text, str) else any(map(_refers, _parts(node)))
-
-
-def _rewrite(node: Any) -> None:
-    text = node._value() if isinstance(node, Node) else None
-    if isinstance(text, str) and RESOLVER.search(text):
-        node._set_value(_settled(text))
-    for part in _parts(node):
-        _rewrite(part)
+def _rewrite(config: Any, written: Any) -> None:
+    """Rewrite the texts in a config, given also as it is written, in plain containers."""
+    for key, value in written.items() if isinstance(written, dict) else enumerate(written):
+        if isinstance(value, dict | list):
+            _rewrite(config[key], value)
+        elif isinstance(value, str) and RESOLVER.search(value):
+            config[key] = _settled(value)
 
 
 def _settled(text: str) -> str:

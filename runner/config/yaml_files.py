@@ -5,12 +5,11 @@ import os
 from typing import IO, Any
 
 import yaml
-from hydra._internal.core_plugins.file_config_source import FileConfigSource
-from hydra._internal.core_plugins.importlib_resources_config_source import ImportlibResourcesConfigSource
 from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
 from omegaconf import OmegaConf
-from omegaconf._utils import get_yaml_loader
 
+from runner.config.hydra_private import FileConfigSource, HookedPackageSource, config_file_name, header_of
+from runner.config.omegaconf_private import yaml_loader
 from runner.messages.errors import UserError
 
 # Far more than any config has; an alias that is repeated counts each time, a text once for each so many characters.
@@ -54,7 +53,7 @@ def _size_of(node: yaml.Node, known: dict[int, int]) -> int:
 
 @functools.cache
 def _loader() -> Any:
-    return type("BoundedLoader", (_BoundedLoader, get_yaml_loader()), {})
+    return type("BoundedLoader", (_BoundedLoader, yaml_loader()), {})
 
 
 def check_bounds(text: str, name: str) -> None:
@@ -73,7 +72,7 @@ def check_bounds(text: str, name: str) -> None:
 
 def _read(file: IO[str], source: ConfigSource) -> ConfigResult:
     """Return what a file holds, as Hydra's own sources do."""
-    header = ConfigSource._get_header_dict(file.read(HEADER_CHARACTERS))
+    header = header_of(file.read(HEADER_CHARACTERS))
     file.seek(0)
     held = yaml.load(file, Loader=_loader())  # of plain values
     if held is not None and not isinstance(held, list | dict | str):
@@ -95,18 +94,23 @@ class BoundedFiles(FileConfigSource):
         Raises:
             UserError: it is nested too deeply, or its aliases would make it huge.
         """
-        path = os.path.realpath(os.path.join(self.path, self._normalize_file_name(config_path)))  # noqa: PTH118
+        path = os.path.realpath(os.path.join(self.path, config_file_name(config_path)))  # noqa: PTH118
         if not os.path.exists(path):  # noqa: PTH110  # as Hydra's own, which this stands for
             raise ConfigLoadError(f"Config not found : {path}")
         with open(path, encoding="utf-8") as file:
             return _read(file, self)
 
 
-class BoundedResources(ImportlibResourcesConfigSource):
+class BoundedResources(HookedPackageSource):
     """The YAML files of a package."""
 
-    def _read_config(self, res: Any) -> ConfigResult:
-        with res.open(encoding="utf-8") as file:
+    def read_resource(self, resource: Any) -> ConfigResult:
+        """Read a file.
+
+        Raises:
+            UserError: it is nested too deeply, or its aliases would make it huge.
+        """
+        with resource.open(encoding="utf-8") as file:
             return _read(file, self)
 
 

@@ -3,17 +3,15 @@
 from hydra.core.plugins import Plugins
 
 from runner.composition import spaces
+from runner.config.hydra_private import register_plugin
 from runner.sweeps.plugins import BatchedLauncher, GridSweeper
 from runner.untrusted.settings import without_working_directory
 
 
 def register() -> None:
-    """Make our sweeper, our launcher and our spaces known to Hydra.
-
-    Hydra takes plugins only from `hydra_plugins`, a top-level package that a checkout of ours has not.
-    """
+    """Register our sweeper, our launcher and our functions in overrides with Hydra."""
     with without_working_directory():
         plugins = Plugins.instance()
     for plugin in (GridSweeper, BatchedLauncher):
-        plugins.class_name_to_class[f"hydra_plugins.runner.{plugin.__name__}"] = plugin
+        register_plugin(plugins, plugin, f"hydra_plugins.runner.{plugin.__name__}")
     spaces.register()

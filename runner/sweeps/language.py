@@ -18,12 +18,12 @@ from hydra.core.override_parser.types import (
     Quote,
     QuotedString,
     Transformer,
-    ValueType,
 )
 from hydra.errors import HydraException
 
 from runner.composition.hydra_errors import SWEEP_KEYS, explain
 from runner.composition.number_ranges import MOST_JOBS, Numbers, counted, nested
+from runner.config.hydra_private import override_with, raw_override_value
 from runner.formulas.parser import Formula, parse
 from runner.messages.errors import UserError, nearest
 from runner.messages.ranges import is_whole, shown
@@ -204,7 +204,7 @@ def _written(value: Any) -> str:
 
 
 def _misread(text: str, override: Override, limit: int) -> Iterator[str]:
-    value = override._value
+    value = raw_override_value(override)
     if override.is_sweep_override() and not override.is_discrete_sweep():
         yield f"{text}: expected values, a range or linspace(a,b,n); an interval is for a search"
     elif (line := nested(text, override)) is not None:
@@ -220,7 +220,7 @@ def _single(override: Override) -> list[Override]:
     key = override.get_key_element()
     if not override.is_sweep_override():
         is_drawn = "shuffle(" in (override.input_line or "")  # in another order each time that it is read
-        return [_of_one(override, key, override._value)] if is_drawn else [override]
+        return [_of_one(override, key, raw_override_value(override))] if is_drawn else [override]
     values = list(override.sweep_iterator(transformer=Transformer.identity))
     if not values:
         raise UserError(f"{override.input_line}: expected at least one value")
@@ -228,11 +228,10 @@ def _single(override: Override) -> list[Override]:
 
 
 def _of_one(override: Override, key: str, value: Any) -> Override:
-    written = Override._get_value_element_as_str(_quoted(value))
+    written = override_with(override, _quoted(value)).get_value_element_as_str()
     if isinstance(value, str) and "${" not in value:
         written = written.replace(r"\:", ":")  # Hydra escapes more than its parser needs
-    text = f"{key}={written}"
-    return replace(override, value_type=ValueType.ELEMENT, _value=value, input_line=text)
+    return replace(override_with(override, value), input_line=f"{key}={written}")
 
 
 def _quoted(value: Any) -> Any:

@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 from runner.composition import spaces
 from runner.composition.composition import to_config
 from runner.config import hydra_values
+from runner.config.hydra_private import failure_of
 from runner.console.run import say_recorded, stopped_record, telling_stops
 from runner.messages.errors import DivergedError, SweepError, UserError
 from runner.messages.printing import say, warn
@@ -206,6 +207,6 @@ def failures_of(jobs: list[Job], returns: Sequence[JobReturn]) -> list[str]:
     failures = []
     for job, done in zip(jobs, returns, strict=True):
         if done.status is not JobStatus.COMPLETED:
-            reason = " ".join(f"{done._return_value}".split())
+            reason = " ".join(f"{failure_of(done)}".split())
             failures.append(f"job {job.name} failed: {reason}")
     return failures

@@ -5,10 +5,10 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from hydra._internal.config_repository import IConfigRepository
 from omegaconf import DictConfig
 
 from runner.config import hydra_values
+from runner.config.hydra_private import IConfigRepository
 from runner.config.plain import said_at, unresolved
 from runner.config.shipped import config_folder, words_of_ours
 from runner.messages.ranges import shown
