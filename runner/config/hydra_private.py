@@ -14,7 +14,6 @@ import hydra._internal.hydra as hydra_main
 import hydra.core.utils as hydra_utils
 from hydra._internal import defaults_list
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.config_loader_impl import get_overrides_dirname as get_overrides_dirname
 from hydra._internal.config_repository import CachingConfigRepository as CachingConfigRepository
 from hydra._internal.config_repository import ConfigRepository
 from hydra._internal.config_repository import IConfigRepository as IConfigRepository
@@ -68,8 +67,9 @@ class HookedConfigLoader(ConfigLoaderImpl):
         return super()._compose_config_from_defaults_list(defaults, repository)
 
     def _parse_overrides_and_create_caching_repo(
-        self, config_name: str | None, overrides: list[str]
+        self, config_name: str | None, overrides: list[str], parsed_overrides: list[Override] | None = None
     ) -> tuple[list[Override], CachingConfigRepository]:
+        # Hydra 1.4 gives what it has parsed, without our functions where the overrides are those of a run.
         parsed = self.parse(overrides)
         return parsed, self.open_repository(config_name, parsed)
 

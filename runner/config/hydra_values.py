@@ -16,7 +16,6 @@ from hydra.core.utils import configure_log
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from runner.config import environment
-from runner.config.hydra_private import get_overrides_dirname
 from runner.messages.ranges import shown
 
 RESOLVER = re.compile(r"(?<!\\)\$\{hydra:")
@@ -94,7 +93,8 @@ def log_as_asked(master: DictConfig) -> None:
 def of_job(cfg: DictConfig, number: int, overrides: Iterable[Override]) -> dict[str, Any]:
     """Return, by path, what Hydra would set in its part of the config of a sweep's job."""
     given, naming = list(overrides), cfg.hydra.job.config.override_dirname
-    dirname = get_overrides_dirname(given, list(naming.exclude_keys), naming.item_sep, naming.kv_sep)
+    named = sorted(override.input_line or "" for override in given if override.key_or_group not in naming.exclude_keys)
+    dirname = naming.item_sep.join(named).replace("=", naming.kv_sep)
     return {
         "hydra.job.num": number,
         "hydra.job.id": str(number),

@@ -8,8 +8,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from omegaconf import Node, OmegaConf
-from omegaconf import _utils as omegaconf_utils
 from omegaconf.basecontainer import BaseContainer as BaseContainer
+
+try:
+    from omegaconf._utils import get_yaml_loader
+except ImportError:  # OmegaConf 2.4
+    from omegaconf._yaml import get_yaml_loader  # type: ignore[import-not-found, no-redef]
 
 original_save = OmegaConf.save
 original_to_yaml = OmegaConf.to_yaml
@@ -17,7 +21,7 @@ original_to_yaml = OmegaConf.to_yaml
 
 def yaml_loader() -> Any:
     """Return the class of the YAML loader that OmegaConf reads files with."""
-    return omegaconf_utils.get_yaml_loader()
+    return get_yaml_loader()
 
 
 def replace_writers(to_yaml: Callable[..., str], save: Callable[..., None]) -> None:

@@ -216,14 +216,6 @@ def test_the_value_of_an_override_is_read_and_changed() -> None:
     assert (one.key_or_group, one.type, one.input_line) == (override.key_or_group, override.type, None)
 
 
-@uses(
-    COVERED, "hydra._internal.config_loader_impl.get_overrides_dirname", because="what names a job's folder is private"
-)
-def test_the_name_of_a_jobs_folder_is_hydras() -> None:
-    overrides = [parsed("b=2"), parsed("a=1"), parsed("c=3")]
-    assert private.get_overrides_dirname(overrides, ["c"], "+", ":") == "a:1+b:2"
-
-
 @uses(COVERED, "_save_config", "hydra_utils._save_config", because="callbacks cannot change the files in output_subdir")
 def test_the_writer_of_files_is_replaced(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(hydra_utils, "_save_config", hydra_utils._save_config)

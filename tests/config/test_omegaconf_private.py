@@ -34,7 +34,11 @@ def resolving(values: dict[str, Any]) -> DictConfig:
     return config
 
 
-@uses(COVERED, "omegaconf._utils", because="the loader that refuses duplicate keys has no public name")
+@uses(
+    COVERED,
+    *("omegaconf._utils.get_yaml_loader", "omegaconf._yaml.get_yaml_loader"),
+    because="the loader that refuses duplicate keys has no public name",
+)
 def test_the_yaml_loader_reads_as_omegaconf_does() -> None:
     read = yaml.load("a: 1e3\nb: 2020-01-01\nc: off", Loader=omegaconf_private.yaml_loader())
     assert read == OmegaConf.to_container(OmegaConf.create("a: 1e3\nb: 2020-01-01\nc: off"))
