@@ -1,0 +1,96 @@
+"""The pictures of the pages, made by the program: `python -m tests.pictures`."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+from PIL import Image
+
+from runner import run, sweep
+
+ROOT = Path(__file__).parents[1]
+DESCENT = ROOT / "runner/api/descent.png"
+UI = ROOT / "runner/recorder/ui.png"
+OPTIMIZERS = {"gd": 0.003, "momentum": 0.001, "rmsprop": 0.02, "adam": 0.1}
+COLOURS = 96
+FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
+
+
+def draw_descent(path: Path, rates: int = 1000, steps: int = 400) -> None:
+    """Draw the paths of some optimizers, and their last losses over many learning rates."""
+    mpl.use("Agg")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.7), layout="constrained")
+    _draw_valley(left)
+    valley: dict[str, Any] = {"objective": "rosenbrock", "steps": steps, "tracking": "off", "quiet": True}
+    for optimizer, rate in OPTIMIZERS.items():
+        done = run(valley, optimizer=optimizer, lr=rate)
+        left.plot(*done.trajectory.weight.T, linewidth=1.5, label=f"{optimizer}, lr {rate:g}")
+        jobs = sweep(valley, optimizer=optimizer, lr=f"logspace(-5,1,{rates})")
+        losses = jobs["final/loss"].where(jobs["status"] != "DIVERGED")
+        right.loglog(jobs["lr"].astype(float), losses, linewidth=1.2, label=optimizer)
+    left.plot(1, 1, "k*", markersize=10)
+    left.set(title=f"Rosenbrock's function, {steps:,} steps", xlabel="weight/0", ylabel="weight/1")
+    left.legend(loc="lower right", fontsize=8)
+    right.set(title=f"{rates:,} learning rates each", xlabel="lr", ylabel=f"loss after {steps:,} steps", ylim=(1e-8, 1e4))
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
+    _make_small(path)
+
+
+def _draw_valley(axes: Any) -> None:
+    x, y = np.meshgrid(np.linspace(-1.7, 1.7, 300), np.linspace(-0.6, 1.8, 300))
+    loss = (1 - x) ** 2 + 100 * (y - x**2) ** 2
+    axes.contourf(x, y, loss, levels=[0, *np.geomspace(0.05, 2000, 15)], norm="symlog", cmap="Greys_r", alpha=0.6)
+    axes.set(xlim=(-1.7, 1.7), ylim=(-0.6, 1.8))
+
+
+def _make_small(path: Path) -> None:
+    with Image.open(path) as picture:
+        picture.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
+
+
+def photograph_ui(path: Path) -> None:
+    """Take a picture of a sweep in MLflow's UI, in Chromium."""
+    from playwright.sync_api import expect, sync_playwright
+
+    with tempfile.TemporaryDirectory() as folder, socket.socket() as free:
+        os.chdir(folder)
+        sweep(
+            objective="rosenbrock", lr=(0.003, 0.01, 0.03, 0.1), optimizer=("adam", "rmsprop"), steps=300, quiet=True,
+            name="valley",
+        )  # fmt: skip
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+        free.close()
+        server = subprocess.Popen([sys.executable, "-m", "runner.ui", "--port", str(port)])
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+            page = browser.new_page(viewport={"width": 1280, "height": 760})
+            while True:
+                try:
+                    page.goto(f"http://127.0.0.1:{port}/#/experiments/1/runs?compareRunsMode=CHART")
+                    break
+                except Exception:  # noqa: BLE001
+                    page.wait_for_timeout(300)
+            expect(page.locator(".js-plotly-plot .scatterlayer path.js-line").first).to_be_visible(timeout=180_000)
+            page.wait_for_timeout(3000)
+            page.screenshot(path=path)
+            browser.close()
+        server.send_signal(signal.SIGINT)
+        server.wait()
+        os.chdir(ROOT)
+    _make_small(path)
+
+
+if __name__ == "__main__":
+    draw_descent(DESCENT)
+    photograph_ui(UI)

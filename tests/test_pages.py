@@ -1,0 +1,76 @@
+"""Every page is true: its commands run and print what it shows, its tables are up to date, its links lead somewhere."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.pages import DERIVED, PAGES, ROOT, Session, blocks, comparable, examples, name_of, run_page
+from tests.reference import REFERENCES
+
+README = (ROOT / "README.md").read_text()
+RUN = [page for page in PAGES if page.name == "README.md"]
+LINK = re.compile(r"!?\[[^\]]*\]\(([^)]+)\)")
+HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", [page for page in RUN if blocks(page.read_text())], ids=name_of)
+def test_what_a_page_shows_runs(page: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    with Session(tmp_path, lambda name: str(request.getfixturevalue("postgresql")(name))) as session:
+        for _, example, code, printed in run_page(page, session):
+            if example.printed is None:
+                assert code == 0, f"{example.command}\n{printed}"
+            else:
+                assert comparable(printed) == comparable(example.printed), example.command
+                assert (code != 0) == any(line.startswith("error: ") for line in printed.splitlines())
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_the_tables_made_from_the_configs_are_up_to_date(page: Path) -> None:
+    for found in DERIVED.finditer(page.read_text()):
+        assert found[2] == REFERENCES[found[1]](), "write it anew with python -m tests.pages"
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors that GitHub gives the headings of a page."""
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in HEADING.findall(page.read_text())}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_and_pictures_lead_somewhere(page: Path) -> None:
+    for link in LINK.findall(page.read_text()):
+        place, _, anchor = link.partition("#")
+        target = (page.parent / place).resolve() if place else page
+        if "://" in link:
+            continue
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+def test_commands_in_a_sentence_are_shown_to_run() -> None:
+    texts = [page.read_text() for page in RUN]
+    shown = {example.command for text in texts for block in blocks(text) for example in examples(block)}
+    for text in texts:
+        for named in re.findall(r"`(python -m runner[^`]*)`", text):
+            assert any(command.startswith(named) for command in shown), named
+
+
+def test_the_readme_is_a_front_door() -> None:
+    assert len(README.splitlines()) <= 150
+    linked = {(ROOT / link).resolve() for link in LINK.findall(README) if "://" not in link}
+    assert {page for page in PAGES if page.parent.name in ("conf", "cli", "api")} <= linked
+
+
+def test_the_commands_at_the_top_install_and_run() -> None:
+    # The second is what .ci/run runs, in a clean clone; the first installs the same package.
+    commands = [line for line in README.splitlines() if line.startswith("pip install -c")]
+    assert commands == [
+        "pip install -c constraints.txt -e . && python -m runner lr=0.05 steps=1000",
+        "pip install -c constraints.txt -e '.[test]' && pytest",
+    ]
+    assert "README.md" in (ROOT / ".ci/run").read_text()
+
+
+def test_the_cpu_build_is_the_version_that_the_constraints_file_pins() -> None:
+    pinned = next(line for line in (ROOT / "constraints.txt").read_text().splitlines() if line.startswith("torch=="))
+    assert f"pip install {pinned} --index-url https://download.pytorch.org/whl/cpu\n" in README
