@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = tuple(sorted(page for pattern in ("*.md", "conf/*.md", "runner/**/*.md") for page in ROOT.glob(pattern)))
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 DERIVED = re.compile(r"<!-- (\w+) -->\n(.*?)<!-- end -->", re.DOTALL)
-FILE_NAME = re.compile(r"# ([\w./-]+\.(?:py|yaml))\n")
+FILE_NAME = re.compile(r"^# ([\w./-]+\.(?:py|yaml))$", re.MULTILINE)
 SETTING = re.compile(r"[A-Za-z_]\w*=")
 # What differs from one machine or moment to the next.
 VARYING = (
@@ -115,8 +115,8 @@ class Session:
                 del sys.modules[name]
 
     def write(self, block: Block) -> bool:
-        """Write the file that a block shows, when its first line is a comment with a file's name."""
-        named = FILE_NAME.match(block.text)
+        """Write the file that a block shows, when a comment at its top is the file's name."""
+        named = FILE_NAME.search("\n".join(block.text.splitlines()[:2]))
         if named is None:
             return False
         path = self.folder / named[1]
@@ -221,7 +221,10 @@ def main() -> None:
         text = page.read_text()
         for found in DERIVED.finditer(text):
             text = text.replace(found[0], f"<!-- {found[1]} -->\n{REFERENCES[found[1]]()}<!-- end -->")
-        with tempfile.TemporaryDirectory() as folder, Session(Path(folder), lambda name: f"sqlite:///{name}.db") as here:
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            Session(Path(folder), lambda name: f"sqlite:///{name}.db") as here,
+        ):
             started = time.monotonic()
             for _, example, _, printed in run_page(page, here):
                 print(f"{time.monotonic() - started:6.1f}  {example.command[:80]}")

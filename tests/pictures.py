@@ -1,5 +1,6 @@
 """The pictures of the pages, made by the program: `python -m tests.pictures`."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -7,6 +8,8 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +40,12 @@ def draw_descent(path: Path, rates: int = 1000, steps: int = 400) -> None:
         jobs = sweep(valley, optimizer=optimizer, lr=f"logspace(-5,1,{rates})")
         losses = jobs["final/loss"].where(jobs["status"] != "DIVERGED")
         right.loglog(jobs["lr"].astype(float), losses, linewidth=1.2, label=optimizer)
-    left.plot(1, 1, "k*", markersize=10)
+    left.plot(1, 1, "*", color="white", markeredgecolor="black", markersize=12)
     left.set(title=f"Rosenbrock's function, {steps:,} steps", xlabel="weight/0", ylabel="weight/1")
     left.legend(loc="lower right", fontsize=8)
-    right.set(title=f"{rates:,} learning rates each", xlabel="lr", ylabel=f"loss after {steps:,} steps", ylim=(1e-8, 1e4))
+    right.set(
+        title=f"{rates:,} learning rates each", xlabel="lr", ylabel=f"loss after {steps:,} steps", ylim=(1e-8, 1e4)
+    )
     figure.savefig(path, dpi=100)
     plt.close(figure)
     _make_small(path)
@@ -49,7 +54,7 @@ def draw_descent(path: Path, rates: int = 1000, steps: int = 400) -> None:
 def _draw_valley(axes: Any) -> None:
     x, y = np.meshgrid(np.linspace(-1.7, 1.7, 300), np.linspace(-0.6, 1.8, 300))
     loss = (1 - x) ** 2 + 100 * (y - x**2) ** 2
-    axes.contourf(x, y, loss, levels=[0, *np.geomspace(0.05, 2000, 15)], norm="symlog", cmap="Greys_r", alpha=0.6)
+    axes.contourf(x, y, loss, levels=[0, *np.geomspace(0.05, 2000, 15)], norm="symlog", cmap="Greys_r", alpha=0.4)
     axes.set(xlim=(-1.7, 1.7), ylim=(-0.6, 1.8))
 
 
@@ -59,36 +64,50 @@ def _make_small(path: Path) -> None:
 
 
 def photograph_ui(path: Path) -> None:
-    """Take a picture of a sweep in MLflow's UI, in Chromium."""
+    """Take a picture of some runs and a sweep in MLflow's UI, in Chromium."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        shown: dict[str, Any] = {"objective": "branin", "steps": 150, "quiet": True}
+        sweep(shown, lr=(0.003, 0.01, 0.03, 0.1), optimizer=("adam", "rmsprop"), name="sweep")
+        for optimizer, rate in {"gd": 0.003, "momentum": 0.001, "rmsprop": 0.03, "adam": 0.1}.items():
+            run(shown, optimizer=optimizer, lr=rate, name=optimizer)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        server = subprocess.Popen([sys.executable, "-m", "runner.ui", "--port", str(port)])
+        try:
+            _wait_for(f"http://127.0.0.1:{port}/health")
+            _photograph(f"http://127.0.0.1:{port}/#/experiments/1/runs?compareRunsMode=CHART", path)
+        finally:
+            server.send_signal(signal.SIGINT)
+            server.wait()
+            os.chdir(ROOT)
+    _make_small(path)
+
+
+def _wait_for(address: str) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError), urllib.request.urlopen(address, timeout=5):
+            return
+        time.sleep(0.2)
+    raise TimeoutError(f"{address} does not answer")
+
+
+def _photograph(address: str, path: Path) -> None:
     from playwright.sync_api import expect, sync_playwright
 
-    with tempfile.TemporaryDirectory() as folder, socket.socket() as free:
-        os.chdir(folder)
-        sweep(
-            objective="rosenbrock", lr=(0.003, 0.01, 0.03, 0.1), optimizer=("adam", "rmsprop"), steps=300, quiet=True,
-            name="valley",
-        )  # fmt: skip
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-        free.close()
-        server = subprocess.Popen([sys.executable, "-m", "runner.ui", "--port", str(port)])
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
-            page = browser.new_page(viewport={"width": 1280, "height": 760})
-            while True:
-                try:
-                    page.goto(f"http://127.0.0.1:{port}/#/experiments/1/runs?compareRunsMode=CHART")
-                    break
-                except Exception:  # noqa: BLE001
-                    page.wait_for_timeout(300)
-            expect(page.locator(".js-plotly-plot .scatterlayer path.js-line").first).to_be_visible(timeout=180_000)
-            page.wait_for_timeout(3000)
-            page.screenshot(path=path)
-            browser.close()
-        server.send_signal(signal.SIGINT)
-        server.wait()
-        os.chdir(ROOT)
-    _make_small(path)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+        page = browser.new_page(viewport={"width": 1280, "height": 680})
+        page.goto(address)
+        page.get_by_placeholder("Search metric charts").fill("^(loss|gradient_norm)$", timeout=180_000)
+        page.get_by_role("button", name="Close", exact=True).click()
+        page.get_by_role("button", name="Toggle sidebar").click()
+        expect(page.locator(".js-plotly-plot .scatterlayer path.js-line").nth(7)).to_be_attached(timeout=180_000)
+        page.wait_for_timeout(3000)  # the charts move into their places
+        page.screenshot(path=path)
+        browser.close()
 
 
 if __name__ == "__main__":

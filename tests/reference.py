@@ -7,8 +7,8 @@ from typing import Any
 
 import yaml
 
-from runner.config import DECLARED, GROUPS, Config, keys_of
-from runner.ranges import shown
+from runner.config.schema import DECLARED, GROUPS, Config, keys_of
+from runner.messages.ranges import shown
 
 CONF = Path(__file__).parents[1] / "conf"
 # What every option of the group has, which the pages say once.
@@ -32,9 +32,7 @@ def keys() -> str:
     """Return the keys outside the groups: the default, what each means and takes."""
     defaults = yaml.safe_load((CONF / "config.yaml").read_text())
     found = {name: key for name, key in keys_of(Config).items() if name not in GROUPS}
-    rows = [
-        [f"`{name}`", f"`{shown(defaults[name])}`", key.meaning, key.rule.allowed] for name, key in found.items()
-    ]
+    rows = [[f"`{name}`", f"`{shown(defaults[name])}`", key.meaning, key.rule.allowed] for name, key in found.items()]
     return _table(["key", "default", "meaning", "takes"], rows)
 
 
