@@ -4,7 +4,6 @@ import contextlib
 import io
 import os
 import re
-import runpy
 import shlex
 import socket
 import subprocess
@@ -18,6 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.reference import REFERENCES
+from tests.support import commands
+from tests.support.commands import Command
+from tests.support.forks import Forks
 
 ROOT = Path(__file__).parents[1]
 PAGES = tuple(sorted(page for pattern in ("*.md", "conf/*.md", "runner/**/*.md") for page in ROOT.glob(pattern)))
@@ -82,23 +84,21 @@ def comparable(text: str) -> str:
 
 @dataclass
 class Session:
-    """A terminal in a folder of its own, in this process: `python -m` runs here, which saves seconds a command."""
+    """A terminal in a folder of its own."""
 
     folder: Path
     make_database: Callable[[str], str]
     names: dict[str, Any] = field(default_factory=lambda: {"__name__": "page"})
+    exported: dict[str, str] = field(default_factory=dict)
     last_run: str = ""
     stand_ins: dict[str, str] = field(default_factory=dict)
     servers: "list[subprocess.Popen[bytes]]" = field(default_factory=list)
 
     def __enter__(self) -> "Session":
         """Go to the folder."""
-        self.before = Path.cwd(), dict(os.environ), list(sys.path), set(sys.modules)
+        self.before = Path.cwd(), dict(os.environ)
         os.chdir(self.folder)
         os.environ.pop("MLFLOW_TRACKING_URI", None)
-        os.environ["PYTHONPATH"] = str(ROOT)
-        os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-        sys.path.insert(0, str(self.folder))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -106,13 +106,10 @@ class Session:
         for server in self.servers:
             server.terminate()
             server.wait()
-        folder, environment, sys.path[:], modules = self.before
+        folder, environment = self.before
         os.chdir(folder)
         os.environ.clear()
         os.environ.update(environment)
-        for name in set(sys.modules) - modules:
-            if str(getattr(sys.modules[name], "__file__", "")).startswith(str(self.folder)):
-                del sys.modules[name]
 
     def write(self, block: Block) -> bool:
         """Write the file that a block shows, when a comment at its top is the file's name."""
@@ -133,33 +130,25 @@ class Session:
     def run(self, line: str) -> tuple[int, str]:
         """Run a command line; return its exit code and what it has printed."""
         words = shlex.split(self._filled(line))
-        if words[0] == "export":
-            os.environ.update(word.partition("=")[::2] for word in words[1:])
-            return 0, ""
-        settings = {}
+        settings = dict(self.exported)
         while SETTING.match(words[0]):
             name, _, settings[name] = words.pop(0).partition("=")
-        kept = dict(os.environ)
-        os.environ.update(settings)
-        try:
-            return self._run(words)
-        finally:
-            os.environ.clear()
-            os.environ.update(kept)
-
-    def _run(self, words: list[str]) -> tuple[int, str]:
+        if words[0] == "export":
+            self.exported.update(word.partition("=")[::2] for word in words[1:])
+            return 0, ""
         if words[0] == "createdb":
             self.stand_ins[f"{DATABASE}{words[1]}"] = self.make_database(words[1])
             return 0, ""
         if words[:2] == ["mlflow", "server"]:
             return self._serve(words)
-        if words[:2] == ["python", "-m"]:
-            code, printed = _in_process(words[2], words[3:])
-            if (recorded := re.search(r"^recorded +run (\w+)", printed, re.MULTILINE)) is not None:
-                self.last_run = recorded[1]
-            return code, printed
-        done = subprocess.run(words, capture_output=True, text=True, check=False)
-        return done.returncode, done.stdout + done.stderr
+        if words[0] == "runner":
+            words[:1] = ["python", "-m", "runner"]
+        if words[:2] != ["python", "-m"]:
+            raise ValueError(f"{line}: expected a command of the runner, or one that a session knows")
+        done = Command(self.folder)(*words[3:], module=words[2], **settings)
+        if (recorded := re.search(r"^recorded +run (\w+)", done.out, re.MULTILINE)) is not None:
+            self.last_run = recorded[1]
+        return done.code, done.out + done.err
 
     def _serve(self, words: list[str]) -> tuple[int, str]:
         with socket.socket() as free:
@@ -180,19 +169,6 @@ class Session:
         for place, stand_in in self.stand_ins.items():
             text = text.replace(place, stand_in)
         return re.sub(r"\bID\b", self.last_run, text)
-
-
-def _in_process(module: str, arguments: list[str]) -> tuple[int, str]:
-    printed, kept, code = io.StringIO(), list(sys.argv), 0
-    sys.argv[:] = [module, *arguments]
-    try:
-        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
-            runpy.run_module(module, run_name="__main__", alter_sys=True)
-    except SystemExit as left:
-        code = left.code if isinstance(left.code, int) else 1
-    finally:
-        sys.argv[:] = kept
-    return code, printed.getvalue()
 
 
 def is_run_elsewhere(command: str) -> bool:
@@ -217,23 +193,25 @@ def run_page(page: Path, session: Session) -> Iterator[tuple[Block, Example, int
 
 def main() -> None:
     """Write the outputs and the tables that have changed into the pages."""
-    for page in PAGES:
-        text = page.read_text()
-        for found in DERIVED.finditer(text):
-            text = text.replace(found[0], f"<!-- {found[1]} -->\n{REFERENCES[found[1]]()}<!-- end -->")
-        with (
-            tempfile.TemporaryDirectory() as folder,
-            Session(Path(folder), lambda name: f"sqlite:///{name}.db") as here,
-        ):
-            started = time.monotonic()
-            for _, example, _, printed in run_page(page, here):
-                print(f"{time.monotonic() - started:6.1f}  {example.command[:80]}")
-                started = time.monotonic()
-                if example.printed is not None and comparable(example.printed) != comparable(printed):
-                    text = text.replace(f"$ {example.command}\n{example.printed}", f"$ {example.command}\n{printed}")
-        if text != page.read_text():
-            page.write_text(text)
-            print(name_of(page))
+    with tempfile.TemporaryDirectory() as folder, Forks(Path(folder) / "tables.db") as commands.forks:
+        for page in PAGES:
+            text = page.read_text()
+            written = _with_outputs(_with_tables(text), page, Path(tempfile.mkdtemp(dir=folder)))
+            if written != text:
+                page.write_text(written)
+                print(name_of(page))
+
+
+def _with_tables(text: str) -> str:
+    return DERIVED.sub(lambda found: f"<!-- {found[1]} -->\n{REFERENCES[found[1]]()}<!-- end -->", text)
+
+
+def _with_outputs(text: str, page: Path, folder: Path) -> str:
+    with Session(folder, lambda name: f"sqlite:///{name}.db") as session:
+        for _, example, _, printed in run_page(page, session):
+            if example.printed is not None and comparable(example.printed) != comparable(printed):
+                text = text.replace(f"$ {example.command}\n{example.printed}", f"$ {example.command}\n{printed}")
+    return text
 
 
 if __name__ == "__main__":

@@ -73,7 +73,7 @@ def _begin(request: dict[str, Any], streams: Sequence[int]) -> None:
     _become(request, streams)
     sys.argv = ["-m", *request["arguments"]]
     sys.path.remove(str(Path(__file__).parent))
-    globals()["__file__"] = None  # the runner looks for users' modules
+    del globals()["__file__"]  # the runner looks for users' modules, and inspect for the files of all
     signal.signal(signal.SIGINT, signal.default_int_handler)
     known, count = atexit._ncallbacks(), atexit._ncallbacks
     atexit._ncallbacks = lambda: count() - known
