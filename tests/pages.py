@@ -5,6 +5,7 @@ import io
 import os
 import re
 import shlex
+import signal
 import socket
 import subprocess
 import sys
@@ -104,7 +105,7 @@ class Session:
     def __exit__(self, *_: object) -> None:
         """End what still runs, and go back."""
         for server in self.servers:
-            server.terminate()
+            os.killpg(server.pid, signal.SIGKILL)
             server.wait()
         folder, environment = self.before
         os.chdir(folder)
@@ -156,7 +157,13 @@ class Session:
             port = free.getsockname()[1]
         self.stand_ins[SERVER] = f"127.0.0.1:{port}"
         command = [sys.executable, "-m", *words, "--port", str(port), "--workers", "1"]
-        self.servers.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+        quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        with open(os.devnull, "w") as nothing:
+            self.servers.append(
+                subprocess.Popen(
+                    command, stdout=nothing, stderr=nothing, start_new_session=True, env=os.environ | quiet
+                )
+            )
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline and self.servers[-1].poll() is None:
             with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5):

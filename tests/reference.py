@@ -7,7 +7,8 @@ from typing import Any
 
 import yaml
 
-from runner.config.schema import DECLARED, GROUPS, Config, keys_of
+from runner.config.groups import DECLARED
+from runner.config.schema import GROUPS, Config, keys_of
 from runner.messages.ranges import shown
 
 CONF = Path(__file__).parents[1] / "conf"
