@@ -92,7 +92,7 @@ def test_who_has_lost_its_sweep_hears_of_it_and_neither_ends_nor_empties_it(fold
 def test_of_two_that_resume_a_sweep_at_once_one_runs(runner: Command) -> None:
     assert runner("-m", "lr=0.0001,0.0002", "steps=3").code == 0
     ((parent,),) = rows(runner, "select run_uuid from tags where key = 'runner.kind'")
-    both = [runner.start("-m", "lr=0.0001,0.0002", *LONG[:2], f"resume={parent}") for _ in range(2)]
+    both = [runner.fork("-m", "lr=0.0001,0.0002", *LONG[:2], f"resume={parent}") for _ in range(2)]
     wait_until(lambda: None not in (both[0].poll(), both[1].poll()) or len(running(runner)) == 3)
     wait_until(lambda: any(process.poll() is not None for process in both))
     loser, winner = sorted(both, key=lambda process: process.poll() is None)
@@ -109,7 +109,7 @@ def test_of_two_that_resume_a_sweep_at_once_one_runs(runner: Command) -> None:
 
 def test_of_two_that_would_resume_a_sweep_that_is_not_there_one_begins_it(runner: Command) -> None:
     command = ["-m", "lr=0.0001,0.0002", *LONG[:2], "resume=true"]
-    both = [runner.start(*command) for _ in range(2)]
+    both = [runner.fork(*command) for _ in range(2)]
     wait_until(lambda: any(process.poll() is not None for process in both))
     loser, winner = sorted(both, key=lambda process: process.poll() is None)
     _, err = loser.communicate(timeout=60)

@@ -35,7 +35,7 @@ def started(place: Command, go: Path) -> "subprocess.Popen[str]":
     place.folder.mkdir(exist_ok=True)
     (place.folder / "waiting.py").write_text(FUNCTION.format(half=HALF, go=go))
     target = ["objective=callable", "objective.target=waiting:f", "allow_code=true", "initial_weight=1"]
-    process = place.start(*target, f"steps={STEPS}", "log_every=1", TMPDIR=str(go.parent))
+    process = place.fork(*target, f"steps={STEPS}", "log_every=1", TMPDIR=str(go.parent))
     wait_until(lambda: losses(place) > 0 or process.poll() is not None)
     assert process.poll() is None, process.communicate()
     return process

@@ -13,6 +13,7 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
 from tests.conftest import Command
+from tests.support.commands import FRESH
 from tests.support.record import history, runs_in
 
 pytestmark = pytest.mark.xdist_group("recorder")  # they share a run
@@ -174,7 +175,7 @@ def test_runs_started_at_once_on_a_fresh_postgresql_are_all_recorded(
     runner: Command, postgresql: Callable[[str], str]
 ) -> None:
     uri = postgresql("fresh")
-    started = [runner.start(f"tracking.uri={uri}", "steps=3") for _ in range(4)]
+    started = [runner.fork(f"tracking.uri={uri}", "steps=3") for _ in range(4)]
     assert [(process.communicate(timeout=280)[1], process.returncode) for process in started] == [("", 0)] * 4
     client = MlflowClient(uri)
     runs = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
@@ -182,7 +183,7 @@ def test_runs_started_at_once_on_a_fresh_postgresql_are_all_recorded(
 
 
 def test_runs_started_at_once_on_a_fresh_database_are_all_recorded(runner: Command) -> None:
-    processes = [runner.start("steps=20", "quiet=true", f"name=r{number}") for number in range(8)]
+    processes = [runner.fork("steps=20", "quiet=true", f"name=r{number}", **FRESH) for number in range(8)]
     assert [process.wait(timeout=280) for process in processes] == [0] * 8
     runs = runs_in(runner)
     assert sorted(str(run.info.run_name) for run in runs) == [f"r{number}" for number in range(8)]

@@ -120,7 +120,7 @@ def test_a_corrupt_entry_is_counted_and_its_journal_set_aside(tmp_path: Path, lo
 
 
 def test_what_a_killed_runner_and_recorder_leave_is_replayed(runner: Command) -> None:
-    process = runner.start("steps=3000000", "log_every=100", "lr=0.0001")
+    process = runner.fork("steps=3000000", "log_every=100", "lr=0.0001")
     wait_until(lambda: rows(runner, "select count(*) from metrics where key = 'loss'") > [(100,)])
     from tests.support.processes import recorder_of
 
@@ -144,7 +144,7 @@ def test_what_a_killed_runner_and_recorder_leave_is_replayed(runner: Command) ->
 
 
 def test_a_run_under_way_is_neither_replayed_nor_reaped(runner: Command) -> None:
-    process = runner.start("steps=3000000", "log_every=100", "lr=0.0001")
+    process = runner.fork("steps=3000000", "log_every=100", "lr=0.0001")
     wait_until(lambda: rows(runner, "select count(*) from metrics where key = 'loss'") > [(100,)])
     assert "0 journals, 0 runs" in runner(module="runner.replay").out
     assert "0 runs" in runner(module="runner.reap").out

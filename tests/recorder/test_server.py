@@ -121,7 +121,7 @@ LONG = ["steps=40000", "log_every=100", "lr=0.0001", "name=long"]
 def test_a_server_that_comes_back_while_the_run_lasts_has_all_of_it(
     runner: Command, server: Server, number: signal.Signals
 ) -> None:
-    process = runner.start(*to(server), "steps=150000", *LONG[1:])
+    process = runner.fork(*to(server), "steps=150000", *LONG[1:])
     wait_until(lambda: statuses(server).get("long") == "RUNNING")
     server.signal(number)
     time.sleep(2)
@@ -141,7 +141,7 @@ def test_a_server_that_answers_500_or_hangs_for_a_while_loses_nothing(
     runner: Command, server: Server, mood: str
 ) -> None:
     gateway = Gateway(server.uri)
-    process = runner.start(*to(server, gateway.uri), "steps=150000", *LONG[1:])
+    process = runner.fork(*to(server, gateway.uri), "steps=150000", *LONG[1:])
     wait_until(lambda: statuses(server).get("long") == "RUNNING")
     gateway.mood = mood
     wait_until(lambda: gateway.refused > 0)
@@ -175,7 +175,7 @@ def test_what_a_server_refuses_is_kept_and_replayed(runner: Command, server: Ser
     assert (refused.code, len(refused.errors)) == (2, 1)
     assert runner(*arguments, "tracking.offline=spool", "name=spooled").code == 0
     gateway.mood = "well"
-    process = runner.start(*arguments)
+    process = runner.fork(*arguments)
     wait_until(lambda: statuses(server).get("long") == "RUNNING")
     gateway.mood = mood
     _, err = process.communicate(timeout=280)
@@ -190,7 +190,7 @@ def test_what_a_server_refuses_is_kept_and_replayed(runner: Command, server: Ser
 
 def test_a_run_that_is_stopped_waits_only_seconds_for_a_server_that_hangs(runner: Command, server: Server) -> None:
     gateway = Gateway(server.uri)
-    process = runner.start(*to(server, gateway.uri), "steps=3000000", *LONG[1:])
+    process = runner.fork(*to(server, gateway.uri), "steps=3000000", *LONG[1:])
     wait_until(lambda: statuses(server).get("long") == "RUNNING")
     gateway.mood = "hanging"
     wait_until(lambda: gateway.refused > 0)
@@ -212,7 +212,7 @@ def test_a_database_that_is_not_there_is_told_in_a_line(runner: Command, postgre
 
 
 def test_what_a_dead_server_did_not_take_is_replayed(runner: Command, server: Server) -> None:
-    process = runner.start(*to(server), *LONG)
+    process = runner.fork(*to(server), *LONG)
     wait_until(lambda: statuses(server).get("long") == "RUNNING")
     server.signal(signal.SIGKILL)
     _, err = process.communicate(timeout=280)

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.support.forks import ROOT as ROOT
-from tests.support.forks import Forks
+from tests.support.forks import Fork, Forks
 
 PATIENCE = 280
+# A command with this in its environment makes MLflow's tables as MLflow does, rather than copying them.
+FRESH = {"RUNNER_TESTS_TABLES": "made"}
 forks: Forks | None = None
 
 
@@ -36,20 +38,23 @@ class Command:
     started: "list[subprocess.Popen[str]]" = field(default_factory=list)
 
     def __call__(self, *arguments: str, module: str = "runner", **env: str) -> Done:
-        """Run it to its end, in a process that is spared the imports where that makes no difference."""
+        """Run it to its end, forked where that makes no difference."""
+        return _ended(self.fork(*arguments, module=module, **env))
+
+    def fork(self, *arguments: str, module: str = "runner", **env: str) -> "subprocess.Popen[str]":
+        """Start it, in a process that is spared the imports where that makes no difference, and return at once."""
         environment = _environment(env)
-        if forks is not None and forks.can_run(module, arguments, environment):
-            return Done(*forks.run(module, arguments, self.folder, environment, PATIENCE))
-        return self.alone(*arguments, module=module, **env)
+        if forks is None or not forks.can_start(module, arguments, environment):
+            return self.start(*arguments, module=module, **env)
+        self.started.append(Fork(forks, module, arguments, self.folder, environment))
+        return self.started[-1]
 
     def alone(self, *arguments: str, module: str = "runner", **env: str) -> Done:
         """Run it to its end in a Python of its own."""
-        process = self.start(*arguments, module=module, **env)
-        out, err = process.communicate(timeout=PATIENCE)
-        return Done(process.returncode, out, err)
+        return _ended(self.start(*arguments, module=module, **env))
 
     def start(self, *arguments: str, module: str = "runner", **env: str) -> "subprocess.Popen[str]":
-        """Start it in a Python of its own and return while it runs."""
+        """Start it in a Python of its own and return at once."""
         process = subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
             cwd=self.folder,
@@ -67,6 +72,11 @@ class Command:
         """End what a test that failed has left running."""
         for process in self.started:
             process.kill()
+
+
+def _ended(process: "subprocess.Popen[str]") -> Done:
+    out, err = process.communicate(timeout=PATIENCE)
+    return Done(process.returncode, out, err)
 
 
 def _environment(more: dict[str, str]) -> dict[str, str]:

@@ -1,18 +1,15 @@
 """Commands as forks of a process that has imported everything: see `forking/sitecustomize.py`."""
 
-import contextlib
-import io
 import json
 import os
-import selectors
-import signal
+import select
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[2]
 FORKING = Path(__file__).parent / "forking"
@@ -25,10 +22,10 @@ LIMIT = 2**16
 
 @dataclass
 class Forks:
-    """A process whose children are commands.
+    """A process that is started once and forks commands.
 
     Attributes:
-        template: the SQLite file that its children take MLflow's tables from.
+        template: the SQLite file that the commands take MLflow's tables from.
     """
 
     template: Path
@@ -36,7 +33,7 @@ class Forks:
     _requests: socket.socket | None = None
     _process: "subprocess.Popen[bytes] | None" = None
 
-    def can_run(self, module: str, arguments: Sequence[str], env: Mapping[str, str]) -> bool:
+    def can_start(self, module: str, arguments: Sequence[str], env: Mapping[str, str]) -> bool:
         """Return whether a fork runs a command as a new Python would."""
         return (
             sys.platform == "linux"
@@ -45,23 +42,12 @@ class Forks:
             and sum(map(len, arguments)) < LIMIT
         )
 
-    def run(
-        self, module: str, arguments: Sequence[str], folder: Path, env: Mapping[str, str], timeout: float
-    ) -> tuple[int, str, str]:
-        """Run a command to its end and return its exit code and what it has printed.
-
-        Raises:
-            TimeoutError: it has not ended in time, and is killed.
-        """
-        request = {"module": module, "arguments": arguments, "cwd": str(folder), "env": dict(env)}
-        pipes = [os.pipe() for _ in range(3)]
-        with open(os.devnull) as nothing:
-            streams = [nothing.fileno(), *(write for _, write in pipes)]
-            socket.send_fds(self._started(), [json.dumps(request).encode()], streams)
-        for _, write in pipes:
-            os.close(write)
-        out, err, reply = _read([read for read, _ in pipes], timeout)
-        return int(reply.split()[1]), out, err
+    def ask(self, request: dict[str, Any], streams: Sequence[int]) -> int:
+        """Ask for a command with three standard streams; return a pipe that tells its process and how that ends."""
+        read, write = os.pipe()
+        socket.send_fds(self._started(), [json.dumps(request).encode()], [*streams, write])
+        os.close(write)
+        return read
 
     def __enter__(self) -> "Forks":
         return self
@@ -89,27 +75,40 @@ class Forks:
         return self._requests
 
 
+class Fork(subprocess.Popen[str]):
+    """A command that is forked by another process, which tells how it ends."""
+
+    def __init__(
+        self, forks: Forks, module: str, arguments: Sequence[str], folder: Path, env: Mapping[str, str]
+    ) -> None:
+        self._forks = forks
+        self._request = {"module": module, "arguments": arguments, "cwd": str(folder), "env": dict(env)}
+        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        super().__init__([module, *arguments], text=True, **pipes)  # type: ignore[call-overload]
+
+    def _execute_child(self, *given: Any) -> None:
+        """Have the child forked instead; the pipes' ends stand where `Popen` gives them."""
+        stdin, _, _, stdout, _, stderr = ends = given[10:16]
+        self._reply = open(self._forks.ask(self._request, [stdin, stdout, stderr]), "rb", buffering=0)  # noqa: SIM115
+        self.pid = int(self._reply.readline())
+        self._child_created = True
+        self._close_pipe_fds(*ends)  # type: ignore[attr-defined]
+
+    def _try_wait(self, flags: int) -> tuple[int, int]:
+        """Return the process and its status as `waitpid` does, which knows children only."""
+        if flags & os.WNOHANG and not select.select([self._reply], [], [], 0)[0]:
+            return 0, 0
+        status = int(self._reply.readline())
+        self._reply.close()
+        return self.pid, status
+
+    def _internal_poll(self, *_unused: Any, **_names: Any) -> int | None:
+        if self.returncode is None:
+            found, status = self._try_wait(os.WNOHANG)
+            if found:
+                self._handle_exitstatus(status)  # type: ignore[attr-defined]
+        return self.returncode
+
+
 def _read_at_start(env: Mapping[str, str]) -> dict[str, str]:
     return {key: value for key, value in env.items() if key.startswith(READ_AT_START)}
-
-
-def _read(fds: Sequence[int], timeout: float) -> list[str]:
-    """Return what comes through pipes until all are closed: the last tells the process, then its exit code."""
-    content = dict.fromkeys(fds, b"")
-    deadline = time.monotonic() + timeout
-    with selectors.DefaultSelector() as selector:
-        for fd in fds:
-            selector.register(fd, selectors.EVENT_READ)
-        while selector.get_map():
-            ready = selector.select(deadline - time.monotonic())
-            if time.monotonic() > deadline:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(int(content[fds[-1]]), signal.SIGKILL)
-                raise TimeoutError(f"has not ended after {timeout} s: {content}")
-            for key, _ in ready:
-                more = os.read(key.fd, 2**16)
-                content[key.fd] += more
-                if not more:
-                    selector.unregister(key.fd)
-                    os.close(key.fd)
-    return [io.TextIOWrapper(io.BytesIO(content[fd]), encoding="utf-8").read() for fd in fds]

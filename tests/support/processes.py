@@ -5,7 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 LONG = ["steps=3000000", "log_every=100", "lr=0.0001"]
-
 PATIENCE = 60
 
 
@@ -17,13 +16,13 @@ def wait_until(is_so: Callable[[], bool]) -> None:
 
 
 def recorder_of(process: int) -> int:
+    """Return the child of a run that leads a session of its own."""
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
             try:
-                command = (folder / "cmdline").read_bytes()
-                parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+                _, parent, _, session = (folder / "stat").read_text().rpartition(")")[2].split()[:4]
             except (FileNotFoundError, ProcessLookupError):
                 continue
-            if parent == process and b"runner.recorder.process" in command:
+            if int(parent) == process and session == folder.name:
                 return int(folder.name)
     raise AssertionError("no recorder")

@@ -1,6 +1,8 @@
 """A database with MLflow's tables, made once a session and copied where MLflow would make them in a second or two."""
 
 import fcntl
+import os
+import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -8,6 +10,8 @@ from pathlib import Path
 
 import mlflow.store.db.utils as db_utils
 import sqlalchemy as sa
+
+from tests.support.commands import FRESH
 
 _make_tables: Callable[[sa.Engine], None] = db_utils._initialize_tables
 
@@ -17,7 +21,7 @@ def use_template(path: str | Path) -> None:
     template = Path(path)
 
     def copy_tables(engine: sa.Engine) -> None:
-        if engine.dialect.name != "sqlite":
+        if engine.dialect.name != "sqlite" or FRESH.items() <= os.environ.items():
             _make_tables(engine)
             return
         _make(template)
@@ -27,6 +31,13 @@ def use_template(path: str | Path) -> None:
             source.backup(driver)
 
     db_utils._initialize_tables = copy_tables
+
+
+def place(template: Path, database: Path) -> None:
+    """Put an empty store where there is none."""
+    _make(template)
+    database.parent.mkdir(parents=True)
+    shutil.copy(template, database)
 
 
 def _make(template: Path) -> None:

@@ -264,7 +264,7 @@ def test_a_sweep_is_continued_under_the_same_parent(runner: Command) -> None:
 
 def test_a_sweep_that_was_killed_is_completed(runner: Command) -> None:
     sweep = ["-m", "lr=logspace(-4,-2,300)", "steps=20000", "log_every=100", "hydra.launcher.memory_mib=1"]
-    process = runner.start(*sweep)
+    process = runner.fork(*sweep)
     wait_until(lambda: rows(runner, "select count(*) from runs where status = 'RUNNING'") not in ([], [(0,)]))
     process.kill()
     process.wait()
@@ -367,7 +367,7 @@ def test_the_jobs_of_a_sweep_come_from_the_primary_config_that_is_named(runner: 
 
 
 def test_two_sweeps_started_at_once_share_nothing(runner: Command) -> None:
-    sweeps = [runner.start("-m", "lr=0.1,0.2", "steps=3", f"tags.sweep={number}") for number in range(2)]
+    sweeps = [runner.fork("-m", "lr=0.1,0.2", "steps=3", f"tags.sweep={number}") for number in range(2)]
     assert [sweep.wait(timeout=280) for sweep in sweeps] == [0, 0]
     runs = runs_in(runner)
     assert len(runs) == 6

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Command
+from tests.support.commands import FRESH
 from tests.support.processes import wait_until
 from tests.support.record import losses, rows
 
@@ -66,7 +67,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(frozen_disk: Path) -> None:
 def test_a_database_that_is_locked_for_a_while_is_waited_for(runner: Command, seconds: int) -> None:
     assert runner("steps=3", "name=first").code == 0
     path = runner.folder / "outputs/mlflow.db"
-    process = runner.start("steps=100000", "log_every=10", "name=second")
+    process = runner.fork("steps=100000", "log_every=10", "name=second")
     wait_until(lambda: ("second",) in rows(runner, "select name from runs"))
 
     def hold() -> None:
@@ -85,7 +86,7 @@ def test_a_database_that_is_locked_for_a_while_is_waited_for(runner: Command, se
 
 
 def test_a_run_that_is_stopped_waits_only_seconds_for_a_locked_database(runner: Command) -> None:
-    process = runner.start("steps=3000000", "log_every=10", "lr=0.0001")
+    process = runner.fork("steps=3000000", "log_every=10", "lr=0.0001")
     wait_until(lambda: losses(runner) > 100)
     with sqlite3.connect(runner.folder / "outputs/mlflow.db", timeout=30, isolation_level=None) as database:
         database.execute("begin immediate")
@@ -124,7 +125,9 @@ def test_sweeps_at_once_on_a_fresh_database_are_all_there(runner: Command, write
     rounds = 20 if writers == 16 else 1
     for number in range(rounds):
         shutil.rmtree(runner.folder / "outputs", ignore_errors=True)
-        sweeps = [runner.start("-m", "lr=logspace(-4,-1,50)", "steps=20", f"tags.w={w}") for w in range(writers)]
+        sweeps = [
+            runner.fork("-m", "lr=logspace(-4,-1,50)", "steps=20", f"tags.w={w}", **FRESH) for w in range(writers)
+        ]
         assert [(sweep.communicate(timeout=300)[1], sweep.returncode) for sweep in sweeps] == [("", 0)] * writers, (
             number
         )

@@ -4,12 +4,21 @@ import os
 import re
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
 from tests.conftest import Command
 from tests.support.processes import LONG, PATIENCE, recorder_of, wait_until
 from tests.support.record import is_closed, losses, rows
+from tests.support.template import place
+
+
+@pytest.fixture
+def runner(runner: Command, template: Path) -> Command:
+    """Give the command in a folder with a store, which each of these processes would take seconds to make."""
+    place(template, runner.folder / "outputs/mlflow.db")
+    return runner
 
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])

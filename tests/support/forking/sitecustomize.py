@@ -44,7 +44,7 @@ def _serve(requests: socket.socket) -> None:
             if ready in running:
                 child, reply = running.pop(ready)
                 _, status = os.waitpid(child, 0)
-                _tell(reply, os.waitstatus_to_exitcode(status))
+                _tell(reply, status)
                 os.close(ready)
                 os.close(reply)
                 continue
