@@ -6,7 +6,6 @@ import re
 import shutil
 import signal
 import socket
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 import pytest
 
 from tests.conftest import Command
+from tests.support.processes import wait_until
 
 pytestmark = pytest.mark.xdist_group("ui")  # they share a server
 
@@ -40,6 +40,12 @@ class Server:
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
 
+    def answers(self) -> bool:
+        try:
+            return self.ask("/health")[0] == 200
+        except OSError:
+            return False
+
 
 def free_port() -> int:
     with socket.socket() as listener:
@@ -62,13 +68,7 @@ def ui(shared_runner: Command) -> Iterator[Server]:
         assert shared_runner(*arguments).code == 0
     server = Server(free_port())
     process = shared_runner.start("--port", str(server.port), module="runner.ui")
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        try:
-            if server.ask("/health")[0] == 200:
-                break
-        except OSError:
-            time.sleep(0.2)
+    wait_until(server.answers)
     yield server
     os.set_blocking(process.stderr.fileno(), True)  # type: ignore[union-attr]
     os.set_blocking(process.stdout.fileno(), True)  # type: ignore[union-attr]

@@ -1,7 +1,6 @@
 """What a config may say, and the line that is told for each mistake."""
 
 import functools
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -119,10 +118,9 @@ def default_tree() -> dict[str, Any]:
 
 @pytest.mark.parametrize("override", MISTAKES)
 def test_a_mistake_is_told_in_one_line(override: str, in_empty_folder: Callable[[], list[str]]) -> None:
-    with pytest.raises(UserError) as told:
+    with pytest.raises(UserError, match=rf"\A(?:{MISTAKES[override]})\Z") as told:
         compose([override])
     assert len(told.value.lines) == 1
-    assert re.fullmatch(MISTAKES[override], told.value.lines[0])
     assert in_empty_folder() == []
 
 
@@ -132,10 +130,9 @@ def test_a_mistake_in_a_file_of_ones_own_is_told_in_one_line(override: str, tmp_
     file = tmp_path / f"{override.replace('=', '/')}.yaml"
     file.parent.mkdir()
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(UserError) as told:
+    with pytest.raises(UserError, match=rf"\A(?:{message})\Z") as told:
         compose([f"hydra.searchpath=[file://{tmp_path}]", override])
     assert len(told.value.lines) == 1
-    assert re.fullmatch(message, told.value.lines[0])
 
 
 def test_a_file_of_ones_own_has_a_name_of_its_own(tmp_path: Path) -> None:

@@ -184,7 +184,7 @@ def test_a_sweep_over_experiments_says_that_it_cannot_obey_how_each_would_sweep(
     write(folder, "b", {"defaults": [{"override /hydra/launcher": "basic"}]})
     write(folder, "c", {"steps": 3})
     shared = [f"hydra.searchpath=[file://{folder}]", "tracking=off"]
-    with pytest.raises(UserError) as told:
+    with pytest.raises(UserError, match="a file that is itself varied cannot say so") as told:
         jobs_of([*shared, "experiment=a,b,c"])
     end = "a file that is itself varied cannot say so, expected it on the command line, or a sweep with that file alone"
     assert told.value.lines == (

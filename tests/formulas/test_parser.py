@@ -3,7 +3,6 @@
 import contextlib
 import math
 import operator
-import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -154,11 +153,10 @@ FORBIDDEN = {
 
 @pytest.mark.parametrize("text", FORBIDDEN, ids=lambda text: repr(text[:20]))
 def test_what_the_language_has_not_is_refused_in_one_line(text: str) -> None:
-    with pytest.raises(UserError) as told:
+    with pytest.raises(UserError, match=rf"\A(?:{FORBIDDEN[text]})\Z") as told:
         parse(text, path="f")
     assert len(told.value.lines) == 1
     assert "\n" not in told.value.lines[0]
-    assert re.fullmatch(FORBIDDEN[text], told.value.lines[0])
 
 
 @pytest.mark.parametrize("between", ["\n", "\r\n", "\n\n  ", "\t", "\f"])
@@ -204,9 +202,7 @@ def test_a_number_may_be_given_as_a_formula() -> None:
 
 
 def test_reading_a_formula_imports_no_torch() -> None:
-    code = (
-        "import sys; from runner.formula import parse; parse('x**2', path='f').evaluate({'x': 2}); print(*sys.modules)"
-    )
+    code = "import sys; from runner.formulas.parser import parse; parse('x**2', path='f').evaluate({'x': 2}); print(*sys.modules)"
     loaded = subprocess.check_output([sys.executable, "-c", code], text=True).split()
     assert "torch" not in loaded
     assert "numpy" not in loaded

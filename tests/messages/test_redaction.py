@@ -14,7 +14,7 @@ SECRETS = ["hunter2hunter2", "tok-abcdef", "env-abcdef", "uri-abcdef"]
     ("text", "shown"),
     [
         ("postgresql://me:pa@host/db?sslpassword=x&password=abc&a=1", "postgresql://***@host/db?sslpassword=***&password=***&a=1"),
-        ("tags.token='a b': expected", "tags.token=*** expected"),
+        ("tags.token='a b': expected", "tags.token=***: expected"),
         ("lr=0.1 steps=10", "lr=0.1 steps=10"),
         ("postgresql://me:p@ss/w#rd?@host/db", "postgresql://***@host/db"),
         ("postgresql://me:with space@host/db", "postgresql://***@host/db"),
@@ -27,7 +27,7 @@ SECRETS = ["hunter2hunter2", "tok-abcdef", "env-abcdef", "uri-abcdef"]
     ],
 )  # fmt: skip
 def test_a_text_is_shown_without_them(text: str, shown: str) -> None:
-    assert shown_text(text).replace(":", "") == shown.replace(":", "")
+    assert shown_text(text) == shown
 
 
 @pytest.mark.parametrize("text", ["tags.password=a b", "+tags.api-key='a;b'", "~a.token=[1, 2]"])

@@ -1,6 +1,7 @@
 """The language of sweeps: what Hydra's basic sweeper reads, and more."""
 
 import math
+import re
 from decimal import Decimal
 from itertools import count, islice, pairwise, product, takewhile
 from typing import Any
@@ -226,9 +227,8 @@ def test_a_condition_without_a_value_is_a_mistake(condition: str) -> None:
     ],
 )
 def test_what_would_be_misread_is_refused(arguments: list[str], line: str) -> None:
-    with pytest.raises(UserError) as told:
+    with pytest.raises(UserError, match=re.escape(line)):
         asked(*arguments)
-    assert any(line in text for text in told.value.lines), told.value.lines
 
 
 def test_quotes_within_a_function_are_kept() -> None:
@@ -357,9 +357,8 @@ def test_a_range_is_that_of_decimal_arithmetic(start: float, stop: float, step: 
     ],
 )
 def test_jobs_are_counted_before_any_is_made(arguments: list[str], line: str) -> None:
-    with pytest.raises((UserError, OverrideParseException)) as told:
+    with pytest.raises((UserError, OverrideParseException), match=re.escape(line)):
         asked(*arguments)
-    assert line in str(told.value)
 
 
 def test_the_limit_of_jobs_may_be_raised() -> None:

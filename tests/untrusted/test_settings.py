@@ -1,5 +1,6 @@
 """A stranger's config runs no code, imports nothing, writes nowhere else and does not eat the memory."""
 
+import re
 import resource
 import time
 from pathlib import Path
@@ -81,6 +82,91 @@ def ran(runner: Command, done: Done) -> bool:
     return "ran" in everywhere or "elsewhere" in everywhere or "Traceback" in done.err
 
 
+LEVELS = "levels of loggers only, as in root.level or loggers.NAME.level, or allow_code=true"
+PLACE = "a new place within outputs/ to which no link leads"
+OTHERWISE = f"{PLACE}, or the setting on the command line"
+INTERPOLATION = "no interpolation but of Hydra's own job, folders and time, or allow_code=true"
+SCRIPT = "none of setup, python, srun_args, additional_parameters, and no line breaks, or allow_code=true"
+VARIED = "no allow_code, no place of the record and nothing of Hydra's own among what varies, or allow_code=true"
+# What is refused of each, and what is expected instead.
+REFUSED = {
+    "callbacks": {"hydra.callbacks.evil._target_=evil.touch": "nothing, or allow_code=true"},
+    "job_logging": {
+        "hydra.job_logging.root.handlers=evil": LEVELS,
+        "hydra.job_logging.handlers.evil.()=evil.touch": LEVELS,
+    },
+    "hydra_logging": {"hydra.hydra_logging.formatters.evil.()=evil.touch": LEVELS},
+    "handler": {
+        "hydra.job_logging.root.handlers=evil": LEVELS,
+        "hydra.job_logging.handlers.evil.class=evil.touch": LEVELS,
+    },
+    "outside": {
+        "hydra.job_logging.root.handlers=evil": LEVELS,
+        "hydra.job_logging.handlers.evil.class=logging.FileHandler": LEVELS,
+        "hydra.job_logging.handlers.evil.filename=../ran": LEVELS,
+    },
+    "searchpath": {"hydra.searchpath=pkg://evil": "file:// folders, or allow_code=true"},
+    "env_set": {"hydra.job.env_set.MLFLOW_TRACKING_URI=sqlite:///elsewhere.db": "nothing, or allow_code=true"},
+    "output_subdir": {"hydra.output_subdir=../..": OTHERWISE},
+    "a folder that no system has": {
+        "hydra.run.dir=outputs/a\\x00b": "a path of characters that can be printed, or allow_code=true"
+    },
+    "run.dir": {"hydra.run.dir=/tmp/elsewhere": OTHERWISE},
+    "sweep.subdir": {"hydra.sweep.subdir=../elsewhere": OTHERWISE},
+    "target": {"hydra.sweeper.params.lr._target_=evil.touch": "no _target_ within it, or allow_code=true"},
+    "submitit": {"hydra.launcher.setup=touch ran": SCRIPT},
+    "a folder by another name": {"hydra.run.dir=${tags.x}": INTERPOLATION},
+    "a folder in a time": {"hydra.run.dir=${now:/tmp/elsewhere}": INTERPOLATION},
+    "a folder of the environment": {"hydra.output_subdir=${oc.env:HOME}/elsewhere": INTERPOLATION},
+    "job.name": {"hydra.job.name=../elsewhere": "a name of letters, digits, - and _, or allow_code=true"},
+    "a target by another name": {
+        "hydra.launcher.memory_mib=${hydra.job_logging.x}": INTERPOLATION,
+        "hydra.job_logging.x._target_=evil.touch": LEVELS,
+    },
+    "attributes of a handler": {
+        "hydra.job_logging.handlers.evil.class=logging.FileHandler": LEVELS,
+        "hydra.job_logging.handlers.evil.delay=true": LEVELS,
+        "hydra.job_logging.handlers.evil.filename=here": LEVELS,
+        "hydra.job_logging.handlers.evil...baseFilename=../ran": LEVELS,
+    },
+    "arguments": dict.fromkeys(
+        [
+            "hydra.overrides.task=allow_code=true",
+            "hydra.overrides.task=objective=callable",
+            'hydra.overrides.task=objective.target="evil:touch"',
+        ],
+        "it as an argument",
+    ),
+    "Hydra's arguments": {"hydra.overrides.hydra=hydra.sweep.dir=/tmp/elsewhere": "it as an argument"},
+    "params": {"hydra.sweeper.params.allow_code=true": VARIED},
+    "Hydra's params": {"hydra.sweeper.params.hydra.sweep.dir=/tmp/elsewhere": VARIED},
+    "lines of a job script": {"hydra.launcher.partition=a touch ran": SCRIPT},
+    "tracking.uri": {
+        "tracking.uri=sqlite:///../elsewhere/mlflow.db": f"{PLACE}, as in sqlite:///outputs/mine.db;"
+        " a server or another database on the command line or in MLFLOW_TRACKING_URI"
+    },
+    "tracking.artifacts": {"tracking.artifacts=/tmp/elsewhere": OTHERWISE},
+    "allow_code": {"allow_code=true": "it on the command line"},
+}
+# What cannot be read, or is not what Hydra itself takes, is told in other words.
+OTHER = {
+    ("searchpath", "experiment"): [
+        r"In 'experiment/evil': Overriding hydra.searchpath is only supported from the primary config"
+    ],
+    ("no YAML", "experiment"): [r"given/experiment/evil.yaml, line 3: not valid YAML \(.* the tag '.*os.system'\)"],
+    ("no YAML", "primary"): [r"given/evil.yaml, line \d+: not valid YAML \(.* the tag '.*os.system'\)"],
+    ("nested deeply", "experiment"): [r"given/experiment/evil.yaml: nested too deeply"],
+    ("nested deeply", "primary"): [r"given/evil.yaml: nested too deeply"],
+}
+# What is refused beside these settings.
+UNKNOWN = r"objective.target=evil:touch: unknown key, expected one of objective.name, .*"
+MORE = {
+    ("run.dir", "primary"): [rf"hydra.output_subdir=.hydra: a config file cannot say so, expected {OTHERWISE}"],
+    ("allow_code", "experiment"): [UNKNOWN],
+    ("allow_code", "primary"): [UNKNOWN],
+}
+
+
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("way", ["experiment", "primary"])
 def test_a_config_file_opens_no_door(stranger: Command, door: str, way: str) -> None:
@@ -91,14 +177,28 @@ def test_a_config_file_opens_no_door(stranger: Command, door: str, way: str) -> 
         (folder / "experiment" / "evil.yaml").write_text(f"# @package _global_\n{DOORS[door]}")
         done = stranger("--config-dir", "given", "experiment=evil", "steps=2", tracking)
     else:
-        ours = (Path(__file__).parents[2] / "conf" / "config.yaml").read_text().partition("\nhydra:\n")[0]
-        body = "\n".join(line for line in ours.splitlines() if not line.startswith(("allow_code", "tags")))
-        (folder / "evil.yaml").write_text(f"{body}\n{DOORS[door]}")
+        (folder / "evil.yaml").write_text(primary(DOORS[door]))
         done = stranger("--config-dir", "given", "--config-name", "evil", "steps=2", tracking)
     assert not ran(stranger, done)
-    # Hydra takes a search path from the primary config alone; in another it refuses the key itself.
     assert done.code == 2, done.out + done.err
-    assert all(line.startswith("error: ") for line in done.err.splitlines())
+    assert len(done.errors) == len(done.err.splitlines())
+    said = [f"{setting}: a config file cannot say so, expected {it}" for setting, it in REFUSED.get(door, {}).items()]
+    expected = [*OTHER.get((door, way), map(re.escape, said)), *MORE.get((door, way), [])]
+    told = [line.removeprefix(f"{stranger.folder}/") for line in done.errors]
+    assert len(told) == len(expected), told
+    for line in expected:
+        assert any(re.fullmatch(line, one) for one in told), (line, told)
+
+
+def primary(settings: str) -> str:
+    """Return our own primary config with settings that come before all that it chooses."""
+    ours = (Path(__file__).parents[2] / "conf" / "config.yaml").read_text().partition("\nhydra:\n")[0]
+    given = {line.partition(":")[0] for line in settings.splitlines()}
+    body = "\n".join(line for line in ours.splitlines() if line.partition(":")[0] not in given)
+    first, last = "  - _self_\n", "  - experiment: null\n"
+    assert first in body
+    assert last in body
+    return f"{body.replace(first, '').replace(last, last + first)}\n{settings}"
 
 
 SWEPT = {
