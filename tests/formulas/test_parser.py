@@ -202,7 +202,10 @@ def test_a_number_may_be_given_as_a_formula() -> None:
 
 
 def test_reading_a_formula_imports_no_torch() -> None:
-    code = "import sys; from runner.formulas.parser import parse; parse('x**2', path='f').evaluate({'x': 2}); print(*sys.modules)"
+    code = (
+        "import sys; from runner.formulas.parser import parse;"
+        " parse('x**2', path='f').evaluate({'x': 2}); print(*sys.modules)"
+    )
     loaded = subprocess.check_output([sys.executable, "-c", code], text=True).split()
     assert "torch" not in loaded
     assert "numpy" not in loaded
