@@ -68,6 +68,18 @@ def test_the_readme_is_a_front_door() -> None:
     assert {page for page in PAGES if page.parent.name in ("conf", "cli", "api")} <= linked
 
 
+def test_each_room_says_what_it_owns_on_at_most_a_page() -> None:
+    rooms = {path.parent for path in (ROOT / "runner").glob("*/__init__.py")}
+    contributing = ROOT / "CONTRIBUTING.md"
+    linked = {(ROOT / link).resolve() for link in LINK.findall(contributing.read_text())}
+    assert {room / "README.md" for room in rooms} <= linked
+    for room in rooms:
+        text = (room / "README.md").read_text()
+        own = text.partition("## For contributors")[2] or text
+        assert len(own.splitlines()) <= 40, room
+        assert "import" in own.lower(), f"{room}: says what it must not import"
+
+
 def test_the_commands_at_the_top_install_and_run() -> None:
     # The second is what .ci/run runs, in a clean clone; the first installs the same package.
     commands = [line for line in README.splitlines() if line.startswith("pip install -c")]
