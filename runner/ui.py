@@ -13,12 +13,11 @@ from types import FrameType
 
 from runner.config.folders import check_working_directory
 from runner.config.schema import URI
-from runner.config.uris import absolute_uri, sqlite_path
+from runner.config.uris import DEFAULT_URI, absolute_uri, sqlite_path
 from runner.messages.errors import UserError
 from runner.messages.redaction import shown_text
 from runner.recorder.relocation import follow
 
-DEFAULT_URI = "sqlite:///outputs/mlflow.db"
 ARTIFACTS = Path("outputs/artifacts")
 HOST = "127.0.0.1"
 DEFAULT_PORT = 5000

@@ -26,6 +26,7 @@ from runner.config.hydra_private import flag_names, flag_parser
 from runner.config.schema import Config, keys_of
 from runner.execution.job import run
 from runner.messages.errors import RunnerError, Terminated, UserError, nearest
+from runner.messages.overrides import key_of
 from runner.messages.printing import complain, guarded
 from runner.messages.redaction import hides, shown_text
 from runner.process import signals, termination, tracebacks
@@ -43,7 +44,7 @@ def main() -> int:
     tracebacks.want_tracebacks(tracebacks.wants_tracebacks())
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, instead of printing a traceback and leaving with 1
     signals.listen()
-    if any(text.lstrip("+~").startswith("hydra") for text in sys.argv[1:]):  # a callback, a logger: code of the user's
+    if any(key_of(text).startswith("hydra") for text in sys.argv[1:]):  # a callback, a logger: code of the user's
         termination.expect_guests()
     try:
         _run()

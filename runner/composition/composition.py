@@ -20,15 +20,18 @@ from runner.composition.overrides import beyond_sweeper, check_values, let_sweep
 from runner.composition.sources import CheckedSources
 from runner.composition.spaces import parser
 from runner.config import hydra_values
+from runner.config.checking import checked_config, problems
+from runner.config.declared import not_given, unlike_declared
 from runner.config.environment import note_named
 from runner.config.hydra_private import DefaultsList, IConfigRepository, create_config_search_path, use_config_loader
 from runner.config.plain import plain, unresolved
-from runner.config.schema import GROUPS, Config, not_given, problems, unlike_declared
+from runner.config.schema import GROUPS, Config
 from runner.config.shipped import config_folder as config_folder
 from runner.messages.errors import UserError, nearest
+from runner.messages.overrides import allows_code, key_of, split_override
 from runner.messages.ranges import shown
 from runner.messages.redaction import Hidden, shown_override
-from runner.untrusted.composed import allows_code, pickled, shut_out, strangers_in
+from runner.untrusted.composed import pickled, shut_out, strangers_in
 from runner.untrusted.settings import check_search_path
 
 ALREADY_SO = ("experiment=null",)
@@ -71,7 +74,7 @@ def to_config(cfg: DictConfig) -> Config:
     Raises:
         UserError: with a line for each problem.
     """
-    return Config.from_tree(plain(cfg))
+    return checked_config(plain(cfg))
 
 
 class CheckedConfigLoader(OwnConfigLoader):
@@ -229,9 +232,9 @@ class CheckedConfigLoader(OwnConfigLoader):
                 ),
                 None,
             )
-            group, _, given = (culprit or "").lstrip("+").partition("=")
-            if group and _is_no_choice(error):
-                mistakes.append(self._missing_group(group, given))
+            if culprit is not None and _is_no_choice(error):
+                given = split_override(culprit)
+                mistakes.append(self._missing_group(given.key, given.value or ""))
             else:
                 mistakes.append(explain(error, culprit, is_sweep))
             if culprit is None:
@@ -334,9 +337,9 @@ def mistakes_in(tree: dict[str, Any], declared: dict[str, Any]) -> list[str]:
         (line for group, keys in declared.items() for line in unlike_declared(tree[group], keys, group)),
         (line for group, keys in declared.items() for line in not_given(tree[group], keys, group)),
     ):
-        told = set(map(_key_of, found))
-        found += [line for line in lines if _key_of(line) not in told]
-    return [f"{line}{_of_environment(tree, _key_of(line))}" for line in found]
+        told = set(map(_key_of_line, found))
+        found += [line for line in lines if _key_of_line(line) not in told]
+    return [f"{line}{_of_environment(tree, _key_of_line(line))}" for line in found]
 
 
 def _of_environment(tree: dict[str, Any], path: str) -> str:
@@ -355,7 +358,7 @@ def _unknown_name(group: str, settings: Any) -> Iterator[str]:
         yield f"{group}.name={shown(name)}: expected one of {', '.join(_names(group))}{nearest(name, _names(group))}"
 
 
-def _key_of(line: str) -> str:
+def _key_of_line(line: str) -> str:
     return re.split("[=:]", line, maxsplit=1)[0]
 
 
@@ -374,7 +377,7 @@ def _as_hydra_takes_them(overrides: list[str]) -> list[str]:
 
 def _suspected_last(override: str) -> int:
     """Return a place in the order in which overrides are tried: what others depend on comes last."""
-    key = override.lstrip("+~").partition("=")[0]
+    key = key_of(override)
     return 2 if key.startswith("hydra.") else int(key in (*GROUPS, "experiment") or "/" in key)
 
 

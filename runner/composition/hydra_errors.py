@@ -11,6 +11,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from runner.config.schema import Config, keys_of
 from runner.messages.errors import UserError, nearest
+from runner.messages.overrides import key_of, split_override, without_plus
 from runner.messages.ranges import unknown_key
 from runner.messages.redaction import shown_override
 
@@ -84,9 +85,9 @@ def _explain_file(error: Exception, override: str | None) -> str:
 
 def _meant(override: str | None) -> str:
     """Return what is meant by a key as other programs have it; nothing where that is no word of theirs."""
-    key, _, value = (override or "").lstrip("+~").partition("=")
-    ours = ELSEWHERE.get(key.lower().replace("-", "_"))
-    return "" if ours is None else f"; did you mean '{ours.format(value)}'?"
+    given = split_override(override or "")
+    ours = ELSEWHERE.get(given.key.lower().replace("-", "_"))
+    return "" if ours is None else f"; did you mean '{ours.format(given.value or '')}'?"
 
 
 def _explain_override(error: OverrideParseException) -> str:
@@ -117,11 +118,11 @@ def _slip(override: str) -> str | None:
 
 def _misplaced(reason: str, override: str) -> str | None:
     """Return the line for an override whose sign or key does not fit what there is."""
-    key = override.lstrip("+~").partition("=")[0]
+    key = key_of(override)
     if not key:
         return f"'{override}': not a valid override, expected key=value"
     if reason.startswith(("Could not append", "Multiple values for")):
-        return f"{override}: there is a key {key} already, expected {override.lstrip('+')}"
+        return f"{override}: there is a key {key} already, expected {without_plus(override)}"
     if reason.startswith("Could not delete"):
         return f"{override}: no key of that name holds a value that could be deleted{nearest(key, keys_of(Config))}"
     return None
@@ -135,7 +136,7 @@ def _known_keys(cause: ConfigAttributeError | ConfigKeyError, is_sweep: bool) ->
 
 
 def _value_in(override: str | None) -> Any:
-    return None if override is None else override.partition("=")[2]
+    return None if override is None else split_override(override).value or ""
 
 
 def _first_line(error: Exception, skip: str) -> str:

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from runner.composition.number_ranges import MOST_JOBS, count_of, counted, nested
 from runner.config.hydra_private import BASIC_SWEEPER
 from runner.messages.errors import UserError
+from runner.messages.overrides import key_of
 from runner.messages.redaction import shown_override
 
 OUR_SWEEPER = "hydra_plugins.runner.GridSweeper"
@@ -78,4 +79,4 @@ def _lost(parsed: Sequence[Override]) -> Iterator[str]:
 
 
 def _is_of_hydra(override: str) -> bool:
-    return override.lstrip("+~").startswith(("hydra.", "hydra/"))
+    return key_of(override).startswith(("hydra.", "hydra/"))

@@ -13,23 +13,17 @@ from runner.config.direction import Direction
 from runner.messages.ranges import (
     COUNT,
     FLAG,
+    NOT_NEGATIVE,
     POSITIVE,
-    Rule,
+    Constraint,
     Tree,
-    is_finite,
+    at_least,
     is_whole,
+    key_problems,
+    number,
+    one_of,
     shown,
-    unknown_key,
-    wrong_value,
 )
-
-
-def _number(allowed: str, accepts: Callable[[float], bool]) -> Rule:
-    return Rule(allowed, lambda value: is_finite(value) and accepts(value))  # type: ignore[arg-type]
-
-
-def _one_of(*names: str) -> Rule:
-    return Rule(" or ".join(names), names.__contains__, names)
 
 
 def _is_rising(value: object) -> bool:
@@ -38,18 +32,17 @@ def _is_rising(value: object) -> bool:
     return value[0] >= 1 and all(here < following for here, following in itertools.pairwise(value))
 
 
-NOT_NEGATIVE = _number("a finite number of at least 0", lambda value: value >= 0)
-COUNT_FROM_0 = Rule("a whole number of at least 0", lambda value: is_whole(value) and 0 <= value < 2**63)  # type: ignore[operator]
-FRACTION = _number("a number from 0 to 1", lambda value: 0 <= value <= 1)
+COUNT_FROM_0 = at_least(0, "a whole number")
+FRACTION = number("a number from 0 to 1", lambda value: 0 <= value <= 1)
 RUN_LENGTH = COUNT.or_null("the run's steps after warm-up")
-RISING = Rule("a list of rising whole numbers from 1 on, as in [500,750]", _is_rising)
+RISING = Constraint("a list of rising whole numbers from 1 on, as in [500,750]", _is_rising)
 
-WARMUP: dict[str, Rule] = {
+WARMUP: dict[str, Constraint] = {
     "warmup_steps": COUNT_FROM_0,
-    "warmup_start_factor": _number("a number above 0 and at most 1", lambda value: 0 < value <= 1),
+    "warmup_start_factor": number("a number above 0 and at most 1", lambda value: 0 < value <= 1),
 }
 
-ARGUMENTS: dict[str, dict[str, Rule]] = {
+ARGUMENTS: dict[str, dict[str, Constraint]] = {
     "constant": {},
     "step": {"step_size": COUNT, "gamma": POSITIVE},
     "multistep": {"milestones": RISING, "gamma": POSITIVE},
@@ -61,17 +54,17 @@ ARGUMENTS: dict[str, dict[str, Rule]] = {
         "max_lr": POSITIVE.or_null("lr"),
         "total_steps": RUN_LENGTH,
         "pct_start": FRACTION,
-        "anneal_strategy": _one_of("cos", "linear"),
+        "anneal_strategy": one_of("cos", "linear"),
         "div_factor": POSITIVE,
         "final_div_factor": POSITIVE,
         "three_phase": FLAG,
     },
     "plateau": {
-        "mode": _one_of("min", "max").or_null("max where the run maximizes, else min"),
-        "factor": _number("a number above 0 and below 1", lambda value: 0 < value < 1),
+        "mode": one_of("min", "max").or_null("max where the run maximizes, else min"),
+        "factor": number("a number above 0 and below 1", lambda value: 0 < value < 1),
         "patience": COUNT_FROM_0,
         "threshold": NOT_NEGATIVE,
-        "threshold_mode": _one_of("rel", "abs"),
+        "threshold_mode": one_of("rel", "abs"),
         "cooldown": COUNT_FROM_0,
         "min_lr": NOT_NEGATIVE,
         "eps": NOT_NEGATIVE,
@@ -79,11 +72,11 @@ ARGUMENTS: dict[str, dict[str, Rule]] = {
 }
 
 
-ANY = Rule("any value", lambda _value: True)
+ANY = Constraint("any value", lambda _value: True)
 BY_ARGUMENT = {key: rule for rules in ARGUMENTS.values() for key, rule in rules.items()}
 
 
-def _ranges(settings: Tree) -> dict[str, Rule]:
+def _ranges(settings: Tree) -> dict[str, Constraint]:
     """Return the ranges of a schedule's arguments: its own or, where it has none, those of that name elsewhere."""
     arguments = [key for key in settings if key != "name"]
     return ARGUMENTS.get(str(settings.get("name")), {key: BY_ARGUMENT.get(key, ANY) for key in arguments})
@@ -126,7 +119,8 @@ def schedule_problems(settings: Tree, lr: float, steps: int) -> Iterator[str]:
         lr: the run's learning rate, known to be above 0.
         steps: the run's length, known to be at least 1.
     """
-    mistakes = list(_out_of_range(settings, _ranges(settings) | WARMUP))
+    arguments = {key: value for key, value in settings.items() if key != "name"}
+    mistakes = list(key_problems(arguments, _ranges(settings) | WARMUP, "schedule."))
     yield from mistakes
     if not mistakes:
         yield from _misfits(settings, lr, steps)
@@ -137,17 +131,6 @@ def resolved(settings: Tree, lr: float, steps: int, direction: Direction = Direc
     left = steps - settings["warmup_steps"]
     meant = {"T_max": left, "total_iters": left, "total_steps": left, "max_lr": lr, "mode": direction.value}
     return {key: meant.get(key) if value is None else value for key, value in settings.items()}
-
-
-def _out_of_range(settings: Tree, takes: Mapping[str, Rule]) -> Iterator[str]:
-    for key, value in settings.items():
-        if key != "name" and key not in takes:
-            yield unknown_key(f"schedule.{key}", value, [f"schedule.{known}" for known in takes])
-    for key, rule in takes.items():
-        if key not in settings:
-            yield f"schedule.{key}: missing, expected {rule.allowed}"
-        elif not rule.accepts(settings[key]):
-            yield wrong_value(f"schedule.{key}", settings[key], rule)
 
 
 def _misfits(settings: Tree, lr: float, steps: int) -> Iterator[str]:

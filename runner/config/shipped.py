@@ -20,5 +20,5 @@ def words_of_ours() -> frozenset[str]:
     """Return the names of options and keys, and of the values that a key takes."""
     options = {name for file in config_folder().rglob("*.yaml") for name in (file.stem, file.parent.name)}
     keys = {**keys_of(Config), **keys_of(Tracking)}
-    values = {name for key in keys.values() for name in key.rule.names}
+    values = {name for key in keys.values() for name in key.constraint.names}
     return frozenset(options | set(keys) | values | set(OTHERS))

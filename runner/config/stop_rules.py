@@ -1,10 +1,10 @@
 """The rules that stop a run before its last step, in words and in ranges; knows no torch."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from enum import Enum
 
 from runner.config.groups import StopConfig
-from runner.messages.ranges import COUNT, POSITIVE, Rule, Tree, is_finite, shown, unknown_key, wrong_value
+from runner.messages.ranges import COUNT, POSITIVE, Constraint, Tree, is_finite, key_problems
 
 
 class StopReason(Enum):
@@ -21,38 +21,27 @@ class StopReason(Enum):
         return self.value.format(limit=limit, window=stop.loss_change.window)
 
 
-TOP: dict[str, Rule] = {
+TOP: dict[str, Constraint] = {
     "gradient_norm": POSITIVE.or_null("no such rule"),
-    "loss_change": Rule("keys below, window", lambda value: isinstance(value, dict)),
-    "target_loss": Rule("a finite number", is_finite).or_null("no such rule"),
+    "loss_change": Constraint("keys below, window", lambda value: isinstance(value, dict)),
+    "target_loss": Constraint("a finite number", is_finite).or_null("no such rule"),
     "seconds": POSITIVE.or_null("no such rule"),
 }
-LOSS_CHANGE: dict[str, Rule] = {"below": POSITIVE.or_null("no such rule"), "window": COUNT}
+LOSS_CHANGE: dict[str, Constraint] = {"below": POSITIVE.or_null("no such rule"), "window": COUNT}
 
 
 def stop_problems(settings: Tree, steps: int | None = None) -> Iterator[str]:
     """Yield a line for each mistake in the stopping rules.
 
     Args:
-        settings: the config group; its name is of no account.
+        settings: the config group; its name does not matter.
         steps: the run's length, where known: a window that long is never full.
     """
-    yield from _out_of_range({key: value for key, value in settings.items() if key != "name"}, TOP, "stop.")
+    yield from key_problems({key: value for key, value in settings.items() if key != "name"}, TOP, "stop.")
     change = settings.get("loss_change")
     if not isinstance(change, dict):
         return
-    mistakes = list(_out_of_range(change, LOSS_CHANGE, "stop.loss_change."))
+    mistakes = list(key_problems(change, LOSS_CHANGE, "stop.loss_change."))
     yield from mistakes
     if not mistakes and steps is not None and change["below"] is not None and change["window"] >= steps:
         yield f"stop.loss_change.window={change['window']}: expected fewer than the run's {steps} steps"
-
-
-def _out_of_range(given: Tree, takes: Mapping[str, Rule], prefix: str) -> Iterator[str]:
-    for key, value in given.items():
-        if key not in takes:
-            yield unknown_key(f"{prefix}{shown(key)}", value, [f"{prefix}{known}" for known in takes])
-    for key, rule in takes.items():
-        if key not in given:
-            yield f"{prefix}{key}: missing, expected {rule.allowed}"
-        elif not rule.accepts(given[key]):
-            yield wrong_value(f"{prefix}{key}", given[key], rule)

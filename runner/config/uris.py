@@ -5,7 +5,9 @@ from pathlib import Path
 from urllib.parse import unquote
 
 SQLITE = re.compile(r"(?P<scheme>sqlite(?:\+\w+)?:///)(?P<path>[^?]+)")
-IN_MEMORY = "expected the path of a file, as in sqlite:///outputs/mlflow.db, or tracking=off to keep nothing"
+# Where runs are recorded unless the config or MLFLOW_TRACKING_URI says otherwise; as in conf/tracking/sqlite.yaml.
+DEFAULT_URI = "sqlite:///outputs/mlflow.db"
+IN_MEMORY = f"expected the path of a file, as in {DEFAULT_URI}, or tracking=off to keep nothing"
 
 
 def sqlite_path(uri: str) -> Path | None:

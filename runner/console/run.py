@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from runner.config.groups import DECLARED
 from runner.config.schema import Config, Tracking
+from runner.config.uris import DEFAULT_URI
 from runner.console.bar import Bar, has_bars
 from runner.messages.printing import for_shell, say, warn
 from runner.messages.ranges import shown
@@ -142,9 +143,7 @@ def ui_command(tracking: Tracking) -> str:
     uri = tracking.uri or ""
     if uri.startswith("http"):
         return f"open {shown_text(uri)}"
-    return "python -m runner.ui" + (
-        "" if uri == "sqlite:///outputs/mlflow.db" else f" --uri {for_shell(shown_text(uri))}"
-    )
+    return "python -m runner.ui" + ("" if uri == DEFAULT_URI else f" --uri {for_shell(shown_text(uri))}")
 
 
 def _summary(result: "Result") -> Iterator[str]:

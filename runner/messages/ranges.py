@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -13,7 +13,7 @@ Tree: TypeAlias = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Rule:
+class Constraint:
     """Which values a key takes, in words and as a test.
 
     Attributes:
@@ -26,9 +26,9 @@ class Rule:
     names: tuple[str, ...] = ()
     at_most: int | None = None
 
-    def or_null(self, meaning: str) -> "Rule":
-        """Return the rule that also takes null, with what null means."""
-        return Rule(
+    def or_null(self, meaning: str) -> "Constraint":
+        """Return the constraint that also takes null, with what null means."""
+        return Constraint(
             f"{self.allowed}, or null for {meaning}",
             lambda value: value is None or self.accepts(value),
             self.names,
@@ -60,22 +60,28 @@ def is_point(value: object) -> bool:
     return is_finite(value)
 
 
-def _is_scalar(value: object) -> bool:
+def is_scalar(value: object) -> bool:
+    """Tell whether `value` is text, a number or a flag."""
     return isinstance(value, str | int | float | bool)
 
 
-def one_of(*names: str) -> Rule:
-    """Return the rule that takes these names."""
-    return Rule(" or ".join([", ".join(names[:-1]), names[-1]]), names.__contains__, names)
+def one_of(*names: str) -> Constraint:
+    """Return the constraint that takes these names."""
+    return Constraint(" or ".join([", ".join(names[:-1]), names[-1]]), names.__contains__, names)
 
 
-def at_least(smallest: int, what: str, at_most: int = 2**63 - 1) -> Rule:
-    """Return the rule that takes integers from `smallest` on, `what` in words, up to a limit that few ever meet."""
-    return Rule(
+def at_least(smallest: int, what: str, at_most: int = 2**63 - 1) -> Constraint:
+    """Return the constraint that takes integers of at least `smallest`, up to a limit; `what` names them in words."""
+    return Constraint(
         f"{what} of at least {smallest}",
         lambda value: is_whole(value) and smallest <= value <= at_most,  # type: ignore[operator]
         at_most=at_most,
     )
+
+
+def number(allowed: str, accepts: Callable[[float], bool]) -> Constraint:
+    """Return the constraint that takes the finite numbers that `accepts` takes, `allowed` in words."""
+    return Constraint(allowed, lambda value: is_finite(value) and accepts(value))  # type: ignore[arg-type]
 
 
 def is_name(value: object) -> bool:
@@ -83,11 +89,12 @@ def is_name(value: object) -> bool:
     return isinstance(value, str) and re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", value) is not None
 
 
-def wrong_value(path: str, value: object, rule: Rule) -> str:
+def wrong_value(path: str, value: object, constraint: Constraint) -> str:
     """Return the line for a value that its key does not take."""
-    is_too_large = rule.at_most is not None and is_whole(value) and value > rule.at_most  # type: ignore[operator]
-    limit = f"; at most {rule.at_most:,}" if is_too_large else ""
-    return f"{path}={shown(shown_tree(value, path))}: expected {rule.allowed}{limit}{nearest(str(value), rule.names)}"
+    most = constraint.at_most
+    is_too_large = most is not None and is_whole(value) and value > most  # type: ignore[operator]
+    expected = f"{constraint.allowed}; at most {most:,}" if is_too_large else constraint.allowed
+    return f"{path}={shown(shown_tree(value, path))}: expected {expected}{nearest(str(value), constraint.names)}"
 
 
 def unknown_key(path: str, value: object, known: Sequence[str]) -> str:
@@ -95,6 +102,31 @@ def unknown_key(path: str, value: object, known: Sequence[str]) -> str:
     nothing = f"{path.rpartition('.')[0]} has no keys"
     allowed = f"expected one of {', '.join(known)}{nearest(path, known)}" if known else nothing
     return f"{path}={shown(shown_tree(value, path))}: unknown key, {allowed}"
+
+
+def key_problems(
+    given: Tree, constraints: Mapping[str, Constraint], prefix: str = "", required: Collection[str] | None = None
+) -> Iterator[str]:
+    """Yield a line for each key of `given` that is unknown, missing or out of its range.
+
+    Args:
+        given: the values by key.
+        constraints: which values each key takes.
+        prefix: what stands before the keys in the lines, as in `stop.`.
+        required: the keys that may not be missing where others may stand beside them; None where `constraints` holds
+            all the keys that there are, each of them required.
+    """
+    if required is None:
+        known = [f"{prefix}{name}" for name in constraints]
+        for key, value in given.items():
+            if key not in constraints:
+                yield unknown_key(f"{prefix}{shown(key)}", value, known)
+    for key, constraint in constraints.items():
+        if key not in given:
+            if required is None or key in required:
+                yield f"{prefix}{key}: missing, expected {constraint.allowed}"
+        elif not constraint.accepts(given[key]):
+            yield wrong_value(f"{prefix}{key}", given[key], constraint)
 
 
 def shown(value: object, limit: int | None = 120) -> str:
@@ -113,9 +145,11 @@ def shown(value: object, limit: int | None = 120) -> str:
 
 
 COUNT = at_least(1, "a whole number")
-POSITIVE = Rule("a finite number above 0", lambda value: is_finite(value) and value > 0)  # type: ignore[operator]
+POSITIVE = number("a finite number above 0", lambda value: value > 0)
 # Names such as nan and inf are read as numbers, too.
-TEXT = Rule("text that is not empty", lambda value: is_text(value) or is_finite(value) or isinstance(value, float))
-POINT = Rule("a finite number or a list of them", is_point)
-NOT_NEGATIVE = Rule("a finite number of at least 0", lambda value: is_finite(value) and value >= 0)  # type: ignore[operator]
-FLAG = Rule("true or false", lambda value: isinstance(value, bool))
+TEXT = Constraint(
+    "text that is not empty", lambda value: is_text(value) or is_finite(value) or isinstance(value, float)
+)
+POINT = Constraint("a finite number or a list of them", is_point)
+NOT_NEGATIVE = number("a finite number of at least 0", lambda value: value >= 0)
+FLAG = Constraint("true or false", lambda value: isinstance(value, bool))

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
+from runner.messages.overrides import split_override
 from runner.messages.secret_names import hides as hides
 
 HIDDEN = "***"
@@ -119,10 +120,10 @@ def _shown_setting(match: re.Match[str]) -> str:
 
 def shown_override(text: str) -> str:
     """Return an override, `key=value`, without what is secret in it, whatever stands in the value."""
-    key, equals, value = text.partition("=")
-    if not equals:
+    given = split_override(text)
+    if given.value is None:
         return shown_text(text)
-    return f"{key}={HIDDEN if hides(key.lstrip('+~')) else shown_text(value)}"
+    return f"{given.sign}{given.key}={HIDDEN if hides(given.key) else shown_text(given.value)}"
 
 
 def shown_tree(value: Any, key: str = "") -> Any:

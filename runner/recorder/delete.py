@@ -17,13 +17,14 @@ from mlflow.utils.file_utils import local_file_uri_to_path
 from mlflow.utils.uri import is_local_uri
 
 from runner.config.folders import check_working_directory
+from runner.config.uris import DEFAULT_URI
 from runner.messages.errors import UserError
 from runner.messages.printing import complain, say
 from runner.messages.redaction import shown_text
 from runner.recorder.errors import StoreError
 from runner.recorder.opening import describe_error, open_store, prepared
 from runner.recorder.reading import ID_TAG
-from runner.recorder.reap import DEFAULT_URI, has_live_process
+from runner.recorder.reap import has_live_process
 from runner.recorder.store import Store
 
 ID = re.compile(r"[0-9a-f]{4,32}")

@@ -11,6 +11,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from runner.config.folders import check_working_directory
+from runner.config.uris import DEFAULT_URI
 from runner.messages.errors import UserError
 from runner.messages.printing import complain, say
 from runner.recorder.errors import StoreError
@@ -19,7 +20,6 @@ from runner.recorder.store import Store
 from runner.tracking.journal import now_ms
 from runner.tracking.processes import HEARTBEAT, HOST, REAPED, is_alive, is_here
 
-DEFAULT_URI = "sqlite:///outputs/mlflow.db"
 # Another host's run is taken for dead when nothing was heard of it for so long; it beats far more often.
 SILENT_SECONDS = 600
 PAGE = 1000

@@ -2,12 +2,12 @@
 
 import hashlib
 import json
-import re
 from collections.abc import Sequence
 from typing import Any
 
 from runner.config.schema import Config
 from runner.execution.sources import first_sources_of
+from runner.messages.overrides import split_override
 
 # Raised with every change of the arithmetic, so that results of before are not taken for those of now.
 NUMERICS = 4
@@ -37,12 +37,7 @@ def _sources_of(target: str) -> dict[str, str]:
 
 def sweep_fingerprint(texts: Sequence[str]) -> str:
     """Return what two sweeps share that were written alike, in whatever order."""
-    return _digest(sorted(text for text in texts if _key_of(text) not in NOT_OF_THE_RESULT))
-
-
-def _key_of(text: str) -> str:
-    """Return the root key that an override sets."""
-    return re.split(r"[=.@]", text.lstrip("+~"), maxsplit=1)[0]
+    return _digest(sorted(text for text in texts if split_override(text).root not in NOT_OF_THE_RESULT))
 
 
 def _digest(value: Any) -> str:

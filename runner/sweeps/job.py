@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from runner.config.schema import Config
+from runner.messages.overrides import split_override
 from runner.messages.redaction import shown_override
 
 
@@ -45,7 +46,8 @@ def by_key(texts: Iterable[str]) -> dict[str, str]:
     """Return the values of overrides by key: the last of each, and all of those that a run merges."""
     values: dict[str, str] = {}
     for text in texts:
-        key, _, value = text.lstrip("+~").partition("=")
+        given = split_override(text)
+        key, value = given.key, given.value or ""
         values[key] = f"{values[key]} {value}" if key in values and value.startswith("{") else value
     return values
 

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from runner.messages.overrides import key_of
 from runner.sweeps.job import Job
 
 FEWEST, ENOUGH, ALL = 4, 6, 17
@@ -17,7 +18,7 @@ def labelled(jobs: Sequence[Job]) -> list[Job]:
     by_key: dict[str, set[str]] = {}
     for job in jobs:
         for text in job.varying:
-            by_key.setdefault(text.partition("=")[0], set()).add(text)
+            by_key.setdefault(key_of(text), set()).add(text)
     labels = {text: label for texts in by_key.values() for text, label in short(texts).items()}
     return [replace(job, labels=tuple(labels[text] for text in job.varying)) for job in jobs]
 

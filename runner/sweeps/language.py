@@ -26,6 +26,7 @@ from runner.composition.number_ranges import MOST_JOBS, Numbers, counted, nested
 from runner.config.hydra_private import override_with, raw_override_value
 from runner.formulas.parser import Formula, parse
 from runner.messages.errors import UserError, nearest
+from runner.messages.overrides import without_plus
 from runner.messages.ranges import is_whole, shown
 
 OWN_KEYS = tuple(key.removesuffix("=") for key in SWEEP_KEYS)
@@ -335,7 +336,7 @@ def _to_zip(keys: Any, axes: Sequence[Axis]) -> list[Axis]:
     swept = [axis for axis in axes if len(axis.points) > 1]
     names = [key for axis in swept for key in axis.keys]
     if isinstance(keys, list):
-        keys = [str(key).lstrip("+") for key in keys]
+        keys = [without_plus(str(key)) for key in keys]
     if not isinstance(keys, list) or len(keys) < 2 or len(set(keys)) < len(keys):
         raise UserError(f"zip=[{shown(keys)}]: expected at least two different keys")
     for key in keys:

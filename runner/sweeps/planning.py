@@ -19,6 +19,7 @@ from runner.config import hydra_values
 from runner.config.plain import plain, plain_at, unresolved
 from runner.config.schema import Config
 from runner.messages.errors import UserError
+from runner.messages.overrides import without_plus
 from runner.messages.ranges import is_whole, shown
 from runner.messages.redaction import shown_override
 from runner.sweeps.job import Job, named
@@ -57,7 +58,7 @@ def plan(request: SweepRequest, loader: JobLoader, master: DictConfig) -> list[J
                 job = planner.job(combination, repeat, number=len(jobs))
             except UserError as error:
                 name = " ".join(
-                    shown_override((override.input_line or "").lstrip("+")) for override in planner.varying(combination)
+                    shown_override(without_plus(override.input_line or "")) for override in planner.varying(combination)
                 )
                 mistakes.append((name, "; ".join(error.lines)))
             else:
@@ -234,7 +235,7 @@ class _Planner:
         ]
         given = list(self.request.in_order(combination))
         tree = base.with_values(settings, base.of_hydra(number, given))
-        varying = [(override.input_line or "").lstrip("+") for override in self.varying(combination)]
+        varying = [without_plus(override.input_line or "") for override in self.varying(combination)]
         if self.request.repeats > 1:
             seed = _seed(tree, repeat)
             given = [*(override for override in given if override.key_or_group != "seed"), seed]

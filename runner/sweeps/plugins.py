@@ -20,6 +20,7 @@ from runner.config import hydra_values
 from runner.config.hydra_private import failure_of
 from runner.console.run import say_recorded, stopped_record, telling_stops
 from runner.messages.errors import DivergedError, SweepError, UserError
+from runner.messages.overrides import without_plus
 from runner.messages.printing import say, warn
 from runner.messages.redaction import shown_override
 from runner.process.tracebacks import on_demand
@@ -45,7 +46,7 @@ def planned(
         UserError: with a line for each mistake.
     """
     for key in ("allow_code", "max_jobs"):
-        if any(name.lstrip("+") == key for name in params):
+        if any(without_plus(name) == key for name in params):
             raise UserError(f"hydra.sweeper.params.{key}: a config file cannot say so, expected it on the command line")
     request = sweep_request(arguments, params, spaces.parser(loader))
     return request, plan(request, cast(JobLoader, loader), master)

@@ -11,6 +11,7 @@ from runner.config import hydra_values
 from runner.config.hydra_private import IConfigRepository
 from runner.config.plain import said_at, unresolved
 from runner.config.shipped import config_folder, words_of_ours
+from runner.messages.overrides import allows_code, key_of
 from runner.messages.ranges import shown
 from runner.messages.redaction import HIDDEN, Hidden, note, shown_override, shown_tree
 from runner.untrusted.hydra_paths import Places
@@ -20,11 +21,6 @@ from runner.untrusted.settings import chosen_by, given_by, shut_doors, shut_plac
 PLACES = {"hydra_logging": "none", "job_logging": "none", "launcher": "batched"}
 # A setting that is a variable of the environment's and nothing else.
 FROM_ENVIRONMENT = re.compile(r"[^=]*=['\"]?\$\{oc\.env:\w+\}['\"]?")
-
-
-def allows_code(overrides: Sequence[str]) -> bool:
-    """Tell whether the command line lets configs name functions to run."""
-    return any(override.lstrip("+") in ("allow_code=true", "allow_code=True") for override in overrides)
 
 
 def shut_out(
@@ -62,7 +58,7 @@ def pickled(cfg: DictConfig, overrides: Sequence[str]) -> Iterator[str]:
     told = []
     for text in overrides:
         if shown_override(text) != text and FROM_ENVIRONMENT.fullmatch(text) is None:
-            told.append(text.lstrip("+~").partition("=")[0])
+            told.append(key_of(text))
             yield f"{shown_override(text)}: {instead}"
     for path, value in _texts({key: value for key, value in unresolved(cfg).items() if key != "hydra"}):
         is_told = any(path == key or path.startswith(f"{key}.") for key in told)

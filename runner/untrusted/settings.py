@@ -14,6 +14,7 @@ from runner.config.environment import PUBLIC
 from runner.config.folders import is_within
 from runner.config.uris import sqlite_path
 from runner.messages.errors import UserError
+from runner.messages.overrides import allows_code, key_of, split_override
 from runner.messages.ranges import shown
 from runner.messages.redaction import Hidden
 from runner.untrusted.hydra_paths import EXPECTED, HARMLESS
@@ -56,13 +57,13 @@ def shut_doors(
 
 def given_by(overrides: Sequence[str]) -> list[str]:
     """Return the keys that the command line sets; a choice of a group sets none of its keys."""
-    keys = [override.lstrip("+~").partition("=")[0] for override in overrides]
+    keys = [key_of(override) for override in overrides]
     return [key for key in keys if "/" not in key]
 
 
 def chosen_by(overrides: Sequence[str]) -> list[str]:
     """Return the groups of Hydra's own whose options the command line chooses."""
-    keys = [override.lstrip("+~").partition("=")[0] for override in overrides]
+    keys = [key_of(override) for override in overrides]
     return [key.removeprefix("hydra/") for key in keys if key.startswith("hydra/")]
 
 
@@ -74,8 +75,8 @@ def shut_places(written: Mapping[str, Any], said: Mapping[str, Any], overrides: 
         said: the same, resolved; what comes from the environment is hidden.
         overrides: of the command line, whose settings are let through.
     """
-    keys = [override.lstrip("+~").partition("=")[::2] for override in overrides]
-    given = [key for key, value in keys if key != "tracking" or value.startswith("{")]  # not the choice of a group
+    texts = [split_override(override) for override in overrides]
+    given = [one.key for one in texts if one.key != "tracking" or (one.value or "").startswith("{")]  # no choice
     for key, text in written.items():
         if f"tracking.{key}" in given or "tracking" in given or said.get(key) is None:
             continue
@@ -223,7 +224,7 @@ def without_working_directory() -> Iterator[None]:
 
     Under `python -m` it is, and Hydra imports every module of a folder `hydra_plugins` there.
     """
-    if "allow_code=true" in sys.argv:
+    if allows_code(sys.argv[1:]):
         yield
         return
     kept = list(sys.path)

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from runner.composition.composition import compose, install, to_config
+from runner.config.checking import problems
 from runner.config.plain import plain
-from runner.config.schema import GROUPS, Config, keys_of, problems
+from runner.config.schema import GROUPS, Config, keys_of
 from runner.messages.errors import UserError
 from runner.messages.ranges import shown
 
@@ -160,7 +161,7 @@ def test_a_value_of_another_kind_is_refused_by_its_key(key: str, data: st.DataOb
     )
     value = data.draw(junk)
     lines = list(problems(tree | {key: value}))
-    if keys_of(Config)[key].rule.accepts(value):
+    if keys_of(Config)[key].constraint.accepts(value):
         assert lines == []
     else:
         assert any(line.startswith(f"{key}={shown(value)}: expected ") for line in lines)

@@ -1,0 +1,91 @@
+"""Which values the keys of objectives and optimizers take; knows no torch."""
+
+from runner.messages.ranges import (
+    COUNT,
+    FLAG,
+    NOT_NEGATIVE,
+    Constraint,
+    at_least,
+    is_finite,
+    is_name,
+    is_text,
+    is_whole,
+    number,
+)
+
+# Python cannot list the coordinates of more within a minute.
+DIMENSION = at_least(1, "a whole number", at_most=10_000_000)
+
+
+def _is_written(value: object) -> bool:
+    return is_text(value) or is_whole(value) or isinstance(value, float)
+
+
+def _is_nested(value: object, depth: int) -> bool:
+    """Tell whether `value` is a number or formula, or a list of such or of lists, down to a depth."""
+    if isinstance(value, list) and depth > 0:
+        return len(value) > 0 and all(_is_nested(item, depth - 1) for item in value)
+    return _is_written(value)
+
+
+WRITTEN = Constraint("a number or a formula", _is_written)
+
+
+def _are_names(value: object) -> bool:
+    return isinstance(value, list) and all(map(is_name, value)) and len(set(value)) == len(value)
+
+
+MAPPING = Constraint("names with values, as in {a:1}", lambda value: isinstance(value, dict))
+# The keys that these need; those of functions and update rules stand in their signatures.
+LEARNING = ("dataset", "held_out", "batch_size", "l2")
+OBJECTIVE_REQUIRED: dict[str, tuple[str, ...]] = {
+    "expression": ("formula", "variables", "constants"),
+    "callable": ("target", "of_one_point", "arguments"),
+    "linear_regression": LEARNING,
+    "logistic_regression": LEARNING,
+    "mlp": (*LEARNING, "hidden"),
+}
+OPTIMIZER_REQUIRED: dict[str, tuple[str, ...]] = {"torch": ("algorithm", "arguments")}
+OBJECTIVE: dict[str, Constraint] = {
+    "dimension": DIMENSION.or_null("that of the start"),
+    "start": Constraint(f"{WRITTEN.allowed}, or a list of them", lambda value: _is_nested(value, depth=1)),
+    "bounds": Constraint(
+        "[low, high], or such a pair for each coordinate",
+        lambda value: isinstance(value, list) and _is_nested(value, depth=2),
+    ).or_null("none"),
+    "minimum_at": Constraint(
+        f"{WRITTEN.allowed}, or a list of them, or of such lists", lambda value: _is_nested(value, depth=2)
+    ).or_null("not known"),
+    "minimum": WRITTEN.or_null("not known"),
+    "batch_size": COUNT.or_null("all samples"),
+    "hidden": COUNT,
+    "dataset": Constraint("the name of a data set", is_text),
+    "formula": Constraint("a formula, such as (x - 1)**2", is_text),
+    "of_one_point": FLAG,
+    "arguments": MAPPING,
+    "target": Constraint("package.module:function", lambda value: value is None or is_text(value)),
+    "held_out": number("a share above 0 and below 1", lambda value: 0 < value < 1),
+    "l2": NOT_NEGATIVE,
+    "condition": number("a finite number of at least 1", lambda value: value >= 1),
+    "variables": Constraint("a list of different names", _are_names).or_null("those found"),
+    "constants": Constraint(
+        "names with finite numbers",
+        lambda value: isinstance(value, dict) and all(map(is_name, value)) and all(map(is_finite, value.values())),
+    ),
+}
+
+
+OPTIMIZER: dict[str, Constraint] = {
+    **dict.fromkeys(("weight_decay", "eps", "momentum", "lr_decay", "momentum_decay"), NOT_NEGATIVE),
+    "initial_accumulator_value": NOT_NEGATIVE,
+    "algorithm": Constraint("the name of a class of torch.optim", is_text),
+    "arguments": MAPPING,
+    "dampening": Constraint("a finite number", is_finite),
+    "alpha": NOT_NEGATIVE,
+    "rho": number("a number from 0 to 1", lambda value: 0 <= value <= 1),
+    "betas": Constraint(
+        "two numbers of at least 0 and below 1",
+        lambda value: isinstance(value, list) and len(value) == 2 and all(is_finite(b) and 0 <= b < 1 for b in value),
+    ),
+    **dict.fromkeys(("maximize", "centered", "amsgrad", "decoupled_weight_decay"), FLAG),
+}
