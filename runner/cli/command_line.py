@@ -119,7 +119,8 @@ def _check_flags() -> bool:
     if flags.resolve and flags.cfg is None and not flags.help:
         raise UserError("--resolve: expected together with --cfg or --help")
     if flags.experimental_rerun is not None:
-        raise UserError("--experimental-rerun: not supported, it would unpickle a file; expected key=value")
+        file = flags.experimental_rerun
+        raise UserError(f"--experimental-rerun {file}: not supported, it would unpickle the file; expected key=value")
     if flags.package is not None and hides(flags.package):
         raise UserError(f"--package {flags.package}: holds something secret, expected another part of the config")
     if flags.config_path is not None:

@@ -363,14 +363,20 @@ def _key_of_line(line: str) -> str:
 
 
 def _as_hydra_takes_them(overrides: list[str]) -> list[str]:
-    """Spare people a plus before a new key of an open mapping, and let them write what is so anyway.
+    """Return the overrides with `++` before a new key of an open mapping, and without those that change nothing.
 
     Raises:
-        UserError: with a line for each that is no text.
+        UserError: with a line for each that is not text, or that has a sign before a key of sweeps.
     """
     broken = [text for text in overrides if any("\ud800" <= letter <= "\udfff" for letter in text)]
     if broken:
         raise UserError(*(f"{shown_override(ascii(text)[1:-1])}: expected text in UTF-8" for text in broken))
+    signed = [given for given in map(split_override, overrides) if given.sign and f"{given.key}=" in SWEEP_KEYS]
+    if signed:
+        lines = (
+            f"{one.sign}{one.key}: not a key of the config, expected {one.key}=... without {one.sign}" for one in signed
+        )
+        raise UserError(*lines)
     taken = [override for override in overrides if override not in ALREADY_SO]
     return [f"++{override}" if override.startswith(OPEN) else override for override in taken]
 

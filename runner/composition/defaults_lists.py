@@ -98,17 +98,17 @@ def checked(file: ConfigFile, items: Sequence[Any]) -> list[Any]:
 def _checked(file: ConfigFile, item: Any) -> Any:
     if isinstance(item, str):
         if item.endswith("???"):
-            raise UserError(told(file, item, ITEM))
+            _refused(file, item, ITEM)
         if item.startswith("_self_@"):
-            raise UserError(told(file, item, "expected _self_ by itself"))
+            _refused(file, item, "expected _self_ by itself")
         return item
     if not isinstance(item, dict):
         return named(file.options(file.group), item) or _refused(file, item, f"{ITEM}{_in_quotes(item)}")
     if len(item) > 1:
-        raise UserError(told(file, item, "expected one choice an item, each after a dash of its own"))
+        _refused(file, item, "expected one choice an item, each after a dash of its own")
     ((key, value),) = item.items()
     if not isinstance(key, str):
-        raise UserError(told(file, item, "expected the name of a group before the colon"))
+        _refused(file, item, "expected the name of a group before the colon")
     group = _group_in(file, key, item)
     return {key: _option(file, group, value, item)}
 
@@ -117,12 +117,11 @@ def _group_in(file: ConfigFile, key: str, item: Any) -> str:
     *words, group = key.split() or [""]
     for word in words:
         if word not in KEYWORDS:
-            expected = f"expected override or optional before the group{nearest(word, KEYWORDS)}"
-            raise UserError(told(file, item, expected))
+            _refused(file, item, f"expected override or optional before the group{nearest(word, KEYWORDS)}")
     if group in ("", *KEYWORDS):
-        raise UserError(told(file, item, "expected the name of a group before the colon"))
+        _refused(file, item, "expected the name of a group before the colon")
     if group == "_self_":
-        raise UserError(told(file, item, "expected _self_ by itself"))
+        _refused(file, item, "expected _self_ by itself")
     return group
 
 
@@ -139,7 +138,7 @@ def _one_of(file: ConfigFile, options: Sequence[str], value: Any, item: Any) -> 
     if isinstance(value, str):
         return value
     if isinstance(value, dict):
-        raise UserError(told(file, item, "expected the name of an option; settings stand below the defaults list"))
+        _refused(file, item, "expected the name of an option; settings stand below the defaults list")
     return named(options, value) or _refused(file, item, f"{one_of(options)}{_in_quotes(value)}")
 
 

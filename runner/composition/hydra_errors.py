@@ -9,10 +9,10 @@ from hydra.core.utils import configure_log
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
+from runner.config.options import unknown_key_of_group
 from runner.config.schema import Config, keys_of
 from runner.messages.errors import UserError, nearest
 from runner.messages.overrides import key_of, split_override, without_plus
-from runner.messages.ranges import unknown_key
 from runner.messages.redaction import shown_override
 
 OPEN_MAPPINGS = ("tags", "objective.constants", "objective.arguments", "optimizer.arguments")
@@ -23,7 +23,7 @@ ELSEWHERE = {
     **dict.fromkeys(("learning_rate", "learningrate", "eta", "step_size", "stepsize"), "lr={}"),
     **dict.fromkeys(("iterations", "iters", "iter", "max_iter", "n_iter", "niter", "num_steps", "n_steps"), "steps={}"),
     **dict.fromkeys(("epochs", "epoch", "num_epochs", "n_epochs", "max_steps", "max_epochs"), "steps={}"),
-    **dict.fromkeys(("momentum", "optimizer.momentum"), "optimizer=momentum optimizer.momentum={}"),
+    **dict.fromkeys(("momentum",), "optimizer=momentum optimizer.momentum={}"),
     **dict.fromkeys(("loss", "function", "problem"), "objective={}"),
     **dict.fromkeys(("optim", "opt", "algorithm", "solver"), "optimizer={}"),
     **dict.fromkeys(("scheduler", "lr_scheduler", "lr_schedule"), "schedule={}"),
@@ -57,7 +57,7 @@ def explain(error: Exception, override: str | None = None, is_sweep: bool = Fals
     if override is not None and override.startswith(SWEEP_KEYS):
         return f"{override}: is for sweeps: add -m"
     if isinstance(cause, ConfigAttributeError | ConfigKeyError) and cause.parent_node is not None:
-        line = unknown_key(str(cause.full_key), _value_in(override), _known_keys(cause, is_sweep))
+        line = unknown_key_of_group(str(cause.full_key), _value_in(override), _known_keys(cause, is_sweep))
         return f"{line.partition('; did you mean')[0]}{hint}" if (hint := _meant(override)) else line
     if override is not None and ("requires --multirun" in str(error) or "Ambiguous value" in str(error)):
         return f"{override}: several values make a sweep: add -m; a list is written [1,2]"

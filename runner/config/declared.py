@@ -4,8 +4,9 @@ from collections.abc import Iterator
 
 from runner.config.group_ranges import MAPPING
 from runner.config.groups import DECLARED
+from runner.config.options import unknown_key_of_group
 from runner.config.schema import GROUPS
-from runner.messages.ranges import FLAG, POINT, TEXT, is_finite, is_point, is_text, is_whole, shown, unknown_key
+from runner.messages.ranges import FLAG, POINT, TEXT, is_finite, is_point, is_text, is_whole, shown
 
 
 def unlike_declared(given: object, declared: object, path: str) -> Iterator[str]:
@@ -24,7 +25,7 @@ def unlike_declared(given: object, declared: object, path: str) -> Iterator[str]
             elif key in declared:
                 yield from unlike_declared(value, declared[key], f"{path}.{key}")
             else:
-                yield unknown_key(f"{path}.{key}", value, [f"{path}.{name}" for name in declared])
+                yield unknown_key_of_group(f"{path}.{key}", value, [f"{path}.{name}" for name in declared])
     elif not _same_kind(given, declared):
         yield f"{path}={shown(given)}: expected {_kind_of(declared)}"
 

@@ -22,7 +22,8 @@ def check_working_directory() -> None:
     try:
         Path.cwd()
     except FileNotFoundError:
-        raise UserError("the working directory does not exist any more: change to one that does") from None
+        name = os.environ.get("PWD", "")
+        raise UserError(f"the working directory {name} does not exist any more: change to one that does") from None
 
 
 def is_within(place: str, roots: Sequence[str] = (ROOT,)) -> bool:

@@ -37,6 +37,7 @@ DEVICE = Constraint(
     "auto, cpu, cuda, cuda:N or mps",
     lambda value: isinstance(value, str) and re.fullmatch(r"auto|cpu|cuda(:\d+)?|mps", value) is not None,
     DEVICES,
+    synonyms={"gpu": "cuda", "nvidia": "cuda", "metal": "mps"},
 )
 START = Constraint(f"{POINT.allowed}, or random", lambda value: value == "random" or is_point(value), ("random",))
 DIAGNOSTICS = Constraint(

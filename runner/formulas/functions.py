@@ -6,6 +6,9 @@ import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from runner.messages.ranges import shown
+from runner.messages.redaction import shown_tree
+
 OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -34,17 +37,18 @@ def bounded(function: Callable[..., Any]) -> Callable[..., Any]:
     """
 
     def compute(*values: Any) -> Any:
-        if any(isinstance(value, str) for value in values):
-            raise TypeError("a text is no number")
+        texts = [shown(shown_tree(value)) for value in values if isinstance(value, str)]
+        if texts:
+            raise TypeError(f"'{texts[0]}' is text, expected a number")
         if function is operator.pow and all(isinstance(value, int) for value in values):
             base, exponent = values
             if (abs(base).bit_length() - 1) * exponent > MOST_BITS:
-                raise OverflowError("a number too large")
+                raise OverflowError(f"the power {exponent} of {shown(base)} is too large")
         found = function(*values)
         if type(found) is complex:
-            raise ArithmeticError("no real number")
+            raise ArithmeticError(f"{found:.6g} is not a real number")
         if isinstance(found, int) and found.bit_length() > MOST_BITS:
-            raise OverflowError("a number too large")
+            raise OverflowError(f"a whole number of {found.bit_length():,} bits is too large")
         return found
 
     return compute

@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 from runner.messages.errors import nearest
@@ -17,23 +17,27 @@ class Constraint:
     """Which values a key takes, in words and as a test.
 
     Attributes:
-        names: the names among the values, of which the nearest to a wrong one is told.
-        at_most: the largest whole number, told where a larger one is given.
+        names: the names among the values; the message for a wrong one suggests the nearest.
+        synonyms: names that other programs have for some of them.
+        at_most: the largest whole number, which the message names where a larger one is given.
     """
 
     allowed: str
     accepts: Callable[[object], bool]
     names: tuple[str, ...] = ()
     at_most: int | None = None
+    synonyms: Mapping[str, str] = field(default_factory=dict)
 
     def or_null(self, meaning: str) -> "Constraint":
         """Return the constraint that also takes null, with what null means."""
-        return Constraint(
-            f"{self.allowed}, or null for {meaning}",
-            lambda value: value is None or self.accepts(value),
-            self.names,
-            self.at_most,
-        )
+        allowed = f"{self.allowed}, or null for {meaning}"
+        return replace(self, allowed=allowed, accepts=lambda value: value is None or self.accepts(value))
+
+    def hint(self, value: object) -> str:
+        """Return `; did you mean 'x'?` for the allowed name that a wrong value is most like, or nothing."""
+        name, colon, rest = str(value).partition(":")
+        meant = self.synonyms.get(name.lower())
+        return nearest(str(value), self.names) if meant is None else f"; did you mean '{meant}{colon}{rest}'?"
 
 
 def is_whole(value: object) -> bool:
@@ -94,7 +98,7 @@ def wrong_value(path: str, value: object, constraint: Constraint) -> str:
     most = constraint.at_most
     is_too_large = most is not None and is_whole(value) and value > most  # type: ignore[operator]
     expected = f"{constraint.allowed}; at most {most:,}" if is_too_large else constraint.allowed
-    return f"{path}={shown(shown_tree(value, path))}: expected {expected}{nearest(str(value), constraint.names)}"
+    return f"{path}={shown(shown_tree(value, path))}: expected {expected}{constraint.hint(value)}"
 
 
 def unknown_key(path: str, value: object, known: Sequence[str]) -> str:

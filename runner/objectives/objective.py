@@ -140,7 +140,7 @@ def _of_formula(request: Request) -> Objective:
 def _of_code(request: Request) -> Objective:
     settings = request.config.parameters
     if settings["target"] is None:
-        raise UserError("objective.target=null: expected package.module:function")
+        raise UserError(f"objective.target={shown(settings['target'])}: expected package.module:function")
     function = import_function(settings["target"])
     arguments = settings["arguments"]
     check_keywords(function, arguments)

@@ -168,7 +168,8 @@ def _deleted(texts: Sequence[str], uri: str, is_for_good: bool, is_forced: bool)
     store = open_store({"uri": uri, "artifacts": "outputs/artifacts", "again": False})
     if is_for_good and not hasattr(store.client._tracking_client.store, "_hard_delete_run"):
         raise UserError(
-            "--gc: a server removes nothing from disk for others, expected 'mlflow gc' where its database is"
+            f"--gc: a server such as {shown_text(uri)} removes nothing from disk for its clients, "
+            "expected 'mlflow gc' where its database is"
         )
     families = find(store, texts)
     if not is_forced:

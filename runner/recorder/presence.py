@@ -1,6 +1,7 @@
 """Whether what was written is still where it was written: someone may remove or replace a database meanwhile."""
 
 import contextlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,26 +50,37 @@ class DatabaseFile:
         Raises:
             LostError: it is not.
         """
-        try:
-            found = self.path.stat()
-        except OSError:
-            raise self._lost("removed") from None
-        if (found.st_dev, found.st_ino) != self.identity:
-            raise self._lost("replaced")
-        if found.st_size < self.size:
-            raise self._lost("emptied")
+        found = self._found()
+        loss = self._loss(found)
+        if loss is not None:
+            self._remove_logs()
+            raise LostError(f"{self.path}: the database was {loss} while runs were recorded in it")
+        assert found is not None
         self.size = found.st_size
         for companion in companions(self.path):
             with contextlib.suppress(OSError):
                 self._companions[companion] = _identity(companion)
 
-    def _lost(self, how: str) -> LostError:
-        """Return what to raise; remove the log of what is gone, which SQLite would take for the next database's."""
+    def _found(self) -> os.stat_result | None:
+        try:
+            return self.path.stat()
+        except OSError:
+            return None
+
+    def _loss(self, found: os.stat_result | None) -> str | None:
+        """Return what was done to the database, None where it is still there, the same, and no shorter."""
+        if found is None:
+            return "removed"
+        if (found.st_dev, found.st_ino) != self.identity:
+            return "replaced"
+        return "emptied" if found.st_size < self.size else None
+
+    def _remove_logs(self) -> None:
+        """Remove the logs of a database that is gone, which SQLite would take for those of the next one."""
         for companion, known in self._companions.items():
             with contextlib.suppress(OSError):
                 if _identity(companion) == known:
                     companion.unlink()
-        return LostError(f"{self.path}: the database was {how} while runs were recorded in it")
 
 
 def forget_companions(path: Path) -> None:

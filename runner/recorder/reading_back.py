@@ -10,6 +10,7 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
+from runner.config.checking import checked_config
 from runner.config.schema import Config
 from runner.messages.errors import UserError
 from runner.recorder.errors import StoreError
@@ -46,7 +47,7 @@ class RecordedRun:
         keys = [key for key in self.hidden if not key.startswith(f"{SOURCE}/")]
         if keys:
             raise UserError(*(f"{key}=***: a secret, which is not recorded; expected its value" for key in keys))
-        return Config.from_tree(self.tree)
+        return checked_config(self.tree)
 
 
 def read_back(client: MlflowClient, run_id: str) -> RecordedRun:

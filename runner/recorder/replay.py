@@ -94,7 +94,7 @@ class Replayer:
             entries = reader.entries(is_complete=True)
             opening = next(entries, None)
             if not isinstance(opening, Open):
-                raise StoreError("its first entry, which says where it belongs, cannot be read")
+                raise StoreError(f"{path}: its first entry, which says where it belongs, cannot be read")
             store = self._store(followed(opening, path))
             runs, lost = 0, 0
             for entry in entries:

@@ -88,10 +88,11 @@ class GridSweeper(Sweeper):
                 done = run_sweep(jobs, request.texts, self._launcher.memory_mib, request.resume, request.fail_fast)
             raise_failures(done)
             return returns_of(done)
+        launcher = self._config.hydra.runtime.choices.get("hydra/launcher")
         if request.resume:
-            raise UserError(f"resume={request.resume}: expected with hydra/launcher=batched")
+            raise UserError(f"resume={request.resume}: expected with hydra/launcher=batched, given {launcher}")
         if request.fail_fast:
-            raise UserError("fail_fast=true: expected with hydra/launcher=batched")
+            raise UserError(f"fail_fast=true: expected with hydra/launcher=batched, given {launcher}")
         return self._launch(jobs, request.texts)
 
     def _launch(self, jobs: list[Job], texts: Sequence[str]) -> Sequence[JobReturn]:

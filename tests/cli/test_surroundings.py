@@ -43,7 +43,7 @@ def test_nobody_needs_to_read_to_the_end_nor_to_be_somewhere(runner: Command) ->
             capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert (done.stdout, done.stderr) == ("0\n", "")
-    line = "the working directory does not exist any more: change to one that does\n"
+    line = f"the working directory {runner.folder / 'gone'} does not exist any more: change to one that does\n"
     python = "import runner\ntry: runner.run()\nexcept runner.UserError as error: raise SystemExit(f'error: {error}')"
     for words, code in (
         (["-m", "runner", "lr=0.1"], 2), (["-m", "runner.delete", "abcd"], 2), (["-m", "runner.ui"], 2),

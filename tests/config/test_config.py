@@ -48,6 +48,13 @@ MISTAKES = {
     "seed=-1": r"seed=-1: expected a whole number of at least 0",
     "quiet=maybe": r"quiet=maybe: expected true or false",
     "device=tpu": r"device=tpu: expected auto, cpu, cuda, cuda:N or mps; did you mean 'cpu'\?",
+    "device=gpu": r"device=gpu: expected auto, cpu, cuda, cuda:N or mps; did you mean 'cuda'\?",
+    "device=GPU:1": r"device=GPU:1: expected auto, cpu, cuda, cuda:N or mps; did you mean 'cuda:1'\?",
+    "optimizer.momentum=0.9": r"optimizer.momentum=0.9: unknown key, .*; options that have it: "
+    "optimizer=momentum, nesterov, rmsprop",
+    "+objective.condition=9": r"objective.condition=9: unknown key, .*; options that .*: objective=ill_conditioned",
+    "+repeats=3": r"\+repeats: not a key of the config, expected repeats=... without \+",
+    "++where=lr<1": r"\+\+where: not a key of the config, expected where=... without \+\+",
     "device=${nope}": r"device=\$\{nope\}: cannot be resolved \(Interpolation key 'nope' not found\)",
     "dtype=float23": r"dtype=float23: expected float32 or float64; did you mean 'float32'\?",
     "name=": r"name='': expected text that is not empty, or null for one made of what is run",
