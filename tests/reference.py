@@ -33,7 +33,9 @@ def keys() -> str:
     """Return the keys outside the groups: the default, what each means and takes."""
     defaults = yaml.safe_load((CONF / "config.yaml").read_text())
     found = {name: key for name, key in keys_of(Config).items() if name not in GROUPS}
-    rows = [[f"`{name}`", f"`{shown(defaults[name])}`", key.meaning, key.rule.allowed] for name, key in found.items()]
+    rows = [
+        [f"`{name}`", f"`{shown(defaults[name])}`", key.meaning, key.constraint.allowed] for name, key in found.items()
+    ]
     return _table(["key", "default", "meaning", "takes"], rows)
 
 

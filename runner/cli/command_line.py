@@ -10,7 +10,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, cast
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -21,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from runner import __version__, sweeps
 from runner.composition import composition
 from runner.composition.hydra_errors import explain, explain_logging
+from runner.composition.overrides import task_overrides
 from runner.config.folders import check_working_directory
 from runner.config.hydra_private import flag_names, flag_parser
 from runner.config.schema import Config, keys_of
@@ -182,6 +183,11 @@ def _check_completion(overrides: list[str]) -> None:
         )
 
 
+def _overrides() -> list[str]:
+    """Return the overrides of the run as they were typed: Hydra's own list would give resolved interpolations."""
+    return task_overrides(cast(DictConfig, HydraConfig.instance().cfg))
+
+
 def _run_hydra() -> None:
     failed: list[Exception] = []
     wants_tracebacks = tracebacks.wants_tracebacks()
@@ -192,7 +198,7 @@ def _run_hydra() -> None:
         os.chdir(folder)  # where outputs/ is, with hydra.job.chdir, too
         config = composition.to_config(cfg)
         try:
-            result = run(config, overrides=HydraConfig.get().overrides.task).result
+            result = run(config, overrides=_overrides()).result
         except Exception as error:
             # Hydra heads what a single run raises with a line of its own; a sweep collects what its jobs raise.
             if config.parent_run is not None and not isinstance(error, RunnerError):
