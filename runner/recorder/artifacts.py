@@ -3,10 +3,8 @@
 import re
 from pathlib import Path, PurePosixPath
 
-from mlflow.utils.file_utils import local_file_uri_to_path
-from mlflow.utils.uri import is_local_uri
-
 from runner.recorder.errors import StoreError
+from runner.recorder.mlflow_private import is_local_uri, local_file_uri_to_path
 from runner.tracking.files import write_file
 
 RUN_ID = re.compile(r"[0-9a-f]{32}")

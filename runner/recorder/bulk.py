@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from mlflow.store.tracking.dbmodels import models
 from mlflow.tracking import MlflowClient
 
 from runner.recorder.artifacts import local_folder, run_folder
 from runner.recorder.database import DIALECTS, ROWS_A_TRANSACTION, Database, Row, Unit, unknown_tables
+from runner.recorder.mlflow_private import engine_of, models, store_of
 from runner.recorder.presence import Last, check_rows
 from runner.recorder.reading import ID_TAG, LARGEST
 from runner.recorder.store import Created, Store
@@ -105,7 +105,7 @@ class _Pending:
 
 def is_known(client: MlflowClient) -> bool:
     """Return whether the client's store is a database whose tables are those that are written here."""
-    engine = getattr(client._tracking_client.store, "engine", None)
+    engine = engine_of(client)
     return engine is not None and engine.dialect.name in DIALECTS and not unknown_tables(engine)
 
 
@@ -114,7 +114,7 @@ class BulkStore(Store):
 
     def __init__(self, client: MlflowClient, artifacts: str | None, may_have_begun: bool) -> None:
         super().__init__(client, artifacts, may_have_begun)
-        self._store = client._tracking_client.store
+        self._store = store_of(client)
         self._database = Database(self._store)
         self._locations: dict[str, str] = {}
         self._pending = _Pending()

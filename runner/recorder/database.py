@@ -9,15 +9,13 @@ from typing import Any, TypeAlias
 
 import sqlalchemy as sa
 from mlflow.exceptions import MlflowException
-from mlflow.store.db.base_sql_model import Base
-from mlflow.store.tracking.dbmodels.models import SqlLatestMetric, SqlMetric, SqlParam, SqlRun, SqlTag
-from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from runner.recorder.errors import LostError
+from runner.recorder.mlflow_private import Base, SqlAlchemyStore, models
 
 DIALECTS = ("sqlite", "postgresql")
 ROWS_A_TRANSACTION = 100_000
@@ -59,11 +57,12 @@ class Database:
         if self._is_sqlite and not sa.event.contains(engine, "connect", _tune):
             sa.event.listen(engine, "connect", _tune)
             engine.dispose()
-        runs, tags, latest = (_table(model) for model in (SqlRun, SqlTag, SqlLatestMetric))
+        runs, tags, latest = (_table(model) for model in (models.SqlRun, models.SqlTag, models.SqlLatestMetric))
+        params, metrics = (_table(model) for model in (models.SqlParam, models.SqlMetric))
         insert = sqlite.insert if self._is_sqlite else postgresql.insert
         self.add_run = self._statement(insert(runs).on_conflict_do_nothing(), runs)
-        self.add_param = self._statement(insert(_table(SqlParam)).on_conflict_do_nothing(), _table(SqlParam))
-        self.add_metric = self._statement(insert(_table(SqlMetric)).on_conflict_do_nothing(), _table(SqlMetric))
+        self.add_param = self._statement(insert(params).on_conflict_do_nothing(), params)
+        self.add_metric = self._statement(insert(metrics).on_conflict_do_nothing(), metrics)
         tag = insert(tags)
         tag = tag.on_conflict_do_update(index_elements=tags.primary_key, set_={"value": tag.excluded.value})
         self.set_tag = self._statement(tag, tags)

@@ -12,9 +12,6 @@ from pathlib import Path
 import sqlalchemy as sa
 from mlflow.entities import LifecycleStage, Run, ViewType
 from mlflow.exceptions import MlflowException
-from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-from mlflow.utils.file_utils import local_file_uri_to_path
-from mlflow.utils.uri import is_local_uri
 
 from runner.config.folders import check_working_directory
 from runner.config.uris import DEFAULT_URI
@@ -22,6 +19,14 @@ from runner.messages.errors import UserError
 from runner.messages.printing import complain, say
 from runner.messages.redaction import shown_text
 from runner.recorder.errors import StoreError
+from runner.recorder.mlflow_private import (
+    can_remove_runs,
+    engine_of,
+    get_artifact_repository,
+    is_local_uri,
+    local_file_uri_to_path,
+    remove_run,
+)
 from runner.recorder.opening import describe_error, open_store, prepared
 from runner.recorder.reading import ID_TAG
 from runner.recorder.reap import has_live_process
@@ -128,7 +133,7 @@ def remove(store: Store, family: Family) -> None:
     """Remove a run and its children from disk: their artifacts, and their rows in the database."""
     for run in family.all:
         _remove_artifacts(run)
-        store.client._tracking_client.store._hard_delete_run(run.info.run_id)
+        remove_run(store.client, run.info.run_id)
 
 
 def _remove_artifacts(run: Run) -> None:
@@ -146,7 +151,7 @@ def _remove_artifacts(run: Run) -> None:
 
 
 def _give_back_space(store: Store) -> None:
-    engine = getattr(store.client._tracking_client.store, "engine", None)
+    engine = engine_of(store.client)
     if engine is None or engine.dialect.name != "sqlite":
         return
     with contextlib.suppress(sa.exc.OperationalError), engine.connect() as connection:  # others are writing
@@ -166,7 +171,7 @@ def _deleted(texts: Sequence[str], uri: str, is_for_good: bool, is_forced: bool)
     if not prepared({"uri": uri}):
         raise UserError(f"--uri {shown_text(uri)}: no database there, expected one that holds the runs")
     store = open_store({"uri": uri, "artifacts": "outputs/artifacts", "again": False})
-    if is_for_good and not hasattr(store.client._tracking_client.store, "_hard_delete_run"):
+    if is_for_good and not can_remove_runs(store.client):
         raise UserError(
             f"--gc: a server such as {shown_text(uri)} removes nothing from disk for its clients, "
             "expected 'mlflow gc' where its database is"

@@ -6,14 +6,13 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import TypeVar
 
-from mlflow.utils.validation import (
+from runner.recorder.mlflow_private import (
     MAX_ENTITY_KEY_LENGTH,
     MAX_PARAM_VAL_LENGTH,
     MAX_TAG_VAL_LENGTH,
     path_not_unique,
     validate_param_and_metric_name,
 )
-
 from runner.tracking.journal import Artifact, Begin, End, Entry, Metrics
 
 LONGEST_NAME = 250

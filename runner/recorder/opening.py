@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import mlflow.store.db.utils as db_utils
 import sqlalchemy as sa
 from mlflow.tracking import MlflowClient
 
@@ -15,10 +14,11 @@ from runner.config.uris import IN_MEMORY, absolute_uri, companions, is_in_memory
 from runner.messages.redaction import shown_text
 from runner.recorder.bulk import BulkStore, is_known
 from runner.recorder.errors import AwayError, StoreError
+from runner.recorder.mlflow_private import make_no_folders, make_tables, set_artifact_root, store_of
 from runner.recorder.presence import DatabaseFile, forget_companions
 from runner.recorder.reach import unreachable
 from runner.recorder.relocation import follow
-from runner.recorder.schema import check_server, check_sqlite, describe_schema, make_tables
+from runner.recorder.schema import check_server, check_sqlite, describe_schema
 from runner.recorder.server import ServerStore, check
 from runner.recorder.store import Store
 from runner.tracking.files import is_output, lock, open_file, open_to_read, refuse_link, share
@@ -53,7 +53,7 @@ def open_store(settings: dict[str, Any]) -> Store:
     artifacts = None if settings["artifacts"] is None else Path(settings["artifacts"]).absolute().as_uri()
     if artifacts is not None:
         # Else MLflow gives the experiment that it makes for itself a folder ./mlruns.
-        os.environ["_MLFLOW_SERVER_ARTIFACT_ROOT"] = artifacts
+        set_artifact_root(artifacts)
     try:
         with _first_use(uri):
             if (path := sqlite_path(uri)) is not None:
@@ -86,8 +86,7 @@ def _first_use(uri: str) -> Iterator[None]:
         with _postgresql_lock(uri) if uri.startswith("postgresql") else contextlib.nullcontext():
             yield
         return
-    # MLflow would make a folder of that name as it is spelled in the URI.
-    db_utils._make_parent_dirs_if_sqlite = lambda db_uri: None  # noqa: ARG005  # called by name
+    make_no_folders()
     with _lock_file(path.with_name(f"{path.name}.lock")) as file:
         lock(file, fcntl.LOCK_EX)
         for name in (*([path] if is_output(path) else []), *companions(path)):
@@ -127,10 +126,10 @@ def _create(path: Path) -> None:
     for left in making.parent.glob(f"{making.name}*"):
         left.unlink()
     forget_companions(path)
-    make_tables(making)
+    make_tables(sqlite_uri(making))
     client = MlflowClient(sqlite_uri(making))
     client.search_experiments(max_results=1)
-    client._tracking_client.store.engine.dispose()
+    store_of(client).engine.dispose()
     share(making)
     making.replace(path)
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Self
 
 import sqlalchemy as sa
-from mlflow.store.tracking.dbmodels.models import SqlLatestMetric, SqlMetric, SqlRun
 
 from runner.config.uris import companions, sqlite_path
 from runner.recorder.errors import LostError
+from runner.recorder.mlflow_private import models
 
 IDS_A_QUERY = 500
 OF_ANOTHER_DATABASE = ("no such table", "malformed", "not a database")
@@ -117,10 +117,10 @@ def check_rows(url: sa.URL, expected: Mapping[str, Last]) -> None:
 
 
 def _check_some(connection: sa.Connection, ids: list[str], expected: Mapping[str, Last]) -> None:
-    runs = SqlRun.__table__
+    runs = models.SqlRun.__table__
     query = sa.select(runs.c.run_uuid, runs.c.status).where(runs.c.run_uuid.in_(ids))
     statuses: dict[str, str] = {row.run_uuid: row.status for row in connection.execute(query)}
-    steps = [_last_steps(connection, model.__table__, ids) for model in (SqlLatestMetric, SqlMetric)]
+    steps = [_last_steps(connection, model.__table__, ids) for model in (models.SqlLatestMetric, models.SqlMetric)]
     for run_id in ids:
         is_there = run_id in statuses and not (expected[run_id].has_ended and statuses[run_id] == "RUNNING")
         if not is_there or any(found.get(run_id, -1) < expected[run_id].step for found in steps):

@@ -7,13 +7,10 @@ from pathlib import Path
 from urllib.parse import quote
 
 import mlflow
-import mlflow.store.db.utils as db_utils
 import sqlalchemy as sa
-from alembic.script import ScriptDirectory
-from alembic.util import CommandError
 
-from runner.config.uris import sqlite_uri
 from runner.recorder.errors import StoreError
+from runner.recorder.mlflow_private import is_known_revision
 
 # In every version of MLflow.
 TABLES = {"experiments", "runs", "tags", "metrics", "params"}
@@ -58,29 +55,15 @@ def _foreign(name: str, tables: list[str]) -> StoreError:
     )
 
 
-def make_tables(path: Path) -> None:
-    """Make MLflow's tables in a new SQLite database, without its lock in the folder of what is temporary."""
-    engine = db_utils.create_sqlalchemy_engine(sqlite_uri(path))
-    db_utils._initialize_tables(engine)
-    engine.dispose()
-
-
 def describe_schema(text: str) -> str | None:
     """Return what to do where MLflow says that a database has another version's schema; None where it does not."""
     if "out-of-date database schema" not in text:
         return None
     found = re.search(r"found version (\w+)", text)
     revision = found[1] if found else "None"
-    if revision == "None" or _is_known(revision):
+    if revision == "None" or is_known_revision(revision):
         return "the database is of an older version's schema; back it up, then run 'mlflow db upgrade' on it"
     return (
         f"the database was written by a newer MLflow than {mlflow.__version__}, which is installed here (schema"
         f" {revision}); install that one, or record in another database"
     )
-
-
-def _is_known(revision: str) -> bool:
-    try:
-        return ScriptDirectory.from_config(db_utils._get_alembic_config(db_url="")).get_revision(revision) is not None
-    except CommandError:
-        return False

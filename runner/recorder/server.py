@@ -8,13 +8,12 @@ from typing import Any
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
-from mlflow.utils.credentials import get_default_host_creds
-from mlflow.utils.rest_utils import http_request
 from requests import Response
 from requests.exceptions import ConnectionError as NoConnectionError
 from requests.exceptions import SSLError, Timeout
 
 from runner.recorder.errors import AwayError, StoreError
+from runner.recorder.mlflow_private import get_default_host_creds, http_request
 from runner.recorder.store import METRICS_A_REQUEST, PARAMS_A_REQUEST, Store
 
 IN_FLIGHT = 8

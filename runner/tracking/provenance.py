@@ -18,6 +18,8 @@ from runner.tracking.processes import process_tags
 
 # The tag whose text MLflow shows as a run's description.
 DESCRIPTION = "mlflow.note.content"
+# The tag that MLflow shows as a run's version.
+MLFLOW_COMMIT = "mlflow.source.git.commit"
 # Keys that a repeated run may have otherwise.
 NOT_OF_THE_RUN = ("tracking", "name", "tags")
 # The one written in C, where there is one, is ten times as fast.
@@ -35,8 +37,9 @@ def look() -> Look:
 
 
 def git_tags() -> dict[str, str]:
-    """Return the commit of the working directory, and whether something in it was not committed."""
-    return (_looks.get(Path.cwd()) or look()).tags()
+    """Return the commit of the working directory, under MLflow's name too, and whether it has uncommitted changes."""
+    tags = (_looks.get(Path.cwd()) or look()).tags()
+    return tags | ({MLFLOW_COMMIT: tags["git.commit"]} if "git.commit" in tags else {})
 
 
 def tags_of(config: Config) -> dict[str, str]:

@@ -14,6 +14,7 @@ from mlflow.tracking import MlflowClient
 from sqlalchemy import text
 
 from runner.recorder.bulk import BulkStore, is_known
+from runner.recorder.mlflow_private import store_of
 from runner.recorder.opening import open_store
 from runner.tracking.journal import Begin, End, Metrics
 from tests.support.stores import entries, experiment_of, opened
@@ -132,7 +133,7 @@ def test_a_sweep_that_another_process_has_resumed_is_not_ended_by_an_old_journal
 
 def test_tables_of_another_layout_are_left_to_the_public_client(tmp_path: Path) -> None:
     store = opened(tmp_path, bulk=True)
-    with store._client._tracking_client.store.engine.begin() as connection:
+    with store_of(store._client).engine.begin() as connection:
         connection.execute(text("alter table params add column unit varchar(10)"))
     assert not is_known(store._client)
     settings = {"uri": f"sqlite:///{tmp_path}/mlflow.db", "artifacts": str(tmp_path / "artifacts"), "again": False}
@@ -177,7 +178,7 @@ def test_an_entry_that_is_tried_again_is_not_kept_twice(tmp_path: Path, monkeypa
     assert isinstance(store, BulkStore)
     for limit in ("ROWS_A_TRANSACTION", "VALUES_AT_ONCE"):
         monkeypatch.setattr(f"runner.recorder.bulk.{limit}", 4)
-    with store._client._tracking_client.store.engine.begin() as connection:
+    with store_of(store._client).engine.begin() as connection:
         connection.execute(text("pragma busy_timeout = 0"))
         connection.execute(text("alter table metrics rename to elsewhere"))
     store.apply(Begin("a", "a", "some experiment", 1))
@@ -189,7 +190,7 @@ def test_an_entry_that_is_tried_again_is_not_kept_twice(tmp_path: Path, monkeypa
                 store.apply(entry)
     assert [values.stored.size for values in store._pending.values] == [10]
     assert len(store._pending.metrics) == 1
-    with store._client._tracking_client.store.engine.begin() as connection:
+    with store_of(store._client).engine.begin() as connection:
         connection.execute(text("alter table elsewhere rename to metrics"))
     store.flush()
     (run,) = store.client.search_runs([experiment_of(store.client, "some experiment").experiment_id])
