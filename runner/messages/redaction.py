@@ -4,17 +4,25 @@ import re
 import threading
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from runner.messages.overrides import split_override
 from runner.messages.secret_names import hides as hides
 
 HIDDEN = "***"
-KEY = r"[+~]*(?P<key>[\w./\-]*\w)"
+KEY = r"[+~]*(?P<key>[\w./\-%]*\w)"
 # As in `tags.token=abc`, `a=1,tags.token=abc` and `?password=abc&`, and in `{token: abc}`.
 SETTING = re.compile(rf"{KEY}=(?P<value>'[^']*'|\"[^\"]*\"|(?:(?!,[+~]*[\w./\-]+=)[^\s&;])+)")
 ENTRY = re.compile(rf"(?<=[{{,])\s*[\"']?{KEY}[\"']?\s*:\s*")
-# A password may hold anything, written as it must be or not: what comes before the last @ is hidden.
+# As in `password: abc` at the start of a line or part of it; the rest of a message of ours is no value.
+LINE_ENTRY = re.compile(
+    r"(?P<before>(?:^(?:error: |warning: )?|[,;(])\s*)(?P<key>['\"]?[\w\-]+['\"]?):[ \t]+"
+    r"(?!missing\b|expected\b|unknown\b)(?P<value>'[^']*'|\"[^\"]*\"|[^,;\n)]+)",
+    re.MULTILINE,
+)
+# As in `user:password@host`; in `{owner:me@host}` it is an entry of a mapping.
+BARE_USER_INFO = re.compile(r"(?<![\w./@:%+\-{,])(?!mailto:)[\w.%+\-]+:(?!//)[^\s'\"<>]+@(?=[\w\[])")
+# A password may hold any character, percent-encoded or not: everything before the last @ is hidden.
 USER_INFO = re.compile(r"(?:(?<=^)(?P<scheme>[\w+.\-]+)://.*|://\S*)@", re.DOTALL)
 # What comes from the environment is looked for in what is printed: no shorter than this, and its words than that, lest
 # what is printed be told by what is missing in it.
@@ -81,7 +89,11 @@ def without_noted(text: str) -> str:
 
 def shown_text(text: str) -> str:
     """Return a text without the passwords of URIs and the values of settings whose names say that they are secret."""
-    text = USER_INFO.sub(lambda match: f"{match['scheme'] or ''}://{HIDDEN}@", text)
+    if "@" in text:
+        text = USER_INFO.sub(lambda match: f"{match['scheme'] or ''}://{HIDDEN}@", text)
+        text = BARE_USER_INFO.sub(f"{HIDDEN}@", text)
+    if ": " in text:
+        text = LINE_ENTRY.sub(_shown_setting, text)
     return _without_entries(SETTING.sub(_shown_setting, text)) if "=" in text or "{" in text else text
 
 
@@ -113,7 +125,7 @@ def _end_of_value(text: str, start: int) -> int:
 
 
 def _shown_setting(match: re.Match[str]) -> str:
-    if not hides(match["key"]):
+    if not hides(unquote(match["key"])):
         return match[0]
     return match[0][: match.start("value") - match.start()] + HIDDEN
 

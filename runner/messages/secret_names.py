@@ -11,7 +11,7 @@ SECRETS = (
     *("cookie", "authorization", "authentication", "oauth", "sessionid", "sessid", "webhook", "dsn", "connstr"),
 )
 # The same, as a word of its own only.
-WORDS = ("auth", "cred", "pw", "sid", "psk", "cvv", "csrf", "xsrf")
+WORDS = ("auth", "cred", "pat", "pw", "sid", "psk", "cvv", "csrf", "xsrf")
 # Told apart wherever in a word they stand, as in `passwordhash`.
 WITHIN = ("password", "passwd", "passphrase", "credential", "webhook")
 # Which one of several a name means, said behind the noun: `openai_key_prod` is as secret as `openai_key`.
@@ -22,10 +22,23 @@ AT_THE_END = ("key", "pass", "auth", "pat", "pw", "otp", "cert", "certificate", 
 LAST_WORDS = ("pin",)
 PAIRS = (
     *(("session", "id"), ("connection", "string"), ("conn", "string"), ("conn", "str"), ("pass", "phrase")),
-    *(("seed", "phrase"), ("recovery", "code"), ("recovery", "phrase"), ("backup", "code"), ("web", "hook")),
+    *(
+        ("seed", "phrase"),
+        ("recovery", "code"),
+        ("pin", "code"),
+        ("recovery", "phrase"),
+        ("backup", "code"),
+        ("web", "hook"),
+    ),
     *(("api", "key"), ("access", "key"), ("account", "key"), ("private", "key"), ("signing", "key"), ("ssh", "key")),
     *(("encryption", "key"), ("master", "key"), ("session", "key")),
 )
+# What a key or password is for, where that stands behind the noun, as in `key_openai`; in the singular, as all words.
+FOR = """
+    anthropic aw azure bitbucket cohere datadog db docker gcp github gitlab google hf huggingface mysql npm openai pg
+    postgre postgresql pypi redi root sentry slack smtp ssh stripe svc wandb
+"""
+SERVICES = frozenset(FOR.split())
 # Of a `sort_key`, and of a forward pass.
 KEYS = """
     allowed any arrow bucket cache candidate child cluster clustering column composite config data dedup dict
@@ -66,7 +79,8 @@ def _is_secret(name: str) -> bool:
     nouns = [noun for word in words for noun in SECRETS if word.endswith(noun) or (noun in WITHIN and noun in word)]
     if nouns:
         return nouns != ["token"] or not COUNTED.intersection(words)  # as in max_tokens
-    return words[-1] in LAST_WORDS or _ends_secret(words)
+    is_for_service = words[0] in ("key", "pass") and not SERVICES.isdisjoint(words[1:])
+    return is_for_service or words[-1] in LAST_WORDS or _ends_secret(words)
 
 
 def _ends_secret(words: list[str]) -> bool:

@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from runner.messages.redaction import shown_override, shown_text
 from tests.conftest import Command
@@ -28,6 +30,66 @@ SECRETS = ["hunter2hunter2", "tok-abcdef", "env-abcdef", "uri-abcdef"]
 )  # fmt: skip
 def test_a_text_is_shown_without_them(text: str, shown: str) -> None:
     assert shown_text(text) == shown
+
+
+PASSWORDS = st.text(st.characters(codec="ascii", categories=("L", "N"), include_characters="!#$*+-./:@^_~"), min_size=4)
+KEYS = st.sampled_from(["password", "token", "api_key", "DB_PASSWORD", "pat_github", "client-secret"])
+WORDS = st.sampled_from(
+    [
+        "run",
+        "lr",
+        "steps",
+        "best",
+        "loss",
+        "key",
+        "value",
+        "of",
+        "in",
+        "the",
+        "a",
+        "was",
+        "not",
+        "10",
+        "0.1",
+        "10:30",
+        "me@example.com",
+        "a/b",
+    ]
+)
+
+
+@given(key=KEYS, password=PASSWORDS, prefix=st.sampled_from(["", "error: ", "warning: ", "a: 1\n", "a: 1, ", "- b; "]))
+def test_the_value_of_a_secret_entry_is_hidden_outside_brackets(key: str, password: str, prefix: str) -> None:
+    assert shown_text(f"{prefix}{key}: {password}") == f"{prefix}{key}: ***"
+
+
+@given(
+    password=PASSWORDS, before=st.sampled_from(["", "at ", "tags.a=", "'"]), host=st.sampled_from(["host", "[::1]:5"])
+)
+def test_a_password_before_a_host_is_hidden_without_a_scheme(password: str, before: str, host: str) -> None:
+    assume(not password.startswith("//"))
+    assert shown_text(f"{before}me:{password}@{host}") == f"{before}***@{host}"
+
+
+@given(key=KEYS, place=st.integers(0, 7), password=st.from_regex(r"[a-z0-9]{4,}", fullmatch=True))
+def test_the_key_of_a_query_may_be_percent_encoded(key: str, place: int, password: str) -> None:
+    at = place % len(key)
+    encoded = f"{key[:at]}%{ord(key[at]):02X}{key[at + 1 :]}"
+    assert shown_text(f"http://host/?a=1&{encoded}={password}&b=2") == f"http://host/?a=1&{encoded}=***&b=2"
+
+
+@given(words=st.lists(WORDS, min_size=1), ends=st.sampled_from(["", ": missing, expected a number", ": expected true"]))
+def test_ordinary_words_are_not_hidden(words: list[str], ends: str) -> None:
+    text = f"objective.{' '.join(words)}{ends}"
+    assert shown_text(text) == text
+    assert shown_text(f"tags.token{ends}") == f"tags.token{ends}"
+
+
+@pytest.mark.parametrize(
+    "text", ["tags={owner:me@example.com}", "mailto:me@example.com", "experiment@a:b=seed", "the password: is wrong"]
+)
+def test_what_only_looks_like_a_secret_is_not_hidden(text: str) -> None:
+    assert shown_text(text) == text
 
 
 @pytest.mark.parametrize("text", ["tags.password=a b", "+tags.api-key='a;b'", "~a.token=[1, 2]"])

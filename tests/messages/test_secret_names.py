@@ -20,6 +20,7 @@ SECRET = """
     ssl_cert tls.cert client_certificate cookies auth_cookie creds otp passcode connectionString aws_access_key_id pass
     passkey x-auth basicauth oauth2 wandb_api_key MYSQL_PWD ssh_keys privatekey masterkey keypass pin deploy_keys jwt
     apikey_prod OPENAI_APIKEY_V2 openai_key_new smtp_pass_old passwordhash accesskeyProd wifi_psk csrf
+    pat_github key_openai pass_db pin_code KEY_AWS_PROD pass-postgres
     anthropic_key refresh_tokens AZURE_STORAGE_CONNECTION_STRING
 """
 ORDINARY = """
@@ -28,6 +29,7 @@ ORDINARY = """
     token_count tokens_per_second sort_key primary_key public_key sort_keys cache_key hotkey forward_pass
     pin_memory spin mapping opinion missing_keys certainty uncertainty passive patient cat session sessions inside
     pass_rate topk key_1 sort_key_old first_pass_new key_value strings value old
+    key_size key_name pass_count pass_through pattern_github pin_layout
 """
 NOUNS = ("password", "pass", "pwd", "secret", "token", "credential", "key", "dsn", "pat", "cookie", "cert", "webhook")
 WHOSE = ("db", "pg", "openai", "hf", "github", "sentry", "slack", "mysql", "wandb", "my", "prod", "aws", "svc", "root")
