@@ -29,6 +29,7 @@ ROOMS = [
     "execution",
     "launchers",
     "sweeps",
+    "plugins",
     "api",
     "cli",
 ]

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from runner.api.callers_state import of_the_caller
+from runner.api.caller_state import caller_state_restored
 from runner.api.settings import as_overrides
 from runner.composition import composition
 from runner.composition.overrides import task_overrides
 from runner.config.folders import check_working_directory
 from runner.config.schema import Config
-from runner.console.run import telling_stops
+from runner.console.view import notes_on_signal
 from runner.engine.batches import MEMORY_MIB
 from runner.engine.best import Best
 from runner.engine.result import Outcome, Result
@@ -30,11 +30,11 @@ __all__ = ["Outcome", "RunResult", "run", "sweep"]
 
 @dataclass(frozen=True)
 class RunResult:
-    """How a run ended, and its way there.
+    """The result of a run, and its recorded steps.
 
     Attributes:
-        config: what was run.
-        result: the last step, as the command line sums it up.
+        config: the config of the run.
+        result: the last step, which the command line prints.
         trajectory: the recorded steps.
         run_id: the run's id in MLflow; None when it was not tracked.
     """
@@ -45,7 +45,7 @@ class RunResult:
     run_id: str | None
 
     def __repr__(self) -> str:
-        """Return how it ended, in a line."""
+        """Return how the run ended, in one line."""
         return f"{type(self).__name__}({self.result.summary}, run_id={self.run_id!r})"
 
     @property
@@ -70,26 +70,26 @@ class RunResult:
 
     @property
     def best(self) -> Best | None:
-        """The step whose loss was best, and the weight there; None where no loss was finite."""
+        """The step with the best loss, and its weight; None if no loss was finite."""
         return self.result.best
 
     def frame(self) -> "pd.DataFrame":
-        """Return the recorded steps, one row each, under the names of the metrics in MLflow."""
+        """Return the recorded steps as rows; the columns are named as the metrics in MLflow."""
         import pandas as pd
 
         return pd.DataFrame(self.trajectory.columns).set_index("step")
 
 
 def run(overrides: Iterable[str] | Mapping[str, Any] = (), /, **settings: Any) -> RunResult:
-    """Run what the overrides say, as `python -m runner` does with the same ones.
+    """Execute one run, as `python -m runner` does with the same overrides.
 
-    They are a list of texts, `["lr=0.05"]`, or a mapping, `{"lr": 0.05}`, with others as keywords: `run(lr=0.05)`.
+    Overrides are a list of texts, `["lr=0.05"]`, or a mapping, `{"lr": 0.05}`; keywords add to them: `run(lr=0.05)`.
 
-    Hydra's and torch's global state are afterwards as they were before.
+    The global state of Hydra and torch is restored afterwards.
 
     Raises:
         UserError: with a line for each mistake; nothing was recorded.
-        RecordingError: the run went well, its record did not.
+        RecordingError: the run ended normally, but could not be recorded completely.
         DivergedError: the run diverged, and `fail_on_divergence` is true; it is recorded.
     """
     check_working_directory()
@@ -103,48 +103,48 @@ def run(overrides: Iterable[str] | Mapping[str, Any] = (), /, **settings: Any) -
 
 
 def sweep(overrides: Iterable[str] | Mapping[str, Any] = (), /, **settings: Any) -> "pd.DataFrame":
-    """Run the sweep that the overrides say, as `python -m runner -m` does with the same ones.
+    """Run a sweep, as `python -m runner -m` does with the same overrides.
 
-    They may be given as to `run`; a text may hold several values, `lr="0.1,0.2"`, and a tuple does, `lr=(0.1, 0.2)`.
+    Overrides are given as to `run`. A text may have several values, `lr="0.1,0.2"`, and a tuple has: `lr=(0.1, 0.2)`.
 
-    Returns a frame with a row a job: what varied, under its keys; `status`, which is COMPLETED, STOPPED, DIVERGED,
-    FAILED, SKIPPED where `resume` found the job done, or NOT_RUN after a failure with `fail_fast`;
-    `reason`, why it failed or which rule stopped it; `run_id`;
-    `remark`, what is to be said besides, such as that its weight no longer moved; `rank`, its place in the order that
-    the command line prints, from 1 for the best, NaN where its last loss is no number; and the final results under
-    their names in MLflow. Hydra's and torch's global state are afterwards as they were before.
+    Returns a frame with one row for each job. Its columns are the keys that vary; `status`, which is COMPLETED,
+    STOPPED, DIVERGED, FAILED, SKIPPED where `resume` found the job done, or NOT_RUN after a failure with `fail_fast`;
+    `reason`, why it failed or which rule stopped it; `run_id`; `remark`, a further remark, such as that its weight
+    stopped changing; `rank`, from 1 for the best job, NaN where the last loss is not finite; and the final results
+    under their names in MLflow. The global state of Hydra and torch is restored afterwards.
 
     Raises:
         UserError: with a line for each mistake; nothing was recorded.
-        RecordingError: the runs went well, their record did not.
+        RecordingError: the runs ended normally, but could not be recorded completely.
         DivergedError: some jobs diverged, and `fail_on_divergence` is true; all are recorded.
     """
     import pandas as pd
 
-    from runner.sweeps.batched import run_sweep
     from runner.sweeps.outcome import raise_diverged, rows_of
-    from runner.sweeps.plugins import planned
+    from runner.sweeps.plan import GridPlan
+    from runner.sweeps.planning import plan_grid
+    from runner.sweeps.running import run_sweep
 
     check_working_directory()
     texts = as_overrides(overrides, settings, may_vary=True)
     loader, master = composition.compose_sweep(texts)
     params = {str(key): value for key, value in (master.hydra.sweeper.get("params") or {}).items()}
-    request, jobs = planned(task_overrides(master), params, loader, master)
+    request, jobs = plan_grid(task_overrides(master), params, loader, master)
     memory_mib = master.hydra.launcher.get("memory_mib", MEMORY_MIB)
-    with telling_stops(lambda: ["go on      with resume=true among the overrides"]), _own_state():
-        done = run_sweep(jobs, request.texts, memory_mib, request.resume, request.fail_fast)
-    raise_diverged(done)
-    return pd.DataFrame(rows_of(done))
+    with notes_on_signal(lambda: ["continue   with resume=true among the overrides"]), _own_state():
+        results = run_sweep(GridPlan(jobs), request.texts, memory_mib, request.resume, request.fail_fast)
+    raise_diverged(results)
+    return pd.DataFrame(rows_of(results))
 
 
 @contextlib.contextmanager
 def _own_state() -> Iterator[None]:
-    """Let a run have torch's state as the command line has it, whatever the caller's is, and give that back."""
+    """Set torch's global state as on the command line, and restore the caller's state afterwards."""
     with contextlib.ExitStack() as state:
         state.enter_context(torch.inference_mode(False))
         state.enter_context(torch.enable_grad())
         state.enter_context(torch.autocast("cpu", enabled=False))
         if torch.get_default_device().type != "cpu":
             state.enter_context(torch.device("cpu"))
-        state.enter_context(of_the_caller())
+        state.enter_context(caller_state_restored())
         yield

@@ -1,4 +1,4 @@
-"""Settings given from Python, `run(lr=0.05)` or `run({"lr": 0.05})`, as the overrides that the command line takes."""
+"""Settings given in Python, `run(lr=0.05)` or `run({"lr": 0.05})`, converted to overrides of the command line."""
 
 import os
 import re
@@ -18,15 +18,15 @@ PLAIN_KEY = re.compile(r"[+~]{0,2}[A-Za-z_]\w*(?:[./@:][\w/@:]+)*")
 
 
 def as_overrides(given: Iterable[str] | Mapping[str, Any], settings: Mapping[str, Any], may_vary: bool) -> list[str]:
-    """Return overrides for what was given as a list of them or as a mapping, and for the settings named beside it.
+    """Return a list or mapping of settings, and further settings by name, as overrides.
 
     Args:
-        given: overrides, or values by key, in mappings within each other or under dotted keys.
+        given: overrides, or values by key; keys may be dotted, and mappings nested.
         settings: further values by key.
-        may_vary: a text may stand for several values, as in a sweep, and a tuple does.
+        may_vary: whether a text or a tuple may give several values, as in a sweep.
 
     Raises:
-        UserError: it is neither, or some value can stand in no config.
+        UserError: it is neither a list nor a mapping, or a value has a type that no config can have.
     """
     if isinstance(given, Mapping):
         texts = list(_of_mapping(given, may_vary))
@@ -50,7 +50,7 @@ def _of_mapping(mapping: Mapping[Any, Any], may_vary: bool, above: str = "") -> 
             yield f"{key}={_text(key, value)}"
         else:
             rest = dict(value)
-            if key in GROUPS and "name" in rest:  # chooses an option, with its file
+            if key in GROUPS and "name" in rest:  # chooses an option of the group
                 yield _override(key, rest.pop("name"), may_vary)
             yield from _of_mapping(rest, may_vary, f"{key}.")
 
@@ -60,7 +60,7 @@ def _override(key: str, value: Any, may_vary: bool) -> str:
         return f"{key}={','.join(_text(key, item) for item in value)}"
     if not isinstance(value, str):
         return f"{key}={_text(key, value)}"
-    text = f"{key}={value}"  # as it would be typed
+    text = f"{key}={value}"  # as on the command line
     try:
         is_one = not parser().parse_override(text).is_sweep_override()
     except (HydraException, UserError):
@@ -69,8 +69,8 @@ def _override(key: str, value: Any, may_vary: bool) -> str:
 
 
 def _text(key: str, value: Any) -> str:
-    """Return a value as Hydra's grammar has it."""
-    if hasattr(value, "tolist"):  # of numpy or torch
+    """Return a value in Hydra's grammar."""
+    if hasattr(value, "tolist"):  # NumPy or torch
         value = value.tolist()
     if isinstance(value, os.PathLike):
         value = os.fspath(value)

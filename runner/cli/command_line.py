@@ -18,7 +18,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from runner import __version__, sweeps
+from runner import __version__, plugins
 from runner.composition import composition
 from runner.composition.hydra_errors import explain, explain_logging
 from runner.composition.overrides import task_overrides
@@ -71,7 +71,7 @@ def _run() -> None:
             return
         check_working_directory()
         composition.install()
-        sweeps.register()
+        plugins.register()
         prints_configs = _check_flags()
         logging.raiseExceptions = not prints_configs  # nobody needs to read to the end
         with guarded(prints_configs):

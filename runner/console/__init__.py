@@ -1,1 +1,1 @@
-"""What a terminal shows of a run."""
+"""What the terminal shows of runs and sweeps."""

@@ -1,4 +1,4 @@
-"""A bar on a terminal: how far, how fast, the loss and the time left, in whatever width there is."""
+"""A progress bar that fits the width of the terminal: how much is done, the speed, the loss and the time left."""
 
 import os
 import sys
@@ -21,46 +21,52 @@ UNKNOWN = "-:--:--"
 
 
 def is_terminal() -> bool:
-    """Tell whether standard output is a terminal; a notebook or a service may have none at all."""
+    """Return whether standard output is a terminal; in a notebook or a service there may be no standard output."""
     return hasattr(sys.stdout, "isatty") and sys.stdout.isatty()
 
 
 def has_bars() -> bool:
-    """Tell whether standard output is a terminal that can show a bar, which draws over what it has drawn."""
+    """Return whether standard output is a terminal that can redraw a line, as a progress bar needs."""
     return is_terminal() and os.environ.get("TERM", "").lower() not in NO_BARS
 
 
 class Bar:
-    """A bar that is drawn anew several times a second until it is stopped."""
+    """A progress bar, redrawn several times a second until it is stopped."""
 
     def __init__(self, total: int, completed: int = 0, unit: str = "steps") -> None:
-        """Start to draw.
+        """Draw the bar.
 
         Args:
-            total: how much there is to do.
-            completed: how much of it is done.
-            unit: what it is counted in, for how many of it there are a second; nothing where nobody asks.
+            total: the amount of work.
+            completed: how much of it is done already.
+            unit: the unit of both, for the speed; empty to show no speed.
         """
         self._state = State(total, completed)
         self._progress, self._task = _start(self._state, unit)
 
     def show(self, completed: int, count: str, found: str = "") -> None:
-        """Show how much is done, the same in words that go first where there is no room, and what has been found."""
+        """Update the bar.
+
+        Args:
+            completed: how much is done.
+            count: the same in words; left out first on a narrow terminal.
+            found: the best loss, or what else is known so far.
+        """
         self._state.count, self._state.found = count, found
         self._progress.update(self._task, completed=completed, total=self._state.total)
 
-    def reach(self, total: int) -> None:
-        """Take it that there is so much to do."""
+    def set_total(self, total: int) -> None:
+        """Change the amount of work."""
         self._state.total = total
 
     def stop(self) -> None:
-        """Draw it no more."""
+        """Remove the bar."""
         self._progress.stop()
 
 
 @dataclass
 class State:
-    """What the line of a bar says, of which as much is shown as there is room for."""
+    """The parts of the line, of which as many are shown as fit the width."""
 
     total: int
     completed: int
@@ -70,7 +76,7 @@ class State:
     left: str = UNKNOWN
 
     def fitting(self, width: int) -> tuple[Sequence[str], int]:
-        """Return the pieces that fit the width, BAR among them, and how long that is."""
+        """Return the parts that fit the width, BAR standing for the bar, and the length of the bar."""
         percent = f"{100 * self.completed // max(self.total, 1)}%"
         choices = [
             [self.count, BAR, self.rate, self.found, self.left],

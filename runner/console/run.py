@@ -1,65 +1,40 @@
-"""What a person sees of a run: what starts, how it goes, how it ended and where it is recorded."""
+"""What the terminal shows of a run: its settings, its progress, how it ended and where it is recorded."""
 
-import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from runner.config.groups import DECLARED
-from runner.config.schema import Config, Tracking
-from runner.config.uris import DEFAULT_URI
+from runner.config.schema import Config
 from runner.console.bar import Bar, has_bars
-from runner.messages.printing import for_shell, say, warn
+from runner.console.recorded import interrupted_record
+from runner.console.view import ProgressView
+from runner.messages.printing import say, warn
 from runner.messages.ranges import shown
-from runner.messages.redaction import shown_text, shown_tree
+from runner.messages.redaction import shown_tree
 
 if TYPE_CHECKING:
     from runner.engine.problem import Batch
     from runner.engine.progress import Descent
     from runner.engine.result import Result
     from runner.tensors.device import Hardware
-    from runner.tracking.tracker import Recorded
 
 MOST_NUMBERS = 4
-NOT_COMPLETE = "what is missing there the recorder brings alone, or python -m runner.replay"
 PROGRESS_LINES = 10
 LARGE = 1e9
 
 
-def striking(text: str) -> str:
-    """Return text in red, on a terminal that has colours."""
-    return f"\x1b[31m{text}\x1b[0m" if has_bars() and not os.environ.get("NO_COLOR") else text
-
-
-@contextlib.contextmanager
-def telling_stops(lines: Callable[[], Iterable[str]]) -> Iterator[None]:
-    """Add to what a signal raises the lines that say where it has stopped what runs, as notes."""
-    try:
-        yield
-    except KeyboardInterrupt as stop:
-        for line in lines():
-            stop.add_note(line)
-        raise
-
-
-class Console:
-    """Prints to standard output: a bar on a terminal, sparse lines elsewhere, nothing when quiet."""
+class Console(ProgressView):
+    """Shows one run."""
 
     def __init__(self, config: Config) -> None:
-        self._config = config
+        super().__init__(config)
         self._is_child = config.parent_run is not None
-        self._bar: Bar | None = None
         self._lines = 0
         self._descent: Descent | None = None
-        self._has_ended = False
-        self._recorded: Callable[[], Recorded | None] = lambda: None
-
-    def records(self, recorded: "Callable[[], Recorded | None]") -> None:
-        """Take what tells where the run is recorded."""
-        self._recorded = recorded
 
     def start(self, hardware: "Hardware", batch: "Batch") -> None:
-        """Say what starts, and on what."""
+        """Print the device and the settings of the run."""
         config, weight = self._config, batch.members[0].start.tolist()
         if config.quiet or self._is_child:
             return
@@ -71,7 +46,7 @@ class Console:
             self._bar = Bar(config.steps)
 
     def progress(self, descent: "Descent") -> None:
-        """Show how far a run has come."""
+        """Show how many steps are done, and the loss."""
         self._descent = descent
         result = descent.result(0)
         if self._bar is not None:
@@ -83,18 +58,12 @@ class Console:
                 say(f"step {result.steps:>9,}  loss {_number(result.loss)}")
             self._lines = lines
 
-    def stop(self) -> None:
-        """Take the bar away."""
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
-
     def stopped(self) -> Iterator[str]:
-        """Yield where a signal has stopped the run, where that is recorded, and what begins there again."""
+        """Yield how far the run was when a signal stopped it, where it is recorded, and how to continue from there."""
         self.stop()
-        config, recorded = self._config, self._recorded()
+        config, recorded = self._config, self.find_record()
         name = f"{config.name}: " if self._is_child else ""
-        if self._has_ended:
+        if self.has_ended:
             yield f"stopped    {name}after its end, while it was being recorded"
         elif self._descent is None:
             yield f"stopped    {name}before the first of {config.steps:,} steps was done"
@@ -103,16 +72,17 @@ class Console:
             place = f"{name}after {result.steps:,} of {config.steps:,} steps ({result.seconds:.2f} s)"
             yield f"stopped    {place}: loss {_number(result.loss)}, best so far {_number(best)}"
         if self._descent is not None or recorded is not None:
-            yield from stopped_record(recorded, config)
-        if self._descent is not None and not self._has_ended and not self._is_child:
+            yield from interrupted_record(recorded, config)
+        if self._descent is not None and not self.has_ended and not self._is_child:
             weight = self._descent.result(0).weight.tolist()
             if len(weight) <= MOST_NUMBERS:
-                yield f"go on      'initial_weight={shown(weight if len(weight) > 1 else weight[0])}' starts from there"
+                text = shown(weight if len(weight) > 1 else weight[0])
+                yield f"continue   'initial_weight={text}' starts from this weight"
 
     def finish(self, result: "Result") -> None:
-        """Say how the run ended, beside what is known of the minimum."""
+        """Print how the run ended, compared with the known minimum."""
         self.stop()
-        self._has_ended = True
+        self.has_ended = True
         if self._config.quiet:
             if result.divergence is not None and not self._is_child and not self._config.fail_on_divergence:
                 warn(f"{result.sentence.replace('diverged', result.divergence, 1)}")
@@ -121,29 +91,12 @@ class Console:
             say(f"{self._config.name}: loss {result.loss:.10g} after {result.steps:,} steps, {result.sentence}")
             return
         first, *others = _summary(result)
-        say(first if result.divergence is None else striking(first), *others)
+        say(first if result.divergence is None else _in_red(first), *others)
 
 
-def say_recorded(recorded: "Recorded | None", config: Config) -> None:
-    """Say a run's id in MLflow and how to see it."""
-    if recorded is not None and not config.quiet:
-        say(f"recorded   run {recorded.run_id}; to see it: {ui_command(config.tracking)}")
-
-
-def stopped_record(recorded: "Recorded | None", config: Config) -> Iterator[str]:
-    """Yield where what a signal has stopped is recorded, if it is to be."""
-    if recorded is not None:
-        yield f"recorded   run {recorded.run_id}; to see it: {ui_command(config.tracking)}"
-    if config.tracking.name != "off":
-        yield f"           {NOT_COMPLETE}"
-
-
-def ui_command(tracking: Tracking) -> str:
-    """Return how to open MLflow's UI on the store."""
-    uri = tracking.uri or ""
-    if uri.startswith("http"):
-        return f"open {shown_text(uri)}"
-    return "python -m runner.ui" + ("" if uri == DEFAULT_URI else f" --uri {for_shell(shown_text(uri))}")
+def _in_red(text: str) -> str:
+    """Return text in red if the terminal has colours."""
+    return f"\x1b[31m{text}\x1b[0m" if has_bars() and not os.environ.get("NO_COLOR") else text
 
 
 def _summary(result: "Result") -> Iterator[str]:
@@ -155,7 +108,6 @@ def _summary(result: "Result") -> Iterator[str]:
     yield f"gradient   {_numbers(result.gradient.tolist())}  near 0 means converged"
     lowest = "" if result.minimum is None else f"  minimum {result.minimum:g}"
     yield f"loss       {_number(result.loss)}{lowest}{_known('error', result.loss_error)}"
-
     for name, value in result.measured.items():
         yield f"{name:<9}  {value:.10g}"
     for remark in result.remarks:

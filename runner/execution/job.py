@@ -1,4 +1,4 @@
-"""One run, from its config to its result; torch is imported only once the recorder has been started."""
+"""One run from config to result; torch is imported after the recorder process has started."""
 
 import atexit
 import contextlib
@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from runner.config.schema import Config
-from runner.console.run import Console, say_recorded, telling_stops
+from runner.console.recorded import say_recorded
+from runner.console.run import Console
+from runner.console.view import notes_on_signal
 from runner.messages.errors import DivergedError
 from runner.tracking.tracker import Recorded, tracking_to
 
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Done:
-    """A run that has ended: its result, its way there if it was wanted, and where it is recorded."""
+    """A run that has ended: its result, its recorded steps if they were kept, and where it is recorded."""
 
     result: "Result"
     trajectory: "Trajectory | None"
@@ -29,17 +31,17 @@ class Done:
 
 
 def run(config: Config, trajectory: "Trajectory | None" = None, overrides: Sequence[str] = ()) -> Done:
-    """Execute the run that the config describes, recorded as it says, and kept in `trajectory` where one is given.
+    """Execute and record the run that a config describes; its recorded steps are also kept in `trajectory`, if given.
 
-    The overrides, of which the config was composed, are recorded beside it.
+    The overrides that the config was composed of are recorded with it.
 
     Raises:
         UserError: the config does not fit this machine, its objective or its store; nothing is recorded.
-        RecordingError: the run went well, its record did not.
+        RecordingError: the run ended normally, but could not be recorded completely.
         DivergedError: the run diverged, and `fail_on_divergence` is true; it is recorded.
     """
     console = Console(config)
-    with telling_stops(console.stopped), tracking_to(config.tracking) as tracker:
+    with notes_on_signal(console.stopped), tracking_to(config.tracking) as tracker:
         with no_garbage_collection():
             from runner.engine.batches import member_of
             from runner.execution.batch import execute
@@ -48,7 +50,7 @@ def run(config: Config, trajectory: "Trajectory | None" = None, overrides: Seque
         member, record = member_of(config), files_of_run(config, overrides)
         keeps_weights = config.keep_weights != "none"
         planned = PlannedRun(member, uuid.uuid4().hex, record.tags, keeps_weights=keeps_weights, files=record.files)
-        console.records(lambda: tracker.recorded(planned.run))
+        console.find_record = lambda: tracker.recorded(planned.run)
         (result,) = execute([planned], tracker.append, console, trajectory, tracker.check)
         console.finish(result)
     recorded = tracker.recorded(planned.run)
@@ -61,7 +63,7 @@ def run(config: Config, trajectory: "Trajectory | None" = None, overrides: Seque
 
 @contextlib.contextmanager
 def no_garbage_collection() -> Iterator[None]:
-    """Import what needs torch without looking for garbage in it, then or ever; nothing where torch is already here."""
+    """Import torch without garbage collection, and exclude its objects from later ones; no effect if it is imported."""
     if "torch" in sys.modules:
         yield
         return
@@ -71,6 +73,6 @@ def no_garbage_collection() -> Iterator[None]:
         yield
     finally:
         gc.freeze()
-        atexit.register(gc.unfreeze)  # what is frozen may hold a user's open file, which the end of Python flushes
+        atexit.register(gc.unfreeze)  # so that Python flushes a user's open file at exit
         if was_enabled:
             gc.enable()

@@ -1,4 +1,4 @@
-"""Metrics: what is recorded of a step and of a result, under the names it has in MLflow."""
+"""The metrics of steps and of results, under their names in MLflow."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from runner.engine.result import Result
 from runner.tensors.norms import exact_norm
 from runner.tracking.journal import Metrics
 
-# Past this many dimensions a weight is recorded by its norm only.
+# With more dimensions only the norm of a weight is recorded.
 MOST_COMPONENTS = 16
 
 
@@ -25,7 +25,7 @@ def component_keys(name: str, dimension: int) -> list[str]:
 
 
 def components(vectors: Tensor) -> Tensor:
-    """Return what `component_keys` names: `(..., dim)` to `(..., keys)`, in float64."""
+    """Return the values for `component_keys`: `(..., dim)` to `(..., keys)`, in float64."""
     exact = vectors.to(torch.float64)
     return exact if vectors.shape[-1] <= MOST_COMPONENTS else exact_norm(vectors)
 
@@ -54,7 +54,7 @@ class Points:
 
 
 def points_of(block: Block, steps: list[int], runs: list[int]) -> Points:
-    """Return some steps of some runs of a block."""
+    """Return the given steps of the given runs of a block."""
     rows = torch.tensor(steps, device=block.loss.device) - block.first
     taken = (values[rows] for values in (block.loss, block.gradient, block.weight, block.lr))
     if len(runs) == block.loss.shape[1]:
@@ -66,13 +66,13 @@ def points_of(block: Block, steps: list[int], runs: list[int]) -> Points:
 def point_metrics(
     runs: list[str], points: Points, measured: Mapping[str, Tensor], time_ms: int, since_ms: int | None = None
 ) -> Metrics:
-    """Return the metrics of recorded steps, and what else was `measured` there, `(steps, runs)` by key.
+    """Return the metrics of recorded steps.
 
     Args:
-        runs: our ids of them.
+        runs: our ids of the runs.
         points: the steps.
-        measured: beside loss, weight and gradient.
-        time_ms: now.
+        measured: further metrics, `(steps, runs)` by key.
+        time_ms: the current time.
         since_ms: when the first of the steps began.
     """
     dimension = points.weight.shape[-1]

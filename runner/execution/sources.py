@@ -50,16 +50,16 @@ def sources_of(target: str) -> dict[str, Source]:
         function = import_function(target)
     except UserError:  # reported when the job is checked
         return found
-    home = _home(function)
-    if _file_of(home) is None:  # typed into a notebook
+    defining = _defining_module(function)
+    if _file_of(defining) is None:  # typed into a notebook
         text = _text_of(function)
-        file = _path_of(home) if text is not None and home == "__main__" else None
-        found[home] = Source(_code_of(function) if text is None else text, file)
-    waiting = [named, home]
+        file = _path_of(defining) if text is not None and defining == "__main__" else None
+        found[defining] = Source(_code_of(function) if text is None else text, file)
+    waiting = [named, defining]
     while waiting:
         name = waiting.pop()
         path = _file_of(name)
-        if name in found or path is None or not (is_user_code(str(path)) or name in (named, home)):
+        if name in found or path is None or not (is_user_code(str(path)) or name in (named, defining)):
             continue
         content = path.read_bytes()
         is_own_text = path.suffix == ".py" and is_user_code(str(path))
@@ -79,8 +79,8 @@ def _path_of(module: str, is_package: bool = False) -> str:
     return module.replace(".", "/") + ("/__init__.py" if is_package else ".py")
 
 
-def _home(function: Callable[..., Any]) -> str:
-    """Return the name of the module that defines a function, under whatever wraps it."""
+def _defining_module(function: Callable[..., Any]) -> str:
+    """Return the name of the module that defines a function, without its wrappers."""
     while isinstance(function, functools.partial):
         function = function.func
     function = inspect.unwrap(function)

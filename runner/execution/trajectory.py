@@ -1,4 +1,4 @@
-"""The way that a run took, kept in memory for those who run it from Python."""
+"""The recorded steps of a run in memory, for runs started from Python."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -21,23 +21,23 @@ class Trajectory:
         self._parts: dict[str, list[Tensor]] = {name: [] for name in ("weight", "loss", "gradient", "lr")}
 
     def __repr__(self) -> str:
-        """Return which steps it has, in a line."""
+        """Return the number of recorded steps, in one line."""
         last = f" to {self.steps[-1]:,}" if self.steps else ""
         return f"{type(self).__name__}({len(self.steps):,} recorded steps{last})"
 
     def start(self, weight: Tensor) -> None:
-        """Take the weight `(dim,)` before the first update."""
+        """Add the weight `(dim,)` before the first update as step 0."""
         nothing = torch.full_like(weight, torch.nan)
-        self._take([0], {"weight": weight[None], "loss": nothing[:1], "gradient": nothing[None], "lr": nothing[:1]})
+        self._add([0], {"weight": weight[None], "loss": nothing[:1], "gradient": nothing[None], "lr": nothing[:1]})
 
     def append(self, points: Points, measured: Mapping[str, Tensor]) -> None:
-        """Take recorded steps of one run, and what was measured there."""
+        """Add recorded steps of one run, with the diagnostics measured at them."""
         values = {"weight": points.weight, "loss": points.loss, "gradient": points.gradient, "lr": points.lr}
-        self._take(points.steps, {name: value[:, 0] for name, value in (values | dict(measured)).items()})
+        self._add(points.steps, {name: value[:, 0] for name, value in (values | dict(measured)).items()})
 
-    def _take(self, steps: list[int], values: Mapping[str, Tensor]) -> None:
+    def _add(self, steps: list[int], values: Mapping[str, Tensor]) -> None:
         for name, value in values.items():
-            if name not in self._parts:  # measured from the first step on, not at the start
+            if name not in self._parts:  # not measured at step 0
                 self._parts[name] = [torch.full((len(self.steps),), torch.nan, dtype=value.dtype)]
             self._parts[name].append(value.cpu())
         self.steps += steps
@@ -64,7 +64,7 @@ class Trajectory:
 
     @property
     def columns(self) -> dict[str, Any]:
-        """The steps and each number of them, under the names of the metrics in MLflow."""
+        """The step numbers and the values, under the names of the metrics in MLflow."""
         found: dict[str, Any] = {"step": self.steps}
         for name, parts in self._parts.items():
             value = torch.cat(parts)

@@ -1,17 +1,1 @@
-"""Many runs from one command."""
-
-from hydra.core.plugins import Plugins
-
-from runner.composition import spaces
-from runner.config.hydra_private import register_plugin
-from runner.sweeps.plugins import BatchedLauncher, GridSweeper
-from runner.untrusted.settings import without_working_directory
-
-
-def register() -> None:
-    """Register our sweeper, our launcher and our functions in overrides with Hydra."""
-    with without_working_directory():
-        plugins = Plugins.instance()
-    for plugin in (GridSweeper, BatchedLauncher):
-        register_plugin(plugins, plugin, f"hydra_plugins.runner.{plugin.__name__}")
-    spaces.register()
+"""Sweeps: many runs from one command."""

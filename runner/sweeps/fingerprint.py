@@ -1,4 +1,4 @@
-"""Fingerprints: what determines a job's result, so that what is recorded already need not be run again."""
+"""Fingerprints: digests of what determines the result of a job, by which `resume` finds jobs that are done."""
 
 import hashlib
 import json
@@ -9,7 +9,7 @@ from runner.config.schema import Config
 from runner.execution.sources import first_sources_of
 from runner.messages.overrides import split_override
 
-# Raised with every change of the arithmetic, so that results of before are not taken for those of now.
+# Raised with every change of the arithmetic, so that `resume` does not use results of an older version.
 NUMERICS = 4
 NOT_OF_THE_RESULT = (
     "tracking",
@@ -24,7 +24,7 @@ NOT_OF_THE_RESULT = (
 
 
 def fingerprint(config: Config) -> str:
-    """Return what two runs share exactly when they would record the same numbers."""
+    """Return a digest that is equal for runs that would record the same numbers, and only for them."""
     tree = {key: value for key, value in config.tree.items() if key not in NOT_OF_THE_RESULT}
     target = config.objective.target
     source = _sources_of(target) if config.objective.is_callable and isinstance(target, str) else None
@@ -36,7 +36,7 @@ def _sources_of(target: str) -> dict[str, str]:
 
 
 def sweep_fingerprint(texts: Sequence[str]) -> str:
-    """Return what two sweeps share that were written alike, in whatever order."""
+    """Return a digest that is equal for sweeps with the same overrides, in any order."""
     return _digest(sorted(text for text in texts if split_override(text).root not in NOT_OF_THE_RESULT))
 
 

@@ -1,4 +1,4 @@
-"""A job of a sweep: one combination of what varies, and the config that it gives."""
+"""A job of a sweep: one combination of the swept values, and its config."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -10,14 +10,14 @@ from runner.messages.redaction import shown_override
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """One combination.
+    """One combination of the swept values.
 
     Attributes:
-        overrides: all that it is composed of.
-        varying: what of them varies within the sweep.
-        config: what they give.
-        is_named: the config names it, and others otherwise; else it is named by what varies.
-        labels: what varies in few digits, for people.
+        overrides: all overrides of the job.
+        varying: those of them that vary within the sweep.
+        config: the config that the overrides give.
+        is_named: whether `config.name` is its name, since that differs from job to job; else the labels are.
+        labels: the varying overrides with few digits.
     """
 
     overrides: tuple[str, ...]
@@ -28,22 +28,22 @@ class Job:
 
     @property
     def name(self) -> str:
-        """What tells the job from the others of its sweep."""
+        """A name that no other job of the sweep has."""
         return " ".join(map(shown_override, self.labels))
 
     @property
     def name_but_for_seed(self) -> str:
-        """What tells it from the others but those that differ in their seeds alone."""
+        """The name without the seed, which jobs that differ only in their seed share."""
         return " ".join(shown_override(text) for text in self.labels if not text.startswith("seed="))
 
     @property
     def varied(self) -> dict[str, str]:
-        """The keys that vary within the sweep, and their values as written."""
+        """The values that vary within the sweep, as written, by key."""
         return by_key(map(shown_override, self.varying))
 
 
 def by_key(texts: Iterable[str]) -> dict[str, str]:
-    """Return the values of overrides by key: the last of each, and all of those that a run merges."""
+    """Return the values of overrides by key: the last of each key, or all if they are mappings, which are merged."""
     values: dict[str, str] = {}
     for text in texts:
         given = split_override(text)
@@ -53,12 +53,12 @@ def by_key(texts: Iterable[str]) -> dict[str, str]:
 
 
 def named(jobs: Sequence[Job]) -> list[Job]:
-    """Return the jobs of a sweep as named by their configs where these do not all say the same."""
+    """Return the jobs of a sweep, named by their configs if these have different names."""
     are_named = len({job.config.name for job in jobs}) > 1
     return [replace(job, is_named=True) for job in jobs] if are_named else list(jobs)
 
 
 def shared_config(jobs: Sequence[Job]) -> Config:
-    """Return the config that stands for all jobs of a sweep: the first one's, without its name where others differ."""
+    """Return the config for the parent run: that of the first job, without a name that other jobs do not share."""
     first = jobs[0]
     return replace(first.config, name=None) if first.is_named else first.config

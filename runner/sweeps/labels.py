@@ -1,4 +1,4 @@
-"""Numbers for people: few digits, and more only where two that differ would look equal."""
+"""Labels of jobs: numbers with few digits, and more digits only where two different numbers would look equal."""
 
 import math
 import re
@@ -9,12 +9,12 @@ from runner.messages.overrides import key_of
 from runner.sweeps.job import Job
 
 FEWEST, ENOUGH, ALL = 4, 6, 17
-# A number with a fraction or an exponent, in no word and no quotes.
+# A number with a fraction or an exponent, outside of words and quotes.
 NUMBER = re.compile(r"(?<![\w.'\"])[+-]?(?P<digits>\d+\.\d*|\d+(?=[eE]))(?:[eE][+-]?\d+)?(?![\w.'\"])")
 
 
 def labelled(jobs: Sequence[Job]) -> list[Job]:
-    """Return the jobs of a sweep with names of few digits, each still another than the rest."""
+    """Return the jobs of a sweep with short labels, different for each job."""
     by_key: dict[str, set[str]] = {}
     for job in jobs:
         for text in job.varying:
@@ -24,16 +24,16 @@ def labelled(jobs: Sequence[Job]) -> list[Job]:
 
 
 def short(texts: Iterable[str]) -> dict[str, str]:
-    """Return for each of different texts one whose numbers have few digits, different from those of the others."""
+    """Return a label for each text: its numbers have few digits, and no two labels are equal."""
     everything = dict.fromkeys(texts)
     left = list(everything)
     found: dict[str, str] = {}
     for digits in range(FEWEST, ALL):
-        alike: dict[str, list[str]] = {}
+        by_label: dict[str, list[str]] = {}
         for text in left:
-            alike.setdefault(_rounded(text, digits), []).append(text)
-        found |= {same[0]: label for label, same in alike.items() if len(same) == 1}
-        left = [text for same in alike.values() if len(same) > 1 for text in same]
+            by_label.setdefault(_rounded(text, digits), []).append(text)
+        found |= {same[0]: label for label, same in by_label.items() if len(same) == 1}
+        left = [text for same in by_label.values() if len(same) > 1 for text in same]
     found |= {text: text for text in left}
     return found if len(set(found.values())) == len(found) else {text: text for text in everything}
 
@@ -50,7 +50,7 @@ def _few(number: str, mantissa: str, digits: int) -> str:
 
 
 def digits_apart(values: Iterable[float], fewest: int) -> int:
-    """Return how many significant digits tell numbers apart that differ, at least `fewest`."""
+    """Return how many significant digits are needed so that different numbers look different; at least `fewest`."""
     different = {value for value in values if math.isfinite(value)}
     for digits in range(fewest, ALL):
         if len({f"{value:.{digits}g}" for value in different}) == len(different):

@@ -1,4 +1,4 @@
-"""How the jobs of a sweep ended: counted, ranked, as rows of a table, and what of it is an error."""
+"""How the jobs of a sweep ended: counts, ranks, rows of a table, and the errors to raise."""
 
 import itertools
 import math
@@ -14,24 +14,26 @@ from runner.sweeps.job import Job
 
 FAILURES_IN_FULL = 5
 NAMES = 5
-# Of the last weight from the nearest known minimum point, as a metric.
+# The metric of the distance between the last weight and the nearest known minimum point.
 DISTANCE = "final/distance"
+# Statuses that are always counted; others are counted only if there are any.
+ALWAYS_COUNTED = ("COMPLETED", "STOPPED", "DIVERGED", "FAILED", "SKIPPED")
 
 
 @dataclass(frozen=True, eq=False)
-class JobDone:
-    """How a job of a sweep went.
+class JobResult:
+    """How a job of a sweep ended.
 
     Attributes:
-        run: our id of the run, or MLflow's where an earlier sweep has done it.
+        run: our id of the run, or MLflow's id for a skipped job.
         run_id: the run's id in MLflow; None when it is not tracked.
-        status: COMPLETED, STOPPED, DIVERGED or FAILED, SKIPPED where an earlier sweep has done it, or NOT_RUN where the
-            first failure has ended the sweep.
+        status: COMPLETED, STOPPED, DIVERGED, PRUNED or FAILED; SKIPPED where an earlier sweep has done the job; NOT_RUN
+            after a failure with `fail_fast`.
         metrics: the final results, under their names in MLflow.
-        reason: why it failed, or what a rule said that stopped it.
-        has_diverged: it did, here or in the earlier sweep.
-        still_since: the last step that moved its weight, where it stood still after it short of a known minimum.
-        remark: what is to be said of it beside.
+        reason: why it failed, or which rule stopped it.
+        has_diverged: whether it diverged, here or in the earlier sweep.
+        still_since: the last step that changed its weight, where the weight stopped changing away from a known minimum.
+        remark: a further remark for the user.
     """
 
     job: Job
@@ -46,98 +48,102 @@ class JobDone:
 
     @property
     def loss(self) -> float | None:
-        """The loss of the last forward pass, where there was one."""
+        """The loss of the last forward pass, if there was one."""
         return self.metrics.get("final/loss")
 
 
-def counts(done: Sequence[JobDone]) -> dict[str, float]:
-    """Return the numbers of jobs, by outcome too, as metrics of the parent run."""
-    by_status = dict.fromkeys(("COMPLETED", "STOPPED", "DIVERGED", "FAILED", "SKIPPED"), 0)
-    for one in done:
+def counts(results: Sequence[JobResult]) -> dict[str, float]:
+    """Return the number of jobs, and of those with each status, as metrics of the parent run."""
+    by_status = dict.fromkeys(ALWAYS_COUNTED, 0)
+    for one in results:
         by_status[one.status] = by_status.get(one.status, 0) + 1
-    return {"jobs": len(done)} | {f"jobs_{status.lower()}": float(count) for status, count in by_status.items()}
+    return {"jobs": len(results)} | {f"jobs_{status.lower()}": float(count) for status, count in by_status.items()}
 
 
-def ranked(done: Sequence[JobDone]) -> Iterator[JobDone]:
-    """Yield the jobs whose last loss is a number, the best first, and of these the nearest to a known minimum.
+def ranked(results: Sequence[JobResult]) -> Iterator[JobResult]:
+    """Yield the jobs whose last loss is finite, the best first; of equal losses the nearest to a known minimum.
 
-    Where some go down and others up, whose losses do not compare, those that go down come first.
+    Jobs that diverged or were pruned have no rank. Jobs that minimise come before jobs that maximise, whose losses
+    cannot be compared with theirs.
     """
 
-    def place(one: JobDone) -> tuple[bool, float, float]:
+    def order(one: JobResult) -> tuple[bool, float, float]:
         direction = one.job.config.direction
         return direction is Direction.UP, direction.sort_key(one.loss or 0.0), one.metrics.get(DISTANCE, 0.0)
 
-    finite = [one for one in done if one.loss is not None and math.isfinite(one.loss) and not one.has_diverged]
-    yield from sorted(finite, key=place)
+    yield from sorted((one for one in results if _has_rank(one)), key=order)
 
 
-def places(done: Sequence[JobDone]) -> dict[JobDone, int]:
-    """Return the place of each job that has one, from 1 on, among those that go its way, in the order of `ranked`."""
-    found: dict[JobDone, int] = {}
-    for _, jobs in itertools.groupby(ranked(done), lambda one: one.job.config.direction):
-        found |= {one: place for place, one in enumerate(jobs, start=1)}
+def _has_rank(one: JobResult) -> bool:
+    return one.loss is not None and math.isfinite(one.loss) and not one.has_diverged and one.status != "PRUNED"
+
+
+def ranks(results: Sequence[JobResult]) -> dict[JobResult, int]:
+    """Return the rank of each job that has one, from 1, in the order of `ranked`; each direction has its own ranks."""
+    found: dict[JobResult, int] = {}
+    for _, jobs in itertools.groupby(ranked(results), lambda one: one.job.config.direction):
+        found |= {one: rank for rank, one in enumerate(jobs, start=1)}
     return found
 
 
-def best_of(done: Sequence[JobDone]) -> JobDone | None:
-    """Return the best job; None where there is none, or some go down and others up."""
-    directions = {one.job.config.direction for one in done}
-    return next(ranked(done), None) if len(directions) == 1 else None
+def best_of(results: Sequence[JobResult]) -> JobResult | None:
+    """Return the best job; None where there is none, or some jobs minimise and others maximise."""
+    directions = {one.job.config.direction for one in results}
+    return next(ranked(results), None) if len(directions) == 1 else None
 
 
-def raise_failures(done: Sequence[JobDone]) -> None:
-    """Raise what failed, a few jobs in full, and how many of which.
+def raise_failures(results: Sequence[JobResult]) -> None:
+    """Raise an error if jobs failed: the reasons of a few, and how many there are.
 
     Raises:
         SweepError: some jobs failed.
         DivergedError: some diverged, and `fail_on_divergence` is true.
     """
-    failed = [one for one in done if one.status == "FAILED"]
+    failed = [one for one in results if one.status == "FAILED"]
     if not failed:
-        raise_diverged(done)
+        raise_diverged(results)
         return
     lines = [f"job {one.job.name} failed: {one.reason}" for one in failed[:FAILURES_IN_FULL]]
     more = len(failed) - len(lines)
     rest = [f"and {more:,} more"] if more else []
-    diverged = _unwanted(done)
+    diverged = _unwanted_divergence(results)
     also = [diverged] if diverged is not None else []
-    raise SweepError(*lines, *rest, *also, f"{len(failed):,} of {len(done):,} jobs failed{on_demand()}")
+    raise SweepError(*lines, *rest, *also, f"{len(failed):,} of {len(results):,} jobs failed{on_demand()}")
 
 
-def raise_diverged(done: Sequence[JobDone]) -> None:
-    """Raise that jobs diverged.
+def raise_diverged(results: Sequence[JobResult]) -> None:
+    """Raise an error if jobs diverged that have `fail_on_divergence=true`.
 
     Raises:
-        DivergedError: some did whose `fail_on_divergence` is true.
+        DivergedError: some did.
     """
-    diverged = _unwanted(done)
+    diverged = _unwanted_divergence(results)
     if diverged is not None:
         raise DivergedError(diverged)
 
 
-def _unwanted(done: Sequence[JobDone]) -> str | None:
-    names = [one.job.name for one in done if one.has_diverged and one.job.config.fail_on_divergence]
-    return f"{said_diverged(names, len(done))}; fail_on_divergence=true" if names else None
+def _unwanted_divergence(results: Sequence[JobResult]) -> str | None:
+    names = [one.job.name for one in results if one.has_diverged and one.job.config.fail_on_divergence]
+    return f"{divergence_sentence(names, len(results))}; fail_on_divergence=true" if names else None
 
 
-def said_diverged(names: Sequence[str], jobs: int) -> str:
-    """Return which jobs of how many diverged, a few by name."""
+def divergence_sentence(names: Sequence[str], jobs: int) -> str:
+    """Return how many of the jobs diverged, with the names of a few."""
     more = f" and {len(names) - NAMES:,} more" if len(names) > NAMES else ""
     return f"{len(names):,} of {jobs:,} job{'s' if jobs != 1 else ''} diverged: {', '.join(names[:NAMES])}{more}"
 
 
-def rows_of(done: Sequence[JobDone]) -> list[dict[str, Any]]:
+def rows_of(results: Sequence[JobResult]) -> list[dict[str, Any]]:
     """Return jobs as rows of a table."""
-    place = places(done)
-    return [_row_of(one, place.get(one, math.nan)) for one in done]
+    rank = ranks(results)
+    return [_row_of(one, rank.get(one, math.nan)) for one in results]
 
 
-def _row_of(done: JobDone, rank: float) -> dict[str, Any]:
-    """Return a job as a row: what varied, how it went and why, its place among the others, and the final results."""
-    values = {key: _value(done.job.config, key, text) for key, text in done.job.varied.items()}
-    how = {"status": done.status, "reason": done.reason, "run_id": done.run_id, "remark": done.remark, "rank": rank}
-    return {**values, **how, **done.metrics}
+def _row_of(result: JobResult, rank: float) -> dict[str, Any]:
+    """Return a job as a row: what varied, how it ended, its rank, and the final results."""
+    values = {key: _value(result.job.config, key, text) for key, text in result.job.varied.items()}
+    how = {"status": result.status, "reason": result.reason, "run_id": result.run_id, "remark": result.remark}
+    return {**values, **how, "rank": rank, **result.metrics}
 
 
 def _value(config: Config, key: str, text: str) -> Any:

@@ -1,4 +1,4 @@
-"""The run in MLflow that the jobs of a sweep are children of."""
+"""The parent run of a sweep in MLflow; the runs of the jobs are its children."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from runner.config.schema import Config
 from runner.execution.record_files import files_of_sweep
 from runner.messages.redaction import shown_override, shown_tree
 from runner.sweeps.job import by_key
-from runner.sweeps.outcome import JobDone, best_of, counts
+from runner.sweeps.outcome import JobResult, best_of, counts
 from runner.tracking import provenance
 from runner.tracking.journal import Artifact, Begin, End, now_ms
 from runner.tracking.processes import OWNER, RESUMES
@@ -18,11 +18,11 @@ from runner.tracking.tracker import Tracker
 
 @dataclass(frozen=True)
 class ParentRun:
-    """The parent: its config is the first job's, its params are the sweep's overrides.
+    """The parent run: it has the config of the first job, and the overrides of the sweep as its params.
 
     Attributes:
-        texts: the sweep as it was written.
-        fingerprint: by which the sweep is found again.
+        texts: the overrides of the sweep as they were written.
+        fingerprint: by which `resume` finds the sweep.
     """
 
     config: Config
@@ -31,15 +31,20 @@ class ParentRun:
 
     @property
     def experiment(self) -> str | None:
-        """The MLflow experiment; None when nothing is tracked."""
+        """The MLflow experiment; None when the sweep is not tracked."""
         return self.config.tracking.experiment
 
     def begin(
         self, tracker: Tracker, run: str, jobs: Sequence[SweepJob], is_new: bool = True, resumes: bool = False
     ) -> None:
-        """Append that the sweep begins, or that one of before goes on, or would have if there had been one.
+        """Record that the sweep begins.
 
-        The configs of the `jobs`, which have our ids of their runs, are recorded as one file.
+        Args:
+            tracker: takes the journal entries.
+            run: our id of the parent run.
+            jobs: the jobs to run, whose configs are recorded as one file.
+            is_new: false where an earlier sweep is continued.
+            resumes: whether `resume` was given.
         """
         if self.experiment is None:
             return
@@ -54,19 +59,26 @@ class ParentRun:
         for path, content in record.files.items():
             tracker.append(Artifact(run, path, content))
 
-    def end(self, tracker: Tracker, run: str, status: str, done: Sequence[JobDone]) -> None:
-        """Append how the sweep ended: the numbers of jobs by outcome, and the best of them."""
+    def add(self, tracker: Tracker, run: str, jobs: Sequence[SweepJob]) -> None:
+        """Record the configs of further jobs, as those of a sweep that is resumed."""
         if self.experiment is None:
             return
-        results = counts(done)
-        diverged = sum(one.has_diverged for one in done)
+        for path, content in files_of_sweep(self.config, jobs, now_ms()).files.items():
+            tracker.append(Artifact(run, path, content))
+
+    def end(self, tracker: Tracker, run: str, status: str, results: Sequence[JobResult]) -> None:
+        """Record how the sweep ended: the number of jobs with each status, and the best job."""
+        if self.experiment is None:
+            return
+        metrics = counts(results)
+        diverged = sum(one.has_diverged for one in results)
         tags = {"diverged_jobs": str(diverged)}
         if diverged:
-            tags |= described(self.config, f"{diverged:,} of {len(done):,} jobs diverged.")
+            tags |= described(self.config, f"{diverged:,} of {len(results):,} jobs diverged.")
         references: dict[str, str] = {}
-        best = best_of(done)
+        best = best_of(results)
         if best is not None and best.loss is not None:
-            results["best_loss"] = best.loss
+            metrics["best_loss"] = best.loss
             references = {"best.run": best.run}
             tags |= {f"best.{key}": value for key, value in best.job.varied.items()}
-        tracker.append(End(run, status, now_ms(), results=results, tags=tags, references=references))
+        tracker.append(End(run, status, now_ms(), results=metrics, tags=tags, references=references))

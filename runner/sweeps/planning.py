@@ -1,59 +1,76 @@
-"""From what a sweep is asked to vary to its jobs, each with the config that Hydra would compose for it.
+"""The jobs of a grid: every combination of the swept values, each with the config that Hydra would compose for it.
 
-Hydra composes once for each distinct choice of groups and of what changes the shape of the config; the other
-overrides set numbers and texts in copies of the result. All jobs are checked before the first one starts.
+Hydra composes one config for each choice of groups and of other overrides that change the structure of the config.
+All other overrides set values in copies of it. All jobs are checked before the first one starts.
 """
 
-import copy
-import re
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from hydra.core.override_parser.types import Override, OverrideType, ValueType
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig
 
+from runner.composition import spaces
 from runner.composition.composition import mistakes_in
-from runner.config import hydra_values
-from runner.config.plain import plain, plain_at, unresolved
 from runner.config.schema import Config
 from runner.messages.errors import UserError
 from runner.messages.overrides import without_plus
+from runner.messages.printing import say
 from runner.messages.ranges import is_whole, shown
 from runner.messages.redaction import shown_override
+from runner.sweeps.axes import Axis, overlap
+from runner.sweeps.composed import Composed, Tree
 from runner.sweeps.job import Job, named
 from runner.sweeps.labels import labelled
-from runner.sweeps.language import Axis, SweepRequest, overlap
+from runner.sweeps.language import SweepRequest, sweep_request
+from runner.sweeps.mistakes import Mistakes, raise_mistakes
 
-MISTAKES_IN_FULL = 5
-Tree = dict[str, Any]
-Mistakes = list[tuple[str, str]]
+LINE_SECONDS = 10
+NOT_IN_FILES = ("allow_code", "max_jobs")
 
 
 class JobLoader(Protocol):
     """Composes the configs of jobs."""
 
     def load_job(self, master: DictConfig, overrides: list[str]) -> tuple[DictConfig, Tree]:
-        """Return the composed config, with only its composition checked, and what its groups' files declare."""
+        """Return the composed config, whose values are not checked yet, and what the files of its groups declare."""
 
     def is_group(self, key: str) -> bool:
         """Return whether a key chooses an option of a config group."""
 
 
-def plan(request: SweepRequest, loader: JobLoader, master: DictConfig) -> list[Job]:
+def plan_grid(
+    arguments: Sequence[str], params: Mapping[str, Any], loader: Any, master: DictConfig
+) -> tuple[SweepRequest, list[Job]]:
+    """Return the sweep that overrides and `hydra.sweeper.params` ask for, and its jobs in order.
+
+    Raises:
+        UserError: with a line for each mistake.
+    """
+    for key in NOT_IN_FILES:
+        if any(without_plus(name) == key for name in params):
+            raise UserError(f"hydra.sweeper.params.{key}: a config file cannot say so, expected it on the command line")
+    request = sweep_request(arguments, params, spaces.parser(loader))
+    return request, _jobs(request, cast(JobLoader, loader), master)
+
+
+def _jobs(request: SweepRequest, loader: JobLoader, master: DictConfig) -> list[Job]:
     """Return the jobs of a sweep, in order.
 
     Raises:
-        UserError: with the mistakes of all jobs, a few in full and the rest counted; or no job is left.
+        UserError: with the mistakes of all jobs, a few in full and the number of the others; or no job is left.
     """
     planner = _Planner(request, loader, master)
+    progress = _Progress(request.count, is_quiet=master.get("quiet") is True)
     jobs: list[Job] = []
     mistakes: Mistakes = []
-    asked = 0
+    planned = 0
     for combination in request.combinations():
         for repeat in range(request.repeats):
-            asked += 1
+            planned += 1
+            progress.show(planned)
             try:
                 job = planner.job(combination, repeat, number=len(jobs))
             except UserError as error:
@@ -63,155 +80,59 @@ def plan(request: SweepRequest, loader: JobLoader, master: DictConfig) -> list[J
                 mistakes.append((name, "; ".join(error.lines)))
             else:
                 jobs += [] if job is None else [job]
-    raise_all(mistakes, asked)
+    raise_mistakes(mistakes, planned)
     if not jobs:
         assert request.where is not None
-        raise UserError(f"where={request.where.formula.text}: none of the {asked} combinations is left")
+        raise UserError(f"where={request.where.formula.text}: no job, it is false for all {planned:,} combinations")
     return labelled(named(jobs))
 
 
-def raise_all(mistakes: Mistakes, jobs: int) -> None:
-    """Raise the mistakes of jobs, given with the jobs' names, together.
+class _Progress:
+    """Prints a line now and then while the jobs of a large sweep are planned."""
 
-    Raises:
-        UserError: a few mistakes in full, each once, and the number of the others.
-    """
-    if not mistakes:
-        return
-    by_text: dict[str, list[str]] = {}
-    for name, text in mistakes:
-        by_text.setdefault(text, []).append(name)
-    told = list(by_text.items())[:MISTAKES_IN_FULL]
-    lines = [f"{text} (job {names[0]}{_and_more(names)})" if names[0] else text for text, names in told]
-    more = len(mistakes) - sum(len(names) for _, names in told)
-    raise UserError(*lines, *([f"and {more} more of {jobs} jobs"] if more else []))
+    def __init__(self, jobs: int, is_quiet: bool) -> None:
+        self._jobs = jobs
+        self._is_quiet = is_quiet
+        self._next = time.monotonic() + LINE_SECONDS
 
-
-def _and_more(names: list[str]) -> str:
-    return f" and {len(names) - 1:,} more" if len(names) > 1 else ""
-
-
-@dataclass
-class _Base:
-    """What the jobs of one structure share: Hydra's composition for the first of them.
-
-    Attributes:
-        written: the config as it was composed, interpolations unresolved.
-        declared: what the YAML files of its groups declare.
-        tree: the resolved config; None where what varies cannot be set in a copy of it.
-        derived: the paths of values that are made of others.
-        takes_from_hydra: some of these are made of what Hydra knows of a job.
-    """
-
-    cfg: DictConfig
-    written: Tree
-    declared: Tree
-    tree: Tree | None
-    derived: Sequence[str]
-    takes_from_hydra: bool
-
-    def of_hydra(self, number: int, overrides: Sequence[Override]) -> Tree:
-        """Return what Hydra would set of a job, by path; nothing where nothing is made of it."""
-        return hydra_values.of_job(self.cfg, number, overrides) if self.takes_from_hydra else {}
-
-    def _update(self, cfg: DictConfig, values: Tree) -> None:
-        _update(cfg, values)
-        if self.takes_from_hydra:
-            hydra_values.set_output_dir(cfg)
-
-    def with_values(self, settings: Sequence[Override], of_hydra: Tree) -> Tree:
-        values = of_hydra | {_path(override): override.value() for override in settings}
-        if self.tree is None:
-            cfg = copy.deepcopy(self.cfg)
-            self._update(cfg, values)
-            return plain(cfg)
-        tree = dict(self.tree)
-        copied = {""}
-        for override in settings:
-            _set(tree, _path(override).split("."), override.value(), copied)
-        if self.derived:
-            self._derive(tree, values, copied)
-        return tree
-
-    def _derive(self, tree: Tree, values: Tree, copied: set[str]) -> None:
-        """Resolve what is made of others anew; in the config itself, since a copy of it would take far longer."""
-        self._update(self.cfg, values)
-        try:
-            for path in self.derived:
-                _set(tree, path.split("."), plain_at(self.cfg, path, _at(self.written, path)), copied)
-        except OmegaConfBaseException:
-            plain(self.cfg)  # tells in a line what cannot be resolved
-            raise
-        finally:
-            _update(self.cfg, {path: _at(self.written, path) for path in values if not path.startswith("hydra.")})
-
-
-def _update(cfg: DictConfig, values: Tree) -> None:
-    for path, value in values.items():
-        OmegaConf.update(cfg, path, value, merge=True, force_add=True)
-
-
-def _at(tree: Any, path: str) -> Any:
-    for part in path.split("."):
-        tree = tree[part]
-    return tree
-
-
-def _seed(tree: Tree, repeat: int) -> Override:
-    """Return the override that gives a repeated job its seed.
-
-    Raises:
-        UserError: there is no seed to count on from.
-    """
-    first = tree.get("seed")
-    if not is_whole(first):
-        raise UserError(f"seed={shown(first)}: expected a whole number, from which repeats count on")
-    seed = first + repeat  # type: ignore[operator]  # a whole number by now
-    text = f"seed={seed}"
-    return Override(OverrideType.CHANGE, "seed", ValueType.ELEMENT, seed, input_line=text)
-
-
-def _set(tree: Tree, path: list[str], value: Any, copied: set[str]) -> None:
-    """Set a leaf, copying each mapping on the way to it once."""
-    for depth, part in enumerate(path[:-1], start=1):
-        way = ".".join(path[:depth])
-        if way not in copied:
-            tree[part] = dict(tree[part])
-            copied.add(way)
-        tree = tree[part]
-    tree[path[-1]] = value
-
-
-def _path(override: Override) -> str:
-    return override.key_or_group
+    def show(self, planned: int) -> None:
+        if not self._is_quiet and time.monotonic() >= self._next:
+            say(f"plan       {planned:,} of {self._jobs:,} jobs")
+            self._next = time.monotonic() + LINE_SECONDS
 
 
 @dataclass
 class _Planner:
+    """Makes the jobs of a sweep, and keeps what Hydra has composed for others.
+
+    Attributes:
+        composed: by the overrides that it was composed of; an error where Hydra could not.
+    """
+
     request: SweepRequest
     loader: JobLoader
     master: DictConfig
-    _bases: dict[tuple[str, ...], _Base | UserError] = field(default_factory=dict)
+    composed: dict[tuple[str, ...], Composed | UserError] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._is_value = [self._sets_values(axis) for axis in self.request.axes]
+        self._sets_values = [self._only_sets_values(axis) for axis in self.request.axes]
 
-    def _sets_values(self, axis: Axis) -> bool:
-        """Return whether an axis only replaces leaves, whatever else is chosen."""
+    def _only_sets_values(self, axis: Axis) -> bool:
+        """Return whether an axis only replaces leaves, and nothing given after it changes the same keys."""
         return all(self._sets_a_value(override) for point in axis.points for override in point) and not any(
-            place < later and overlap(key, other)
-            for key, place in zip(axis.keys, axis.places, strict=True)
+            position < later and overlap(key, other)
+            for key, position in zip(axis.keys, axis.positions, strict=True)
             for given in self.request.axes
-            if given.sets_mappings or not self._chooses(given)
-            for other, later in zip(given.keys, given.places, strict=True)
+            if given.sets_mappings or not self._chooses_groups(given)
+            for other, later in zip(given.keys, given.positions, strict=True)
         )
 
-    def _chooses(self, axis: Axis) -> bool:
-        """Return whether an axis chooses options of groups, which Hydra does before it sets anything."""
+    def _chooses_groups(self, axis: Axis) -> bool:
+        """Return whether an axis chooses options of groups, which Hydra does before it sets values."""
         return all(map(self.loader.is_group, axis.keys))
 
     def _sets_a_value(self, override: Override) -> bool:
-        key = _path(override)
+        key = override.key_or_group
         return not (
             override.is_delete()
             or override.package is not None
@@ -221,28 +142,28 @@ class _Planner:
         )
 
     def job(self, combination: Sequence[tuple[Override, ...]], repeat: int, number: int) -> Job | None:
-        """Return the job of a combination, or None where the condition drops it.
+        """Return the job of a combination; None if `where` is false for it.
 
         Raises:
             UserError: its config is wrong.
         """
-        base = self._base(combination)
+        composed = self._composed_for(combination)
         settings = [
             override
-            for point, is_value, axis in zip(combination, self._is_value, self.request.axes, strict=True)
-            if is_value and len(axis.points) > 1
+            for point, sets_values, axis in zip(combination, self._sets_values, self.request.axes, strict=True)
+            if sets_values and len(axis.points) > 1
             for override in point
         ]
         given = list(self.request.in_order(combination))
-        tree = base.with_values(settings, base.of_hydra(number, given))
+        tree = composed.with_values(settings, composed.hydra_values(number, given))
         varying = [without_plus(override.input_line or "") for override in self.varying(combination)]
         if self.request.repeats > 1:
             seed = _seed(tree, repeat)
             given = [*(override for override in given if override.key_or_group != "seed"), seed]
-            # Other values may be made of the seed.
-            tree = base.with_values([*settings, seed], base.of_hydra(number, given))
+            # Interpolations may use the seed.
+            tree = composed.with_values([*settings, seed], composed.hydra_values(number, given))
             varying.append(seed.input_line or "")
-        found = mistakes_in(tree, base.declared)
+        found = mistakes_in(tree, composed.declared)
         if not self._is_wanted(tree, found):
             return None
         if found:
@@ -251,7 +172,7 @@ class _Planner:
         return Job(overrides, tuple(varying), Config.of(tree))
 
     def _is_wanted(self, tree: Tree, mistakes: Sequence[str]) -> bool:
-        """Return whether the condition holds for a config, in which these mistakes are, or cannot be told for them."""
+        """Return whether `where` is true for a config, or cannot be evaluated because of these mistakes."""
         try:
             return self.request.where is None or self.request.where.holds(tree)
         except UserError:
@@ -265,61 +186,45 @@ class _Planner:
             if len(axis.points) > 1:
                 yield from point
 
-    def _base(self, combination: Sequence[tuple[Override, ...]]) -> _Base:
+    def _composed_for(self, combination: Sequence[tuple[Override, ...]]) -> Composed:
         chosen = [
-            axis.points[0] if is_value else point
-            for axis, point, is_value in zip(self.request.axes, combination, self._is_value, strict=True)
+            axis.points[0] if sets_values else point
+            for axis, point, sets_values in zip(self.request.axes, combination, self._sets_values, strict=True)
         ]
         overrides = tuple(override.input_line or "" for override in self.request.in_order(chosen))
-        if overrides not in self._bases:
-            self._bases[overrides] = self._compose(overrides, chosen)
-        base = self._bases[overrides]
-        if isinstance(base, UserError):
-            raise base
-        return base
+        if overrides not in self.composed:
+            self.composed[overrides] = self._compose(overrides, chosen)
+        found = self.composed[overrides]
+        if isinstance(found, UserError):
+            raise found
+        return found
 
-    def _compose(self, overrides: tuple[str, ...], chosen: Sequence[tuple[Override, ...]]) -> _Base | UserError:
+    def _compose(self, overrides: tuple[str, ...], chosen: Sequence[tuple[Override, ...]]) -> Composed | UserError:
         try:
             cfg, declared = self.loader.load_job(self.master, list(overrides))
-            takes_from_hydra = hydra_values.takes_from_hydra(cfg)
-            if takes_from_hydra:
-                _update(cfg, hydra_values.of_job(cfg, 0, self.request.in_order(chosen)))
-                hydra_values.set_output_dir(cfg)
-            written = {key: value for key, value in unresolved(cfg).items() if key != "hydra"}
-            derived = list(_derived(written))
-            tree = _resolved(cfg, may_fail=bool(derived))
+            return Composed.of(cfg, declared, self.request.in_order(chosen), self._settable())
         except UserError as error:
             return error
-        settable = self._settable()
-        is_plain = all(_lies_in_mappings(tree, path) and _lies_in_mappings(written, path) for path in settable)
-        is_apart = not any(overlap(path, other) for path in settable for other in derived)
-        has_dotted_keys = not all(_lies_in_mappings(written, path) for path in derived)
-        is_copied = is_plain and is_apart and not has_dotted_keys
-        return _Base(cfg, written, declared, tree if is_copied else None, derived, takes_from_hydra)
 
     def _settable(self) -> list[str]:
-        """Return the paths of what is set in copies."""
-        axes = [axis for axis, is_value in zip(self.request.axes, self._is_value, strict=True) if is_value]
+        """Return the paths of the values that are set in copies."""
+        axes = [axis for axis, sets_values in zip(self.request.axes, self._sets_values, strict=True) if sets_values]
         repeated = ["seed"] if self.request.repeats > 1 else []
-        return [_path(override) for axis in axes for override in axis.points[0]] + repeated
+        return [override.key_or_group for axis in axes for override in axis.points[0]] + repeated
 
 
-def _resolved(cfg: DictConfig, may_fail: bool) -> Tree | None:
-    """Return the resolved config; None where that fails for the first job, but may not for others."""
-    try:
-        return plain(cfg)
-    except UserError:
-        if may_fail:
-            return None
-        raise
+def _seed(tree: Tree, repeat: int) -> Override:
+    """Return the override that gives a repeated job its seed.
 
-
-def _lies_in_mappings(tree: Any, path: str) -> bool:
-    for part in path.split("."):
-        if not isinstance(tree, dict) or part not in tree:
-            return False
-        tree = tree[part]
-    return True
+    Raises:
+        UserError: the seed of the config is not a whole number.
+    """
+    first = tree.get("seed")
+    if not is_whole(first):
+        raise UserError(f"seed={shown(first)}: expected a whole number, the seed of the first of the repeats")
+    seed = first + repeat  # type: ignore[operator]  # a whole number by now
+    text = f"seed={seed}"
+    return Override(OverrideType.CHANGE, "seed", ValueType.ELEMENT, seed, input_line=text)
 
 
 def _is_leaf(value: Any, is_added: bool) -> bool:
@@ -328,24 +233,3 @@ def _is_leaf(value: Any, is_added: bool) -> bool:
     if isinstance(value, list):
         return not is_added and all(_is_leaf(item, is_added) for item in value)
     return value is None or isinstance(value, bool | int | float)
-
-
-def _derived(tree: Tree, prefix: str = "") -> Iterator[str]:
-    """Yield the paths of the values that are made of others, and not of the environment alone."""
-    for key, value in tree.items():
-        path = f"{prefix}{key}"
-        if isinstance(value, dict):
-            yield from _derived(value, f"{path}.")
-        elif any(re.search(r"\$\{(?!oc\.env:[^$]*\}|hydra:[^$]*\})", text) for text in _texts(value) if "${" in text):
-            yield path
-
-
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, dict):
-        for inner in value.values():
-            yield from _texts(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _texts(inner)
-    elif isinstance(value, str):
-        yield value

@@ -17,7 +17,7 @@ from runner import run
 from runner.composition import composition
 from runner.composition.overrides import task_overrides
 from runner.messages.errors import UserError
-from runner.sweeps.plugins import planned
+from runner.sweeps.planning import plan_grid
 from tests.conftest import Command
 from tests.support.compositions import composed
 
@@ -69,7 +69,7 @@ def as_hydra_has_it(overrides: list[str], job: int | None) -> dict[str, Any]:
 
 def jobs_of(overrides: list[str]) -> list[Any]:
     loader, master = composition.compose_sweep(overrides)
-    return planned(task_overrides(master), {}, loader, master)[1]
+    return plan_grid(task_overrides(master), {}, loader, master)[1]
 
 
 def test_a_run_takes_what_hydra_itself_would_give_it(folder: Path) -> None:

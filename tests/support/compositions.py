@@ -12,12 +12,12 @@ from runner.composition import composition
 from runner.composition.composition import compose_sweep
 from runner.composition.overrides import task_overrides
 from runner.sweeps.job import Job
-from runner.sweeps.plugins import planned
+from runner.sweeps.planning import plan_grid
 
 
 def jobs_of(arguments: Sequence[str], params: dict[str, Any] | None = None) -> list[Job]:
     loader, master = compose_sweep(arguments)
-    return planned(task_overrides(master), params or {}, loader, master)[1]
+    return plan_grid(task_overrides(master), params or {}, loader, master)[1]
 
 
 def composed(folder: Path, *overrides: str, primary: str = "config") -> DictConfig:

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from runner.composition.spaces import parser
 from runner.messages.errors import UserError
-from runner.sweeps.language import Axis, SweepRequest, sweep_request
+from runner.sweeps.axes import Axis
+from runner.sweeps.language import SweepRequest, sweep_request
 
 PARSER = parser()
 
@@ -204,7 +205,7 @@ def test_a_condition_without_a_value_is_a_mistake(condition: str) -> None:
         (["lr=choice(linspace(0,1,5),2)"], "expected a space such as linspace"),
         (["lr=[linspace(0,1,5)]"], "expected a space such as linspace"),
         (["lr={a:logspace(0,1,5)}"], "expected a space such as linspace"),
-        (["lr=interval(0,1)"], "an interval is for a search"),
+        (["lr=interval(0,1)"], "a grid cannot use an interval"),
         (["repeats=0"], "repeats=0: expected a whole number of at least 1"),
         (["repeats=1.5"], "repeats=1.5: expected a whole number of at least 1"),
         (["repeats=2,3"], "repeats=2,3: expected one value"),

@@ -47,7 +47,7 @@ def test_a_run_that_is_stopped_is_killed_with_what_was_recorded(
             r"stopped    after [\d,]+ of 3,000,000 steps \(.* s\): loss [\d.]+, best so far .*", lines[1]
         )
         assert lines[2] == f"recorded   run {run_id}; to see it: python -m runner.ui"
-        assert re.fullmatch(r"go on      'initial_weight=[\d.e-]+' starts from there", lines[-1])
+        assert re.fullmatch(r"continue   'initial_weight=[\d.e-]+' starts from this weight", lines[-1])
 
 
 def test_a_recorder_that_is_killed_is_followed_by_another(runner: Command) -> None:
@@ -145,6 +145,6 @@ def test_a_sweep_that_is_stopped_leaves_parent_and_child_killed(
         assert re.fullmatch(r"stopped    when 0 of 2 runs had ended, [\d,]+ of 6,000,000 steps; best loss .*", stopped)
         assert f"recorded   run {parent}; to see it: " in err
         command = "python -m runner -m steps=3000000 log_every=100 lr=0.0001,0.0002 resume=true"
-        assert err.endswith(f"\ngo on      {command}\n")
+        assert err.endswith(f"\ncontinue   {command}\n")
     assert len(rows(runner, "select name from runs")) == 3
     assert rows(runner, "select distinct status from runs") == [("KILLED",)]

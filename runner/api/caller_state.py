@@ -1,4 +1,4 @@
-"""What a process has only one of, given back to whoever calls us from Python: torch's threads and the import path."""
+"""Restoring the caller's global state after a call from Python: torch's number of threads and the import path."""
 
 import contextlib
 import sys
@@ -13,7 +13,7 @@ import torch
 
 @dataclass
 class _Calls:
-    """The calls that are in progress, in all threads: the first finds the caller's state, the last gives it back."""
+    """The calls in progress in all threads: the first saves the state of the caller, the last restores it."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     count: int = 0
@@ -25,15 +25,15 @@ _calls = _Calls()
 
 
 @contextlib.contextmanager
-def of_the_caller() -> Iterator[None]:
-    """Give back the number of torch's threads, and an import path without the working directory if it had none."""
+def caller_state_restored() -> Iterator[None]:
+    """Restore the number of torch's threads, and remove the working directory from the import path if we added it."""
     folder = str(Path.cwd())
     with _calls.lock:
         if _calls.count == 0:
             _calls.threads = torch.get_num_threads()
         _calls.count += 1
-        is_ours = folder in _calls.folders or folder not in sys.path
-        if is_ours:
+        was_missing = folder in _calls.folders or folder not in sys.path
+        if was_missing:
             _calls.folders[folder] += 1
     try:
         yield
@@ -42,9 +42,9 @@ def of_the_caller() -> Iterator[None]:
             _calls.count -= 1
             if _calls.count == 0:
                 torch.set_num_threads(_calls.threads)
-            if is_ours:
+            if was_missing:
                 _calls.folders[folder] -= 1
                 if _calls.folders[folder] == 0:
                     del _calls.folders[folder]
-                    while folder in sys.path:  # where a function of the user's was looked for
+                    while folder in sys.path:  # added to import a user's function
                         sys.path.remove(folder)

@@ -1,0 +1,127 @@
+"""What the terminal shows of a sweep while it runs: its batches, and how many jobs and steps are done."""
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from runner.config.direction import Direction
+from runner.config.schema import Config
+from runner.console.bar import Bar, has_bars
+from runner.console.recorded import interrupted_record
+from runner.console.view import ProgressView
+from runner.messages.printing import say
+
+if TYPE_CHECKING:
+    from runner.engine.batches import Member
+    from runner.engine.problem import Batch
+    from runner.engine.progress import Descent
+    from runner.tensors.device import Hardware
+
+LINE_SECONDS = 10
+REASONS = 5
+
+
+class SweepConsole(ProgressView):
+    """Shows the progress of a sweep."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self._jobs = self._steps = 0
+        self._new_jobs = 0
+        self._done_jobs = self._done_steps = 0
+        self._current = (0, 0)
+        self._next_line = time.monotonic() + LINE_SECONDS
+        self._best: dict[Direction, float] = {}
+        self._has_started = False
+
+    def add(self, jobs: int, steps: int) -> None:
+        """Count further jobs that the plan asks for, and their steps."""
+        self._new_jobs = jobs
+        self._jobs += jobs
+        self._steps += steps
+        if self._bar is not None:
+            self._bar.set_total(self._steps)
+
+    def say_new(self) -> None:
+        """Print that `resume` found no sweep to continue."""
+        if not self._config.quiet:
+            say("resume     no such sweep is recorded: a new one is started")
+
+    def say_batches(self, groups: "Sequence[Sequence[Member]]") -> None:
+        """Print the number of new jobs and of batches, and why some jobs cannot share a batch; count those skipped."""
+        left = sum(map(len, groups))
+        done = self._jobs - left - self._done_jobs
+        self._done_jobs = self._jobs - left
+        self._done_steps = self._steps - sum(member.config.steps for group in groups for member in group)
+        if self._config.quiet:
+            return
+        skipped = f", {done:,} of them already done" if done else ""
+        kinds = len([group for group in groups if group[0].why_alone is None])
+        together = f" in {kinds:,} batch{'es' if kinds != 1 else ''}" if kinds else ""
+        say(f"sweep      {self._new_jobs:,} job{'s' if self._new_jobs != 1 else ''}{together}{skipped}")
+        reasons: dict[str, int] = {}
+        for group in groups:
+            if (why := group[0].why_alone) is not None:
+                reasons[why] = reasons.get(why, 0) + 1
+        for why, number in list(reasons.items())[:REASONS]:
+            say(f"           {number:,} one by one: {why}")
+
+    def start(self, hardware: "Hardware", batch: "Batch") -> None:
+        """Print the device of the first batch."""
+        if self._config.quiet or self._has_started:
+            return
+        self._has_started = True
+        say(f"device     {hardware}")
+        if has_bars():
+            self._bar = Bar(self._steps, self._done_steps)
+
+    def progress(self, descent: "Descent") -> None:
+        """Show how many jobs and steps are done, and the best loss."""
+        direction = descent.direction
+        self._best[direction] = direction.best([self._best.get(direction, direction.worst), descent.best])
+        self._show(self._done_steps + descent.steps_made, self._done_jobs + len(descent.endings))
+
+    def shard_done(self, jobs: int, steps: int) -> None:
+        """Count the jobs of a shard as done, with all their steps."""
+        self._done_jobs += jobs
+        self._done_steps += steps
+        self._show(self._done_steps, self._done_jobs)
+
+    def _show(self, steps: int, jobs: int) -> None:
+        self._current = (steps, jobs)
+        if self._bar is not None:
+            self._bar.show(steps, f"{jobs:,} of {self._jobs:,} runs", self._best_so_far())
+        elif not self._config.quiet and time.monotonic() >= self._next_line:
+            say(f"{jobs:>9,} of {self._jobs:,} runs ended, {steps:,} steps  {self._best_so_far()}")
+            self._next_line = time.monotonic() + LINE_SECONDS
+
+    def _best_so_far(self) -> str:
+        names = {Direction.DOWN: "lowest", Direction.UP: "highest"} if len(self._best) > 1 else {}
+        return ", ".join(f"{names.get(direction, 'best')} loss {loss:.6g}" for direction, loss in self._best.items())
+
+    def recording(self, recorded: int, total: int) -> None:
+        """Show how many bytes of the journal are recorded, once all steps are done."""
+        if self._config.quiet or not self.has_ended or not has_bars():
+            return
+        if self._bar is None and recorded < total:
+            self._bar = Bar(total, unit="")
+        if self._bar is not None:
+            self._bar.set_total(total)
+            self._bar.show(recorded, "recording")
+        if recorded >= total:
+            self.stop()
+
+    def stopped(self) -> Iterator[str]:
+        """Yield where a signal stopped the sweep, and where it is recorded."""
+        self.stop()
+        steps, jobs = self._current
+        if self.has_ended:
+            yield f"stopped    after the end of all {self._jobs:,} runs, while they were being recorded"
+        elif steps == 0:
+            yield f"stopped    before the first step of {self._jobs:,} runs was done"
+        else:
+            best = f"; {self._best_so_far()}" if self._best else ""
+            yield f"stopped    when {jobs:,} of {self._jobs:,} runs had ended, {steps:,} of {self._steps:,} steps{best}"
+        recorded = self.find_record()
+        if steps > 0 or recorded is not None:
+            yield from interrupted_record(recorded, self._config)

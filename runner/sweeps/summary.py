@@ -1,0 +1,102 @@
+"""What the terminal shows at the end of a sweep: totals, the best jobs, and means and spreads over seeds."""
+
+import math
+import statistics
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from runner.config.direction import Direction
+from runner.config.schema import Config
+from runner.console.recorded import say_recorded
+from runner.messages.printing import say, warn
+from runner.sweeps.labels import ENOUGH, FEWEST, digits_apart
+from runner.sweeps.outcome import DISTANCE, JobResult, counts, divergence_sentence, ranked, ranks
+
+if TYPE_CHECKING:
+    from runner.tracking.tracker import Recorded
+
+BEST = 10
+
+
+def say_results(results: Sequence[JobResult], config: Config, recorded: "Recorded | None") -> None:
+    """Print how many jobs ended how, the best of them, and where the sweep is recorded."""
+    diverged = [one.job.name for one in results if one.has_diverged]
+    if config.quiet and diverged and not config.fail_on_divergence:
+        warn(divergence_sentence(diverged, len(results)))
+    if not config.quiet:
+        say(totals(results), *_best_lines(results), *_spread_lines(results))
+    say_recorded(recorded, config)
+
+
+def totals(results: Sequence[JobResult]) -> str:
+    """Return the line that says how many jobs ended how."""
+    number = {key.removeprefix("jobs_"): int(count) for key, count in counts(results).items()}
+    skipped, failed = number["skipped"], number["failed"]
+    not_run, pruned = number.get("not_run", 0), number.get("pruned", 0)
+    ran = len(results) - skipped - not_run
+    still = [one.status == "SKIPPED" for one in results if one.still_since is not None]
+    number["stood still"] = still.count(False)
+    how = ", ".join(f"{number[key]:,} {key}" for key in ("stopped", "diverged", "stood still") if number[key])
+    finished = f"{ran - failed - pruned:,} finished" + (f" ({how})" if how else "")
+    jobs = f"{len(results):,} job{'s' if len(results) != 1 else ''}"
+    earlier = sum(one.has_diverged and one.status == "SKIPPED" for one in results)
+    of_these = {"diverged": earlier, "stood still": still.count(True)}
+    then = ", ".join(f"{many:,} {what}" for what, many in of_these.items() if many)
+    before = f"{skipped:,} skipped" + (f" ({then})" if then else "")
+    ended = finished + (f", {pruned:,} pruned" if pruned else "")
+    return f"ended      {jobs} asked for, {before}, {ran:,} run: {ended}, {failed:,} failed" + (
+        f"; {not_run:,} not run" if not_run else ""
+    )
+
+
+def _best_lines(results: Sequence[JobResult]) -> Iterator[str]:
+    if len(results) < 2:
+        return
+    best = {one: rank for one, rank in ranks(results).items() if rank <= BEST}
+    loss_digits = digits_apart((one.loss for one in best if one.loss is not None), ENOUGH)
+    distances = {one: one.metrics[DISTANCE] for one in best if DISTANCE in one.metrics}
+    digits = digits_apart(distances.values(), FEWEST)
+    width = max((len(one.job.name) for one in best), default=0)
+    for one, rank in best.items():
+        distance = f"  distance {distances[one]:.{digits}g}" if one in distances else ""
+        first = "best" if rank == 1 else ""
+        still = "" if one.still_since is None else f"  still since step {one.still_since:,}"
+        yield f"{first:<6}{rank:>3}  {one.job.name:<{width}}  loss {one.loss:.{loss_digits}g}{distance}{still}"
+
+
+def _spread_lines(results: Sequence[JobResult]) -> Iterator[str]:
+    """Yield the mean and spread over seeds of each combination that ran with several seeds."""
+    by_name: dict[str, list[JobResult]] = {}
+    for one in results:
+        if one.status != "FAILED" and any(text.startswith("seed=") for text in one.job.varying):
+            by_name.setdefault(one.job.name_but_for_seed or "all", []).append(one)
+    spreads = sorted(_spread_of(name, seeds) for name, seeds in by_name.items() if len(seeds) > 1)
+    width = max((len(spread.name) for spread in spreads), default=0)
+    digits = digits_apart((spread.order for spread in spreads[:BEST]), ENOUGH)
+    for index, spread in enumerate(spreads[:BEST]):
+        text = spread.text if spread.mean is None else f"loss {spread.mean:.{digits}g}{spread.text}"
+        yield f"{'seeds' if index == 0 else '':<11}{spread.name:<{width}}  {text}"
+
+
+class _Spread(NamedTuple):
+    """How one combination ended with several seeds; sorts the best first."""
+
+    is_upward: bool
+    diverged: int
+    order: float
+    name: str
+    mean: float | None
+    text: str
+
+
+def _spread_of(name: str, seeds: Sequence[JobResult]) -> _Spread:
+    losses = [one.loss for one in ranked(seeds) if one.loss is not None]
+    diverged = len(seeds) - len(losses)
+    direction = seeds[0].job.config.direction
+    is_upward = direction is Direction.UP
+    if not losses:
+        return _Spread(is_upward, diverged, math.inf, name, None, f"all {diverged} seeds diverged")
+    mean = statistics.mean(losses)
+    spread = f" +- {statistics.stdev(losses):.3g}" if len(losses) > 1 else ""
+    number = f"{len(losses)} seed{'s' if len(losses) > 1 else ''}" + (f", {diverged} diverged" if diverged else "")
+    return _Spread(is_upward, diverged, direction.sort_key(mean), name, mean, f"{spread} over {number}")
