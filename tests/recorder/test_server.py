@@ -1,6 +1,7 @@
 """A real MLflow server: recorded through it, and nothing lost when it is away, dies or hangs."""
 
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -117,12 +118,42 @@ def test_a_server_that_is_away_is_told_within_seconds_or_spooled_for(runner: Com
 LONG = ["steps=40000", "log_every=100", "lr=0.0001", "name=long"]
 
 
+# Takes a minute, or ends soon after there is a file `go`.
+SLOW = """
+import pathlib, time
+
+def bowl(w):
+    if not pathlib.Path("go").exists():
+        time.sleep(0.02)
+    return (w**2).sum(-1)
+"""
+STEPS = 3000
+
+
+def under_way(runner: Command, server: Server, uri: str | None = None) -> "subprocess.Popen[str]":
+    """Return a run that the server knows of, and that goes on until it is told to end."""
+    (runner.folder / "slow.py").write_text(SLOW)
+    chosen = ["objective=callable", "objective.target=slow:bowl", "objective.of_one_point=false", "allow_code=true"]
+    process = runner.fork(*to(server, uri), *chosen, "initial_weight=1", f"steps={STEPS}", "log_every=1", "name=long")
+    wait_until(lambda: statuses(server).get("long") == "RUNNING")
+    return process
+
+
+def end(runner: Command, server: Server, process: "subprocess.Popen[str]") -> None:
+    """Let the run end, and check that all of it is recorded."""
+    assert process.poll() is None
+    (runner.folder / "go").touch()
+    _, err = process.communicate(timeout=280)
+    assert process.returncode == 0, err
+    assert statuses(server) == {"long": "FINISHED"}
+    assert losses(server, "long") == list(range(1, STEPS + 1))
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_server_that_comes_back_while_the_run_lasts_has_all_of_it(
     runner: Command, server: Server, number: signal.Signals
 ) -> None:
-    process = runner.fork(*to(server), "steps=150000", *LONG[1:])
-    wait_until(lambda: statuses(server).get("long") == "RUNNING")
+    process = under_way(runner, server)
     server.signal(number)
     time.sleep(2)
     assert process.poll() is None
@@ -130,10 +161,7 @@ def test_a_server_that_comes_back_while_the_run_lasts_has_all_of_it(
         server.signal(signal.SIGCONT)
     else:
         server.start()
-    _, err = process.communicate(timeout=280)
-    assert process.returncode == 0, err
-    assert statuses(server) == {"long": "FINISHED"}
-    assert losses(server, "long") == list(range(100, 150_001, 100))
+    end(runner, server, process)
 
 
 @pytest.mark.parametrize("mood", ["ill", "hanging"])
@@ -141,18 +169,13 @@ def test_a_server_that_answers_500_or_hangs_for_a_while_loses_nothing(
     runner: Command, server: Server, mood: str
 ) -> None:
     gateway = Gateway(server.uri)
-    process = runner.fork(*to(server, gateway.uri), "steps=150000", *LONG[1:])
-    wait_until(lambda: statuses(server).get("long") == "RUNNING")
+    process = under_way(runner, server, gateway.uri)
     gateway.mood = mood
     wait_until(lambda: gateway.refused > 0)
     time.sleep(2)
-    assert process.poll() is None
     gateway.mood = "well"
-    _, err = process.communicate(timeout=280)
+    end(runner, server, process)
     gateway.shutdown()
-    assert process.returncode == 0, err
-    assert statuses(server) == {"long": "FINISHED"}
-    assert losses(server, "long") == list(range(100, 150_001, 100))
 
 
 def test_a_run_whose_creation_was_answered_by_an_error_is_found_again(runner: Command, server: Server) -> None:
