@@ -1,4 +1,4 @@
-"""A group's settings beside its YAML file: which keys the file declares, and of which kind their values are."""
+"""Comparing a group's settings with its YAML file: unknown and missing keys, and values of another type."""
 
 from collections.abc import Iterator
 
@@ -10,16 +10,16 @@ from runner.messages.ranges import FLAG, POINT, TEXT, is_finite, is_point, is_te
 
 
 def unlike_declared(given: object, declared: object, path: str) -> Iterator[str]:
-    """Yield a line for each key of a group that its YAML file does not declare, or of another kind.
+    """Yield a line for each key of a group that its YAML file does not declare, or declares with another type.
 
-    An empty mapping declares that any key may stand there; null and interpolations take any value.
+    Where the file has an empty mapping, any key is allowed; where it has null or an interpolation, any value.
     """
     if isinstance(declared, dict) and isinstance(given, dict):
         if not declared:
             return
         for key, value in given.items():
             if path == "objective" and key in DECLARED[1:]:
-                continue  # numbers or formulas in many shapes, which have rules of their own
+                continue  # checked by `group_ranges.OBJECTIVE`
             if key == "name" and path in GROUPS and value != declared.get(key):
                 yield from _other_name(path, value, declared.get(key))
             elif key in declared:
@@ -36,7 +36,7 @@ def _other_name(group: str, given: object, declared: object) -> Iterator[str]:
 
 
 def not_given(given: object, declared: object, path: str) -> Iterator[str]:
-    """Yield a line for each key that the YAML file of a group declares and that is missing."""
+    """Yield a line for each missing key that the YAML file of a group declares."""
     if not isinstance(declared, dict) or not isinstance(given, dict):
         return
     for key, inner in declared.items():

@@ -1,4 +1,4 @@
-"""Which way a run goes: down to a low loss, or up to a high one; knows no torch."""
+"""Whether a run minimises or maximises its loss; imports no torch."""
 
 import math
 from collections.abc import Iterable
@@ -13,13 +13,13 @@ class Direction(Enum):
 
     @property
     def worst(self) -> float:
-        """The loss that every other one is better than."""
+        """The loss that is worse than every other."""
         return math.inf if self is Direction.DOWN else -math.inf
 
     def sort_key(self, loss: float) -> float:
-        """Return what sorts the better losses first."""
+        """Return a sort key that puts better losses first."""
         return loss if self is Direction.DOWN else -loss
 
     def best(self, losses: Iterable[float]) -> float:
-        """Return the best of those losses that are finite, `worst` where none is."""
+        """Return the best finite loss, or `worst` where none is finite."""
         return min(filter(math.isfinite, losses), key=self.sort_key, default=self.worst)

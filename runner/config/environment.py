@@ -1,7 +1,7 @@
-"""How our configs resolve what they interpolate: within bounds, and with what comes from the environment noted.
+"""Resolving the interpolations of configs: limited in number and size, with values of the environment tracked.
 
-Nothing of OmegaConf is replaced for that: the containers of a config of ours are of classes of our own, and what is
-counted and noted while one is resolved belongs to the thread or task that does so.
+OmegaConf itself is not patched: the containers of a config get subclasses of its classes, and the counts belong to
+the thread or task that resolves.
 """
 
 import contextlib
@@ -18,13 +18,13 @@ from omegaconf.errors import InterpolationResolutionError
 
 from runner.config.omegaconf_private import BaseContainer, ResolvingContainer, raw_value, set_class, set_classes
 from runner.config.schema import key_help
-from runner.config.shipped import words_of_ours
+from runner.config.shipped import public_words
 from runner.config.yaml_files import check_bounds
 from runner.messages.redaction import Hidden, hidden, note
 
-# Where to record: shown, but for the password in it, which every URI is shown without.
+# These variables are not secret, except for the password in a URI, which is always hidden.
 PUBLIC = {"uri": "MLFLOW_TRACKING_URI", "experiment": "MLFLOW_EXPERIMENT_NAME"}
-# Each is resolved anew wherever it is referred to, so that a few lines that do so can make a config huge.
+# An interpolation is resolved again at each reference, so a few lines can make a config huge.
 MOST_INTERPOLATIONS = 1_000
 MOST_CHARACTERS = 1_000_000
 NAMED = re.compile(r"\$\{\s*oc\.env:\s*(\w+)")
@@ -33,18 +33,18 @@ C = TypeVar("C", bound=BaseContainer)
 
 @dataclass
 class _Reading:
-    """What has been resolved of a config: how many interpolations, and which variables of the environment."""
+    """How many interpolations have been resolved, and which environment variables they read."""
 
     interpolations: int = 0
     variables: list[str] = field(default_factory=list)
 
 
-_current: ContextVar[_Reading | None] = ContextVar("what is read of a config", default=None)
+_current: ContextVar[_Reading | None] = ContextVar("interpolations resolved", default=None)
 
 
 @contextlib.contextmanager
 def reading() -> Iterator[None]:
-    """Count anew how much is resolved of a config, and note anew what it takes from the environment."""
+    """Start a new count of the interpolations resolved and the environment variables read."""
     token = _current.set(_Reading())
     try:
         yield
@@ -53,12 +53,12 @@ def reading() -> Iterator[None]:
 
 
 class _Own(ResolvingContainer):
-    """A container of a config of ours: it, and what is made in it, resolves interpolations as we do."""
+    """A container that resolves its interpolations within bounds, as do the containers in it."""
 
     def resolve_value(self, *arguments: Any, **named: Any) -> Any:
-        """Resolve one text, unless too many or too long ones have been."""
+        """Resolve one text; refuse to after too many, or too long ones."""
         now = _current.get()
-        if now is None:  # Hydra resolves something by itself
+        if now is None:  # outside `reading`, by Hydra
             with reading():
                 return self.resolve_value(*arguments, **named)
         now.interpolations += 1
@@ -72,7 +72,7 @@ class _Own(ResolvingContainer):
         )
 
     def call_resolver(self, name: str, arguments: tuple[Any, ...], texts: tuple[str, ...], key: Any, node: Node) -> Any:
-        """Return what a resolver gives, and note what it takes from the environment."""
+        """Return the value of a resolver, and track the environment variable that it reads."""
         if name == "key_help":
             return key_help()
         if (
@@ -81,8 +81,8 @@ class _Own(ResolvingContainer):
             and arguments[0] in PUBLIC.values()
             and not os.environ.get(arguments[0])
         ):
-            arguments = ("", *arguments[1:])  # empty is unset, as for MLflow
-        if name == "now" and not OmegaConf.has_resolver(name):  # Hydra has never been started here
+            arguments = ("", *arguments[1:])  # an empty variable counts as unset, as in MLflow
+        if name == "now" and not OmegaConf.has_resolver(name):  # Hydra registers it at its start
             return self.cached_results(name).setdefault(texts, datetime.now().strftime(*arguments))  # as Hydra's
         now = _current.get()
         if name == "oc.env" and now is not None and arguments:
@@ -91,13 +91,13 @@ class _Own(ResolvingContainer):
             ]
             now.variables += read
             for variable in read:
-                note(os.environ[variable], words_of_ours())
+                note(os.environ[variable], public_words())
         if name == "oc.create" and arguments and isinstance(arguments[0], str):
             check_bounds(arguments[0], "${oc.create:...}")
         return _owned(super().call_resolver(name, arguments, texts, key, node))
 
     def resolve_node(self, *arguments: Any, **named: Any) -> Node | None:
-        """Resolve one interpolation, to a config of ours where it is one."""
+        """Resolve one interpolation; a container gets our classes."""
         found: Node | None = _owned(super().resolve_node(*arguments, **named))
         return found
 
@@ -117,16 +117,16 @@ _CLASSES: dict[type, type] = {DictConfig: _OwnDict, ListConfig: _OwnList}
 
 
 def own(config: C) -> C:
-    """Make a config, and all that is in it, one of ours, which resolves as we do; return it."""
+    """Give a config and everything in it our classes, and return it."""
     set_classes(config, _CLASSES)
     return config
 
 
 def note_named(text: str) -> None:
-    """Note what a text would take from the environment: of a choice of options Hydra resolves it by itself."""
+    """Hide the environment variables that a text refers to: Hydra itself resolves those in the choice of an option."""
     for name in NAMED.findall(text):
         if name in os.environ and name not in PUBLIC.values():
-            note(os.environ[name], words_of_ours())
+            note(os.environ[name], public_words())
 
 
 def _owned(value: Any) -> Any:
@@ -134,13 +134,13 @@ def _owned(value: Any) -> Any:
 
 
 def member(parent: Any, key: Any, raw: Any, is_text: bool = False) -> Any:
-    """Return what a config holds under a key, resolved, with the texts that come from the environment as hidden ones.
+    """Return the resolved value under a key; texts from the environment become `Hidden`.
 
     Args:
-        parent: the config, one of ours, or a part of it.
-        key: of a mapping, or the place in a list.
-        raw: what stands there, unresolved, in plain containers.
-        is_text: numbers are texts here, too.
+        parent: the config, with our classes, or a part of it.
+        key: of a mapping, or an index of a list.
+        raw: the unresolved value, in plain containers.
+        is_text: whether numbers from the environment are hidden too.
 
     Raises:
         OmegaConfBaseException: an interpolation cannot be resolved.

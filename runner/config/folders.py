@@ -1,4 +1,4 @@
-"""Where files may be written: under `outputs/` of the working directory, where no config file leads elsewhere."""
+"""Where files may be written: under `outputs/` of the working directory, and through no link."""
 
 import os
 import re
@@ -8,7 +8,7 @@ from pathlib import Path, PurePath
 from runner.messages.errors import UserError
 
 ROOT = "outputs"
-# Stand in a place for what is known only when it is written to: the name of a job, or the time and numbers.
+# Placeholders in a path for parts that are known only when it is written to: any text, and digits.
 ANY, DIGITS = "\0", "\1"
 WRITTEN = "# Written for Hydra by the runner, and replaced by its next run.\n"
 
@@ -27,13 +27,13 @@ def check_working_directory() -> None:
 
 
 def is_within(place: str, roots: Sequence[str] = (ROOT,)) -> bool:
-    """Tell whether a place lies in one of these folders of the working directory, and no link leads to it or out."""
+    """Return whether a path lies in one of these folders of the working directory without passing through a link."""
     parts = _parts(place)
     return parts is not None and parts[:1] in [[root] for root in roots] and link_on_the_way(place) is None
 
 
 def link_on_the_way(place: str, roots: Sequence[str] | None = None) -> Path | None:
-    """Return the first link on the way to a place within the working directory, that place included.
+    """Return the first link in a path within the working directory, its last part included.
 
     Args:
         place: a path; what is unknown of it, `ANY` or `DIGITS`, stands for all that there is.
@@ -48,7 +48,7 @@ def link_on_the_way(place: str, roots: Sequence[str] | None = None) -> Path | No
 
 
 def existing(place: str) -> Iterator[Path]:
-    """Yield what there is at a place within the working directory."""
+    """Yield the existing files and folders that match a path within the working directory."""
     parts = _parts(place) or []
     found = [Path.cwd()]
     for part in parts:
@@ -57,7 +57,7 @@ def existing(place: str) -> Iterator[Path]:
 
 
 def is_ours(path: Path) -> bool:
-    """Tell whether a file is one that Hydra has written through us, so that another may take its place."""
+    """Return whether a file was written by Hydra in an earlier run, so that it may be replaced."""
     try:
         with path.open(encoding="utf-8") as file:
             return file.readline() == WRITTEN
@@ -66,7 +66,7 @@ def is_ours(path: Path) -> bool:
 
 
 def write_new(path: Path, text: str) -> None:
-    """Write a file anew, in place of what there is: a link there is replaced, and not followed."""
+    """Write a file, replacing any that exists; a link is replaced, not followed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
     with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "w", encoding="utf-8") as file:
@@ -75,7 +75,7 @@ def write_new(path: Path, text: str) -> None:
 
 
 def _parts(place: str) -> list[str] | None:
-    """Return the names on the way from the working directory, None for a place that lies elsewhere."""
+    """Return the parts of a path relative to the working directory, None where it lies outside."""
     path = PurePath(place)
     if path.is_absolute():
         if not path.is_relative_to(Path.cwd()):
@@ -102,6 +102,6 @@ def _matching(folder: Path, part: str) -> Iterator[Path]:
     pattern = re.compile(re.escape(part).replace(re.escape(ANY), ".*").replace(re.escape(DIGITS), r"\d+"), re.DOTALL)
     try:
         entries = sorted(os.listdir(folder))  # noqa: PTH208  # names only
-    except OSError:  # not there, or no folder
+    except OSError:  # missing, or not a folder
         return
     yield from (folder / name for name in entries if pattern.fullmatch(name))

@@ -1,4 +1,4 @@
-"""Which values the keys of objectives and optimizers take; knows no torch."""
+"""Which values the keys of objectives and optimizers take; imports no torch."""
 
 from runner.messages.ranges import (
     COUNT,
@@ -22,7 +22,7 @@ def _is_written(value: object) -> bool:
 
 
 def _is_nested(value: object, depth: int) -> bool:
-    """Tell whether `value` is a number or formula, or a list of such or of lists, down to a depth."""
+    """Return whether `value` is a number or a formula, or a list of such values nested at most `depth` deep."""
     if isinstance(value, list) and depth > 0:
         return len(value) > 0 and all(_is_nested(item, depth - 1) for item in value)
     return _is_written(value)

@@ -1,6 +1,6 @@
-"""What a config takes from Hydra, as `${hydra:job.name}`: found beside it, not in Hydra's state of the whole process.
+"""Values that a config takes from Hydra, as in `${hydra:job.name}`, read from the config's own hydra part.
 
-Hydra sets that state once a job has begun. Configs are checked, and a sweep's jobs planned, before that.
+Hydra sets its global state only when a job begins; configs are checked and sweeps planned before that.
 """
 
 import copy
@@ -23,16 +23,16 @@ REFERENCE = re.compile(r"(?<!\\)\$\{hydra[:.]")
 
 
 def known(cfg: DictConfig, is_job: bool = False) -> DictConfig:
-    """Return a config with what it takes from Hydra at hand; itself where it takes nothing.
+    """Return a copy of a config in which references to Hydra resolve; the config itself where there are none.
 
     Args:
-        cfg: composed; left as it is.
-        is_job: of a sweep, whose launcher will number it; here it is the first.
+        cfg: composed; not changed.
+        is_job: whether it is a job of a sweep, to which the launcher gives a number later; 0 until then.
     """
     if not takes_from_hydra(cfg):
         return cfg
     cfg = copy.deepcopy(cfg)
-    if "hydra" not in cfg and HydraConfig.initialized():  # Hydra gives a task its config without
+    if "hydra" not in cfg and HydraConfig.initialized():  # Hydra removes it from the config of a task
         with open_dict(cfg):
             cfg["hydra"] = HydraConfig.get()
         environment.own(cfg)
@@ -47,18 +47,18 @@ def known(cfg: DictConfig, is_job: bool = False) -> DictConfig:
 
 
 def takes_from_hydra(cfg: DictConfig) -> bool:
-    """Return whether some key of ours is made of Hydra's."""
+    """Return whether any key outside the hydra part refers to it."""
     return any(key != "hydra" and _refers(_unresolved(value)) for key, value in cfg.items_ex(resolve=False))
 
 
 def settle(cfg: DictConfig) -> None:
-    """Let a config's keys find Hydra's part of it by themselves, whatever is set in Hydra."""
+    """Rewrite references to Hydra so that they resolve in the config itself, not in Hydra's global state."""
     with read_write(cfg.hydra):
         _rewrite(cfg, _unresolved(cfg))
 
 
 def too_late(cfg: DictConfig, master: DictConfig) -> Iterator[str]:
-    """Yield a line for each setting of who sweeps, what and how that the config of a job changes: it runs already."""
+    """Yield a line for each setting of the sweeper or launcher that a job's config changes, when both already run."""
     alone = (
         "a file that is itself varied cannot say so, expected it on the command line, or a sweep with that file alone"
     )
@@ -72,7 +72,7 @@ def too_late(cfg: DictConfig, master: DictConfig) -> Iterator[str]:
 
 
 def number(cfg: DictConfig, job: int) -> None:
-    """Give the config of a sweep's job its number, as Hydra's launchers do."""
+    """Set the number of a sweep's job in its config, as Hydra's launchers do."""
     settle(cfg)
     OmegaConf.update(cfg, "hydra.job.num", job)
     OmegaConf.update(cfg, "hydra.job.id", str(job))
@@ -80,7 +80,7 @@ def number(cfg: DictConfig, job: int) -> None:
 
 
 def log_as_asked(master: DictConfig) -> None:
-    """Set up the logging of jobs that run in one process, from the config of their sweep."""
+    """Set up logging for jobs that run in this process, as the config of their sweep says."""
     cfg = copy.deepcopy(master)
     with read_write(cfg.hydra):
         folder = Path(str(OmegaConf.select(cfg, "hydra.sweep.dir"))).absolute()
@@ -91,7 +91,7 @@ def log_as_asked(master: DictConfig) -> None:
 
 
 def of_job(cfg: DictConfig, number: int, overrides: Iterable[Override]) -> dict[str, Any]:
-    """Return, by path, what Hydra would set in its part of the config of a sweep's job."""
+    """Return, by path, the values that Hydra would set in the hydra part of a job's config."""
     given, naming = list(overrides), cfg.hydra.job.config.override_dirname
     named = sorted(override.input_line or "" for override in given if override.key_or_group not in naming.exclude_keys)
     dirname = naming.item_sep.join(named).replace("=", naming.kv_sep)
@@ -104,8 +104,8 @@ def of_job(cfg: DictConfig, number: int, overrides: Iterable[Override]) -> dict[
 
 
 def set_output_dir(cfg: DictConfig) -> None:
-    """Set the folder that Hydra would give a numbered job of a sweep."""
-    environment.own(cfg)  # what has been set in it, too
+    """Set the output folder that Hydra would give a numbered job of a sweep."""
+    environment.own(cfg)  # values set since then get our classes too
     OmegaConf.update(cfg, "hydra.runtime.output_dir", _output_dir(cfg, is_job=True))
 
 
@@ -121,7 +121,7 @@ def _refers(value: Any) -> bool:
 
 
 def _rewrite(config: Any, written: Any) -> None:
-    """Rewrite the texts in a config, given also as it is written, in plain containers."""
+    """Rewrite the texts in a config; `written` is the same config unresolved, in plain containers."""
     for key, value in written.items() if isinstance(written, dict) else enumerate(written):
         if isinstance(value, dict | list):
             _rewrite(config[key], value)

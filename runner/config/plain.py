@@ -1,4 +1,4 @@
-"""A composed config as plain containers, resolved or as it is written."""
+"""A composed config as plain containers, resolved or unresolved."""
 
 from typing import Any
 
@@ -14,8 +14,8 @@ def plain(cfg: DictConfig, is_job: bool = False) -> dict[str, Any]:
     """Return a composed config as resolved plain containers, without Hydra's own part.
 
     Args:
-        cfg: with Hydra's own part, or while Hydra runs it.
-        is_job: of a sweep, whose launcher is yet to number it.
+        cfg: with its hydra part, or of the job that Hydra is running.
+        is_job: whether it is a job of a sweep, which has no number yet.
 
     Raises:
         UserError: an interpolation cannot be resolved.
@@ -35,7 +35,7 @@ def plain(cfg: DictConfig, is_job: bool = False) -> dict[str, Any]:
 
 
 def plain_at(cfg: DictConfig, path: str, written: Any) -> Any:
-    """Return what `plain` has at a path where `written` stands unresolved.
+    """Return the value that `plain` gives at a path; `written` is the unresolved value there.
 
     Raises:
         OmegaConfBaseException: it cannot be resolved.
@@ -46,10 +46,10 @@ def plain_at(cfg: DictConfig, path: str, written: Any) -> Any:
         return environment.member(parent, key, written, is_text=path.split(".")[0] == "tags")
 
 
-def said_at(cfg: DictConfig, path: str, written: Any) -> Any:
-    """Return what a config holds at a path, numbers too as hidden texts where they come from the environment.
+def hidden_at(cfg: DictConfig, path: str, written: Any) -> Any:
+    """Return the resolved value at a path; numbers from the environment are hidden as well as texts.
 
-    None where it cannot be resolved, which `plain` tells.
+    None where it cannot be resolved; `plain` reports that.
     """
     above, _, key = path.rpartition(".")
     try:
@@ -66,13 +66,13 @@ def _explain_interpolation(error: OmegaConfBaseException, key: str, raw: Any) ->
         value = value.get(part) if isinstance(value, dict) else value
     reason = str(error).splitlines()[0]
     if reason.endswith(("hydra.job.num", "hydra.job.id")):
-        reason = "a run by itself has no number: add -m"
+        reason = "a single run has no job number: add -m"
     if reason.startswith("Recursive") and "override_dirname" in str(value):
-        reason = f"which holds this itself, but for hydra.job.config.override_dirname.exclude_keys=[{path}]"
+        reason = f"which contains this key; exclude it with hydra.job.config.override_dirname.exclude_keys=[{path}]"
     return f"{path}={shown(value)}: cannot be resolved ({reason})"
 
 
 def unresolved(cfg: Any) -> dict[str, Any]:
-    """Return a config as plain containers, interpolations as they are written; empty where it is no mapping."""
+    """Return a config as plain containers, unresolved; empty where it is not a mapping."""
     tree = OmegaConf.to_container(cfg, resolve=False) if OmegaConf.is_config(cfg) else None
     return {str(key): value for key, value in tree.items()} if isinstance(tree, dict) else {}

@@ -1,4 +1,4 @@
-"""Looking a name of a config up in a table of ours, and its parameters in the function's signature."""
+"""Looking up a name of a config in a registry, and its parameters in the function's signature."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -14,7 +14,7 @@ def look_up(table: Mapping[str, Entry], name: str, path: str) -> Entry:
     """Return the entry of that name.
 
     Raises:
-        UserError: there is none; the line names those there are.
+        UserError: there is none; the message names the entries.
     """
     if name not in table:
         raise UserError(f"{path}={shown(name)}: expected one of {', '.join(table)}{nearest(name, table)}")
@@ -22,7 +22,7 @@ def look_up(table: Mapping[str, Entry], name: str, path: str) -> Entry:
 
 
 def check_arguments(function: Callable[..., Any], given: Mapping[str, Any], path: str) -> None:
-    """Check that `given` are the keyword-only arguments of `function`, none missing and none more.
+    """Check that `given` are the keyword-only arguments of `function`, with none missing and none unknown.
 
     Raises:
         UserError: with a line for each that is unknown or missing.

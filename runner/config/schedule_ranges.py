@@ -1,7 +1,7 @@
-"""Which values the arguments of a learning-rate schedule take, and how they must fit the run.
+"""Which values the arguments of a learning-rate schedule take, and how they must fit the run; imports no torch.
 
-Knows no torch, so that a mistake is told before anything heavy is imported. Torch's own schedulers go on past
-their end in silence, each in another way; here a schedule that does not fit the run is refused.
+Torch's schedulers continue past their end without a warning, each in its own way. Here a schedule that does not fit
+the run is refused.
 """
 
 import itertools
@@ -77,14 +77,14 @@ BY_ARGUMENT = {key: rule for rules in ARGUMENTS.values() for key, rule in rules.
 
 
 def _ranges(settings: Tree) -> dict[str, Constraint]:
-    """Return the ranges of a schedule's arguments: its own or, where it has none, those of that name elsewhere."""
+    """Return the ranges of a schedule's arguments; where it has none, those of arguments with the same name."""
     arguments = [key for key in settings if key != "name"]
     return ARGUMENTS.get(str(settings.get("name")), {key: BY_ARGUMENT.get(key, ANY) for key in arguments})
 
 
 @dataclass(frozen=True)
 class _Fit:
-    """A schedule's arguments, nulls filled in, beside the run they are for."""
+    """A schedule's arguments, with nulls replaced, and the run that they are for."""
 
     given: Mapping[str, Any]
     lr: float
@@ -93,12 +93,12 @@ class _Fit:
 
     @property
     def left(self) -> int:
-        """How many steps the schedule has to itself."""
+        """The number of steps after warm-up."""
         return self.steps - self.warmup
 
     @property
     def span(self) -> str:
-        """The steps left, in words."""
+        """The steps after warm-up, in words."""
         return f"the {self.left} steps after warm-up" if self.warmup else f"the run's {self.steps} steps"
 
     def __getitem__(self, name: str) -> Any:
@@ -112,7 +112,7 @@ Check: TypeAlias = Callable[[_Fit], Iterator[str]]
 
 
 def schedule_problems(settings: Tree, lr: float, steps: int) -> Iterator[str]:
-    """Yield a line for each mistake in a schedule's settings, alone or beside the run they are for.
+    """Yield a line for each mistake in a schedule's settings, by themselves or for this run.
 
     Args:
         settings: the config group, with its name.
@@ -173,7 +173,9 @@ def _one_cycle(fit: _Fit) -> Iterator[str]:
     if fit["total_steps"] < fit.left:
         yield fit.line("total_steps", f"at least {fit.span}, the cycle ends there")
     if fit["pct_start"] * fit["total_steps"] == 1:
-        yield fit.line("pct_start", f"a number from 0 to 1 other than 1/{fit['total_steps']}, a rise of no length")
+        yield fit.line(
+            "pct_start", f"a number from 0 to 1 other than 1/{fit['total_steps']}, with which the rise has no steps"
+        )
 
 
 def _plateau(fit: _Fit) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The root keys of a config: what they mean, and which values they take; knows neither torch nor MLflow."""
+"""The root keys of a config: what they mean and which values they take; imports neither torch nor MLflow."""
 
 import dataclasses
 import re
@@ -30,7 +30,7 @@ from runner.messages.ranges import (
     one_of,
 )
 
-# What one of MLflow's charts shows of a run.
+# The number of points that MLflow's charts show of a run.
 POINTS_IN_A_SWEEP = 320
 DEVICES = ("auto", "cpu", "cuda", "mps")
 DEVICE = Constraint(
@@ -60,7 +60,7 @@ URI = Constraint(
         and re.match(r"(sqlite|postgresql|mysql|mssql)(\+\w+)?://.|https?://[^/]", value) is not None
     ),
 )
-# What MLflow takes.
+# The limit of MLflow.
 LONGEST_EXPERIMENT = 500
 EXPERIMENT = Constraint(
     f"{TEXT.allowed}, of at most {LONGEST_EXPERIMENT} characters",
@@ -70,7 +70,7 @@ EXPERIMENT = Constraint(
 
 @dataclass(frozen=True)
 class Key:
-    """What a key means, and which values it takes."""
+    """The meaning of a key, and the values that it takes."""
 
     constraint: Constraint
     meaning: str
@@ -78,7 +78,7 @@ class Key:
 
 @dataclass(frozen=True, kw_only=True)
 class Tracking:
-    """Where runs are recorded; all but the name is None when they are not."""
+    """Where runs are recorded; with `tracking=off` everything but the name is None."""
 
     name: Annotated[str, Key(one_of("sqlite", "server", "off"), "which of these")]
     uri: Annotated[str | None, Key(URI, "the database or server")]
@@ -88,7 +88,7 @@ class Tracking:
 
     @classmethod
     def from_tree(cls, tree: Tree) -> Self:
-        """Return the settings of a checked tree; what `tracking=off` leaves out is None."""
+        """Return the settings of a checked tree; keys missing with `tracking=off` are None."""
         name = tree["name"]
         values: dict[str, Any] = {key: tree.get(key) if name != "off" else None for key in keys_of(cls)}
         return cls(**values | {"name": name})
@@ -101,7 +101,7 @@ class Tracking:
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """One run, completely: what to minimise, how, on what, and where to record it."""
+    """A complete run: what to minimise, how, on which device, and where to record it."""
 
     device: Annotated[str, Key(DEVICE, "where to compute; auto takes the GPU when there is one")]
     threads: Annotated[int | None, Key(THREADS.or_null("all logical CPUs"), "threads inside one operation")]
@@ -141,7 +141,7 @@ class Config:
 
     @classmethod
     def of(cls, tree: Tree) -> Self:
-        """Return the config of a tree in which nothing is wrong."""
+        """Return the config of a checked tree."""
         typed = {key: group.from_tree(tree[key]) for key, group in TYPED.items()}
         values: dict[str, Any] = {**tree, **typed}
         if not isinstance(values["name"], str | None):
@@ -150,7 +150,7 @@ class Config:
 
     @property
     def tree(self) -> dict[str, Any]:
-        """The plain tree, as recorded and compared."""
+        """The plain tree, as it is recorded and compared."""
         return {key: getattr(self, key).tree if key in TYPED else value for key, value in vars(self).items()}
 
     @property
@@ -160,7 +160,7 @@ class Config:
 
     @property
     def recorded_every(self) -> int:
-        """Every how many steps one is recorded: as given, else each; in a sweep, so that charts show them all."""
+        """The interval of recorded steps: `log_every`, or 1; in a sweep the smallest for POINTS_IN_A_SWEEP points."""
         if self.log_every is not None:
             return self.log_every
         return 1 if self.parent_run is None else -(-self.steps // POINTS_IN_A_SWEEP)

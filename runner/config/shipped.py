@@ -1,4 +1,4 @@
-"""The configs that come with the runner: where they are, and the words in them, which are nobody's secret."""
+"""The config files of the package: where they are, and the words in them, which are not secret."""
 
 import functools
 from pathlib import Path
@@ -16,8 +16,8 @@ def config_folder() -> Path:
 
 
 @functools.cache
-def words_of_ours() -> frozenset[str]:
-    """Return the names of options and keys, and of the values that a key takes."""
+def public_words() -> frozenset[str]:
+    """Return the names of all options, keys and named values."""
     options = {name for file in config_folder().rglob("*.yaml") for name in (file.stem, file.parent.name)}
     keys = {**keys_of(Config), **keys_of(Tracking)}
     values = {name for key in keys.values() for name in key.constraint.names}

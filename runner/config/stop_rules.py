@@ -1,4 +1,4 @@
-"""The rules that stop a run before its last step, in words and in ranges; knows no torch."""
+"""The rules that stop a run before its last step: their ranges and their messages; imports no torch."""
 
 from collections.abc import Iterator
 from enum import Enum

@@ -17,7 +17,7 @@ def sqlite_path(uri: str) -> Path | None:
 
 
 def is_in_memory(uri: str) -> bool:
-    """Return whether a URI names no file of SQLite's, but a database that ends with its process, or a URI in a URI."""
+    """Return whether a SQLite URI names no plain file: a database in memory, or one given as a `file:` URI."""
     if not uri.startswith("sqlite"):
         return False
     match = SQLITE.match(uri)
@@ -31,10 +31,10 @@ def absolute_uri(uri: str) -> str:
 
 
 def sqlite_uri(path: Path, scheme: str = "sqlite:///") -> str:
-    """Return the URI of a SQLite file, whatever characters its folders have."""
+    """Return the URI of a SQLite file, with special characters in its path escaped."""
     return scheme + path.as_posix().replace("%", "%25").replace("?", "%3F")
 
 
 def companions(path: Path) -> list[Path]:
-    """Return the files that SQLite keeps beside a database."""
+    """Return the paths of the extra files that SQLite keeps next to a database."""
     return [path.with_name(f"{path.name}-{kind}") for kind in ("wal", "shm", "journal")]

@@ -1,4 +1,4 @@
-"""The YAML files of configs, read as Hydra does, but within bounds: a few lines with aliases can make gigabytes."""
+"""Reading the YAML files of configs as Hydra does, with a size limit: a few lines of aliases can make gigabytes."""
 
 import functools
 import os
@@ -12,14 +12,14 @@ from runner.config.hydra_private import FileConfigSource, HookedPackageSource, c
 from runner.config.omegaconf_private import yaml_loader
 from runner.messages.errors import UserError
 
-# Far more than any config has; an alias that is repeated counts each time, a text once for each so many characters.
+# Far more than any config has. A repeated alias counts each time, a text once per CHARACTERS_A_NODE characters.
 MOST_NODES = 20_000
 CHARACTERS_A_NODE = 1_000
 HEADER_CHARACTERS = 512
 
 
 class _BoundedLoader:
-    """Refuses a YAML document nested too deeply, or whose aliases would make it huge, before anything is made of it."""
+    """Refuses a YAML document that is nested too deeply, or too large once its aliases are expanded."""
 
     def get_single_data(self) -> Any:
         try:
@@ -40,7 +40,7 @@ def _name_of(loader: Any) -> str:
 
 def _size_of(node: yaml.Node, known: dict[int, int]) -> int:
     if id(node) not in known:
-        known[id(node)] = MOST_NODES  # of one that holds itself
+        known[id(node)] = MOST_NODES  # for a node that contains itself
         parts: list[Any] = []
         if isinstance(node, yaml.MappingNode):
             parts = [part for pair in node.value for part in pair]
@@ -57,7 +57,7 @@ def _loader() -> Any:
 
 
 def check_bounds(text: str, name: str) -> None:
-    """Check YAML that a config holds as a text.
+    """Check the size of YAML that stands as text in a config.
 
     Raises:
         UserError: it is nested too deeply, or its aliases would make it huge.
@@ -71,13 +71,13 @@ def check_bounds(text: str, name: str) -> None:
 
 
 def _read(file: IO[str], source: ConfigSource) -> ConfigResult:
-    """Return what a file holds, as Hydra's own sources do."""
+    """Return the content of a file as Hydra's own sources do."""
     header = header_of(file.read(HEADER_CHARACTERS))
     file.seek(0)
     held = yaml.load(file, Loader=_loader())  # of plain values
     if held is not None and not isinstance(held, list | dict | str):
         raise OSError(f"Invalid loaded object type: {type(held).__name__}")
-    if isinstance(held, str):  # which OmegaConf reads as YAML once more
+    if isinstance(held, str):  # OmegaConf parses a text as YAML once more
         check_bounds(held, str(getattr(file, "name", source.path)))
     config = OmegaConf.create({} if held is None else held)
     return ConfigResult(
@@ -95,7 +95,7 @@ class BoundedFiles(FileConfigSource):
             UserError: it is nested too deeply, or its aliases would make it huge.
         """
         path = os.path.realpath(os.path.join(self.path, config_file_name(config_path)))  # noqa: PTH118
-        if not os.path.exists(path):  # noqa: PTH110  # as Hydra's own, which this stands for
+        if not os.path.exists(path):  # noqa: PTH110  # as Hydra's own method, which this replaces
             raise ConfigLoadError(f"Config not found : {path}")
         with open(path, encoding="utf-8") as file:
             return _read(file, self)
@@ -115,6 +115,6 @@ class BoundedResources(HookedPackageSource):
 
 
 def bounded(source: ConfigSource) -> ConfigSource:
-    """Return what reads the same files within bounds, where it is a source that reads YAML."""
+    """Return a source that reads the same files with a size limit; the source itself where it reads no YAML."""
     kind = {"file": BoundedFiles, "pkg": BoundedResources}.get(source.scheme())
     return source if kind is None else kind(source.provider, f"{source.scheme()}://{source.path}")

@@ -1,4 +1,4 @@
-"""The errors that people read: one line each, and the exit code that goes with them."""
+"""Errors for users: their lines, and the exit code of each class."""
 
 import difflib
 from collections.abc import Iterable
@@ -8,7 +8,7 @@ from runner.messages.redaction import without_noted
 
 
 class RunnerError(Exception):
-    """What went wrong, told in lines for a person; the command line leaves with `exit_code`."""
+    """An error with lines for the user; the command line exits with `exit_code`."""
 
     exit_code = 1
 
@@ -17,22 +17,22 @@ class RunnerError(Exception):
         super().__init__("\n".join(self.lines))
 
     def __reduce__(self) -> tuple[type[Self], tuple[str, ...]]:
-        """Return what makes the same error in another process."""
+        """Return the arguments that recreate the error in another process."""
         return type(self), self.lines
 
 
 class UserError(RunnerError):
-    """A mistake in what was asked for: nothing has been recorded."""
+    """A mistake in the request; nothing has been recorded."""
 
     exit_code = 2
 
 
 class FunctionError(UserError):
-    """The user's own function raises, where it was called with a point that it might take."""
+    """The user's own function raises an exception at a point where it is evaluated."""
 
 
 class RecordingError(RunnerError):
-    """The descent went well, its record did not; the journal keeps what is missing."""
+    """The run finished, but not all of it could be recorded; the journal keeps the rest."""
 
 
 class SweepError(RunnerError):
@@ -44,21 +44,21 @@ class DivergedError(RunnerError):
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM has come; ends a run as Ctrl-C does."""
+    """SIGTERM was received; ends a run as Ctrl-C does."""
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:
-    """Return `; did you mean 'x'?` for the allowed name most like `name`, or nothing."""
+    """Return `; did you mean 'x'?` for the allowed name closest to `name`, or nothing."""
     names = {text.lower(): text for text in allowed}
     close = difflib.get_close_matches(name.lower(), names, n=1)
     return f"; did you mean '{names[close[0]]}'?" if close else ""
 
 
 def one_line(error: BaseException) -> str:
-    """Return an error's type and message, where it has one, in one line."""
+    """Return the type and message of an error in one line."""
     try:
         text = str(error)
-    except Exception:  # a class of a stranger's may fail at this, too
+    except Exception:  # the class of another program's error may fail here too
         text = ""
     message = without_noted(" ".join(text.split()))[:200]
     return f"{type(error).__name__}: {message}" if message else type(error).__name__

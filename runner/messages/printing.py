@@ -1,4 +1,4 @@
-"""What is printed, whoever wrote it: no secret, and nothing that a terminal takes for a command."""
+"""Printing without secrets and without terminal escapes, whatever the source of the text."""
 
 import contextlib
 import logging
@@ -11,21 +11,21 @@ from typing import Any, TextIO
 
 from runner.messages.redaction import shown_text, without_noted
 
-# Controls (C0, C1, DEL), marks that turn the direction of text or are not seen, and halves of characters.
+# Control characters (C0, C1, DEL), invisible and direction marks, and surrogates.
 UNSEEN = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
 )
-# What lines of Hydra's are laid out by.
+# The control characters that lay out Hydra's lines.
 LAYOUT = "\n\t"
 
 
 def printable(line: str) -> str:
-    """Return a line as it may be printed: without secrets, and with what steers a terminal written out."""
+    """Return a line without secrets and with terminal escapes written out."""
     return escaped(without_noted(shown_text(line)))
 
 
 def escaped(text: str, but: str = "") -> str:
-    """Return a text with all that is not seen in it written out as Python writes it, but for these characters."""
+    """Return a text with invisible characters written as Python escapes, except those in `but`."""
     return UNSEEN.sub(lambda match: match[0] if match[0] in but else match[0].encode("unicode_escape").decode(), text)
 
 
@@ -36,7 +36,7 @@ class Striking(str):
 
 
 def say(*lines: str) -> None:
-    """Print lines; that nobody reads them any more, or that a disk is full, is no reason to end a run."""
+    """Print lines; a closed pipe or a full disk does not end the run."""
     shown = [f"\x1b[31m{printable(line)}\x1b[0m" if isinstance(line, Striking) else printable(line) for line in lines]
     try:
         print("\n".join(shown), flush=True)
@@ -47,31 +47,31 @@ def say(*lines: str) -> None:
 
 
 def warn(line: str) -> None:
-    """Print a warning to standard error, as also a quiet run does."""
+    """Print a warning to standard error, in a quiet run too."""
     complain(f"warning: {line}")
 
 
 def complain(line: str) -> None:
-    """Print a line to standard error; that nobody reads it is no reason to fail."""
+    """Print a line to standard error; failing to print is not an error."""
     with contextlib.suppress(OSError):
         print(printable(line), file=sys.stderr, flush=True)
 
 
 class _Record(logging.LogRecord):
-    """A record of logging whose message is printable; its lines stay lines."""
+    """A log record whose message has neither secrets nor terminal escapes; line breaks stay."""
 
     def getMessage(self) -> str:  # noqa: N802  # logging's name
         return escaped(without_noted(shown_text(super().getMessage())), but=LAYOUT)
 
 
 class Printable:
-    """A stream whose text is printable; its lines stay lines."""
+    """A stream that writes text without secrets and terminal escapes; line breaks stay."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Write a text, with all that is not seen in it written out."""
+        """Write a text with invisible characters written out."""
         return self._stream.write(escaped(without_noted(text), but=LAYOUT))
 
     def __getattr__(self, name: str) -> Any:
@@ -80,7 +80,7 @@ class Printable:
 
 @contextlib.contextmanager
 def guarded(prints_configs: bool = False) -> Iterator[None]:
-    """Let what is logged and warned of be printable, and where Hydra prints configs and names of files, these, too."""
+    """Remove secrets and terminal escapes from logs and warnings, and from configs that Hydra prints."""
     factory, show = logging.getLogRecordFactory(), warnings.showwarning
 
     def show_printable(message: Warning | str, *_where: Any, **_named: Any) -> None:
@@ -98,5 +98,5 @@ def guarded(prints_configs: bool = False) -> Iterator[None]:
 
 
 def for_shell(text: str) -> str:
-    """Return a text in single quotes, which a shell takes for one word whatever is in it."""
+    """Return a text in single quotes, which a shell reads as one word."""
     return "'" + text.replace("'", "'\\''") + "'"

@@ -1,4 +1,4 @@
-"""Which values a key takes, in words and as a test, and the lines that tell a wrong one."""
+"""Which values a key takes, in words and as a test, and the messages for wrong ones."""
 
 import math
 import re
@@ -41,31 +41,31 @@ class Constraint:
 
 
 def is_whole(value: object) -> bool:
-    """Tell whether `value` is an integer, which a bool is not."""
+    """Return whether `value` is an integer, which a bool is not."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 def is_finite(value: object) -> bool:
-    """Tell whether `value` is a finite number, which a bool is not."""
+    """Return whether `value` is a finite number, which a bool is not."""
     if is_whole(value):
-        return abs(value) < 1e308  # type: ignore[arg-type]  # is_whole has shown it to be an int
+        return abs(value) < 1e308  # type: ignore[arg-type]  # an int, by is_whole
     return isinstance(value, float) and math.isfinite(value)
 
 
 def is_text(value: object) -> bool:
-    """Tell whether `value` is text that shows something."""
+    """Return whether `value` is text with a visible character."""
     return isinstance(value, str) and value.strip() != ""
 
 
 def is_point(value: object) -> bool:
-    """Tell whether `value` is a finite number or a list of them that is not empty."""
+    """Return whether `value` is a finite number or a list of them that is not empty."""
     if isinstance(value, list):
         return len(value) > 0 and all(map(is_finite, value))
     return is_finite(value)
 
 
 def is_scalar(value: object) -> bool:
-    """Tell whether `value` is text, a number or a flag."""
+    """Return whether `value` is text, a number or a flag."""
     return isinstance(value, str | int | float | bool)
 
 
@@ -89,12 +89,12 @@ def number(allowed: str, accepts: Callable[[float], bool]) -> Constraint:
 
 
 def is_name(value: object) -> bool:
-    """Tell whether `value` can name something in a formula."""
+    """Return whether `value` can name something in a formula."""
     return isinstance(value, str) and re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", value) is not None
 
 
 def wrong_value(path: str, value: object, constraint: Constraint) -> str:
-    """Return the line for a value that its key does not take."""
+    """Return the message for a value that its key does not take."""
     most = constraint.at_most
     is_too_large = most is not None and is_whole(value) and value > most  # type: ignore[operator]
     expected = f"{constraint.allowed}; at most {most:,}" if is_too_large else constraint.allowed
@@ -102,7 +102,7 @@ def wrong_value(path: str, value: object, constraint: Constraint) -> str:
 
 
 def unknown_key(path: str, value: object, known: Sequence[str]) -> str:
-    """Return the line for a key that nothing reads."""
+    """Return the message for an unknown key."""
     nothing = f"{path.rpartition('.')[0]} has no keys"
     allowed = f"expected one of {', '.join(known)}{nearest(path, known)}" if known else nothing
     return f"{path}={shown(shown_tree(value, path))}: unknown key, {allowed}"
@@ -134,7 +134,7 @@ def key_problems(
 
 
 def shown(value: object, limit: int | None = 120) -> str:
-    """Return a value as one would type it in an override, cut when it is longer than `limit`."""
+    """Return a value as it is typed in an override, shortened to `limit` characters."""
     if value is None or isinstance(value, bool):
         text = "null" if value is None else str(value).lower()
     elif isinstance(value, list):
@@ -144,13 +144,15 @@ def shown(value: object, limit: int | None = 120) -> str:
     else:
         text = "''" if value == "" else str(value)
     text = " ".join(text.split()) if text.strip() else repr(value)
-    text = text if limit is None else without_noted(text)  # which could not be found in a part of it
+    text = (
+        text if limit is None else without_noted(text)
+    )  # before shortening, since a part of a value would not be found
     return text if limit is None or len(text) <= limit else f"{text[: limit - 3]}..."
 
 
 COUNT = at_least(1, "a whole number")
 POSITIVE = number("a finite number above 0", lambda value: value > 0)
-# Names such as nan and inf are read as numbers, too.
+# Names such as nan and inf are read as numbers.
 TEXT = Constraint(
     "text that is not empty", lambda value: is_text(value) or is_finite(value) or isinstance(value, float)
 )

@@ -1,4 +1,4 @@
-"""Passwords and tokens: kept out of everything that is recorded or printed."""
+"""Hiding passwords and tokens in everything that is recorded or printed."""
 
 import re
 import threading
@@ -24,8 +24,8 @@ LINE_ENTRY = re.compile(
 BARE_USER_INFO = re.compile(r"(?<![\w./@:%+\-{,])(?!mailto:)[\w.%+\-]+:(?!//)[^\s'\"<>]+@(?=[\w\[])")
 # A password may hold any character, percent-encoded or not: everything before the last @ is hidden.
 USER_INFO = re.compile(r"(?:(?<=^)(?P<scheme>[\w+.\-]+)://.*|://\S*)@", re.DOTALL)
-# What comes from the environment is looked for in what is printed: no shorter than this, and its words than that, lest
-# what is printed be told by what is missing in it.
+# Values from the environment are searched for in printed text, if they and their words are at least this long: hiding
+# shorter ones would mask ordinary text, and so give them away.
 SHORTEST, SHORTEST_WORD = 4, 6
 SHORTEST_NUMBER = 8
 NUMBER = re.compile(r"[+-]?[\d_.]+(?:e[+-]?\d+)?", re.IGNORECASE)
@@ -33,13 +33,13 @@ SPOKEN = {"true", "false", "null", "none"}
 
 
 class Hidden(str):
-    """A text that came from the environment, used but never shown."""
+    """A text from the environment; it is used but never shown."""
 
     __slots__ = ()
 
 
 class _Noted:
-    """The values that have come from the environment in this process, to be found again in what is printed."""
+    """The values that this process has read from the environment, to be hidden in printed text."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -47,7 +47,7 @@ class _Noted:
         self.pattern: re.Pattern[str] | None = None
 
     def add(self, value: str, public: frozenset[str]) -> None:
-        """Take a value, unless it is so short, or so common, that nothing is given away by it."""
+        """Add a value, unless it is too short or too common to be a secret."""
         found = {text for text in _spellings(value) if text not in public}
         with self._lock:
             if not found <= self._values:
@@ -60,35 +60,38 @@ _noted = _Noted()
 
 
 def note(value: str, public: frozenset[str] = frozenset()) -> None:
-    """Let a value never be printed from now on: it has come from the environment.
+    """Hide a value from the environment in everything that is printed from now on.
 
     Args:
-        value: what has been read.
-        public: words of ours, which it may be without being a secret.
+        value: the value read.
+        public: words that are not secret, such as the names of options.
     """
     _noted.add(value, public)
 
 
 def _spellings(value: str) -> Iterator[str]:
-    """Yield how a value may appear in a line: as it is, on one line, quoted in some way, or a word of it."""
+    """Yield the forms in which a value may appear in a line: as is, on one line, quoted, or a word of it."""
     whole = {value.strip(), " ".join(value.split()), repr(value)[1:-1], ascii(value)[1:-1], quote(value, safe="")}
     for text in whole:
         shortest = SHORTEST_NUMBER if NUMBER.fullmatch(text) else SHORTEST
         if len(text) >= shortest and text.lower() not in SPOKEN:
             yield text
-    for word in (*re.split(r"\W+", value), *value.split("/")):  # the name of an option is told apart at its last /
+    for word in (
+        *re.split(r"\W+", value),
+        *value.split("/"),
+    ):  # Hydra reports the name of an option without its folders
         if len(word) >= (SHORTEST_NUMBER if NUMBER.fullmatch(word) else SHORTEST_WORD):
             yield word
 
 
 def without_noted(text: str) -> str:
-    """Return a text without what has come from the environment."""
+    """Return a text with the values from the environment hidden."""
     pattern = _noted.pattern
     return text if pattern is None else pattern.sub(HIDDEN, text)
 
 
 def shown_text(text: str) -> str:
-    """Return a text without the passwords of URIs and the values of settings whose names say that they are secret."""
+    """Return a text with the passwords of URIs and the values of secret keys hidden."""
     if "@" in text:
         text = USER_INFO.sub(lambda match: f"{match['scheme'] or ''}://{HIDDEN}@", text)
         text = BARE_USER_INFO.sub(f"{HIDDEN}@", text)
@@ -98,7 +101,7 @@ def shown_text(text: str) -> str:
 
 
 def _without_entries(text: str) -> str:
-    """Return a text without the values of secret keys in mappings, however deeply one lies in another."""
+    """Return a text with the values of secret keys in mappings hidden, nested ones too."""
     shown, place = "", 0
     for match in ENTRY.finditer(text):
         if match.start() >= place and hides(match["key"]):
@@ -108,7 +111,7 @@ def _without_entries(text: str) -> str:
 
 
 def _end_of_value(text: str, start: int) -> int:
-    """Return where a value in a mapping ends: before a comma or bracket that is neither in it nor in quotes."""
+    """Return the end of a value in a mapping: the next comma or closing bracket outside quotes and nested brackets."""
     depth, quote, place = 0, "", start
     while place < len(text):
         letter = text[place]
@@ -131,7 +134,7 @@ def _shown_setting(match: re.Match[str]) -> str:
 
 
 def shown_override(text: str) -> str:
-    """Return an override, `key=value`, without what is secret in it, whatever stands in the value."""
+    """Return an override, `key=value`, with its secrets hidden."""
     given = split_override(text)
     if given.value is None:
         return shown_text(text)
@@ -139,7 +142,7 @@ def shown_override(text: str) -> str:
 
 
 def shown_tree(value: Any, key: str = "") -> Any:
-    """Return a tree with everything secret in it hidden, mappings and lists copied."""
+    """Return a copy of a tree with all secrets hidden."""
     if isinstance(value, Hidden) or (hides(key) and value is not None):
         return HIDDEN
     if isinstance(value, dict):
@@ -150,7 +153,7 @@ def shown_tree(value: Any, key: str = "") -> Any:
 
 
 def hidden(value: Any) -> Any:
-    """Return a tree whose texts are hidden ones."""
+    """Return a copy of a tree in which every text is `Hidden`."""
     if isinstance(value, dict):
         return {key: hidden(inner) for key, inner in value.items()}
     if isinstance(value, list):

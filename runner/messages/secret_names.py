@@ -1,23 +1,23 @@
-"""Which keys name secrets, told by the nouns in them: `db_password`, `openaiKey`, `pgpass` and `x-session-id` do."""
+"""Which keys name secrets, by the nouns in them, such as `db_password`, `openaiKey`, `pgpass` and `x-session-id`."""
 
 import functools
 import itertools
 import re
 
 WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
-# Nouns for what proves who one is. A name with one among its words is secret, and so is a word that ends in one.
+# Nouns for credentials. A name is secret if one of its words is such a noun or ends in one.
 SECRETS = (
     *("password", "passwd", "passphrase", "passcode", "pwd", "secret", "token", "credential", "bearer", "jwt"),
     *("cookie", "authorization", "authentication", "oauth", "sessionid", "sessid", "webhook", "dsn", "connstr"),
 )
-# The same, as a word of its own only.
+# The same, only as a separate word.
 WORDS = ("auth", "cred", "pat", "pw", "sid", "psk", "cvv", "csrf", "xsrf")
-# Told apart wherever in a word they stand, as in `passwordhash`.
+# Found anywhere in a word, as in `passwordhash`.
 WITHIN = ("password", "passwd", "passphrase", "credential", "webhook")
-# Which one of several a name means, said behind the noun: `openai_key_prod` is as secret as `openai_key`.
+# Qualifiers after the noun: `openai_key_prod` is as secret as `openai_key`.
 WHICHEVER = "prod production dev live staging old new backup value text string str v"
 WHICH = frozenset(WHICHEVER.split())
-# Nouns that are common in other senses: the last word of a name, or its end, unless what stands before says otherwise.
+# Nouns with other common meanings: secret as the last word of a name or its end, except after an ORDINARY word.
 AT_THE_END = ("key", "pass", "auth", "pat", "pw", "otp", "cert", "certificate", "pem")
 LAST_WORDS = ("pin",)
 PAIRS = (
@@ -39,7 +39,7 @@ FOR = """
     postgre postgresql pypi redi root sentry slack smtp ssh stripe svc wandb
 """
 SERVICES = frozenset(FOR.split())
-# Of a `sort_key`, and of a forward pass.
+# The words before `key` and `pass` that make an ordinary name, as in `sort_key` and `forward_pass`.
 KEYS = """
     allowed any arrow bucket cache candidate child cluster clustering column composite config data dedup dict
     distribution dotted each entry event every extra feature field first foreign group hash hot idempotency index
@@ -53,7 +53,7 @@ PASSES = """
     second single test third train training two
 """
 ORDINARY = {"key": frozenset(KEYS.split()), "pass": frozenset(PASSES.split())}
-# English words that end so by chance.
+# English words with these endings.
 BY_CHANCE = re.compile(
     r".*(?:monkey|donkey|turkey|hockey|whiskey|compass|compat)|(?:ho|jo|la|mi|hi|di)ckey|smokey|flunkey|malarkey|pokey|okey"
     r"|(?:tres|sur|over|under)pass|expat|spat|(?:dis)?concert"
@@ -64,7 +64,7 @@ COUNTED = frozenset(COUNTS.split())
 
 @functools.cache
 def hides(key: str) -> bool:
-    """Return whether a key, or a part of a dotted one, is the name of something secret."""
+    """Return whether a key, or a part of a dotted key, names a secret."""
     return any(_is_secret(part) for part in re.split(r"[./]", key))
 
 

@@ -9,8 +9,8 @@ from omegaconf import DictConfig
 
 from runner.config import hydra_values
 from runner.config.hydra_private import IConfigRepository
-from runner.config.plain import said_at, unresolved
-from runner.config.shipped import config_folder, words_of_ours
+from runner.config.plain import hidden_at, unresolved
+from runner.config.shipped import config_folder, public_words
 from runner.messages.overrides import allows_code, key_of
 from runner.messages.ranges import shown
 from runner.messages.redaction import HIDDEN, Hidden, note, shown_override, shown_tree
@@ -37,7 +37,7 @@ def shut_out(
     """
     hydra, choices = unresolved(cfg.hydra), cfg.hydra.runtime.choices
     for name in cfg.hydra.job.env_copy:  # Hydra has put them into the config
-        note(os.environ[name], words_of_ours())
+        note(os.environ[name], public_words())
     others = [group for group, ours in PLACES.items() if choices.get(f"hydra/{group}") != ours]
     own = {group: _own(f"hydra/{group}", cfg, repository) for group in others}
     found, given, chosen = [], list(hydra), list(PLACES)
@@ -87,10 +87,10 @@ def strangers_in(cfg: DictConfig, overrides: Sequence[str], repository: IConfigR
     cfg = hydra_values.known(cfg, is_job=True)
     tracking, ours = unresolved(cfg.get("tracking")), _own("tracking", cfg, repository)
     theirs = {key: value for key, value in tracking.items() if value != ours.get(key)}
-    said = {key: said_at(cfg, f"tracking.{key}", value) for key, value in theirs.items()}
+    said = {key: hidden_at(cfg, f"tracking.{key}", value) for key, value in theirs.items()}
     yield from shut_places(theirs, said, overrides)
     parent = unresolved(cfg).get("parent_run")
-    if "parent_run" not in given_by(overrides) and isinstance(said_at(cfg, "parent_run", parent), Hidden):
+    if "parent_run" not in given_by(overrides) and isinstance(hidden_at(cfg, "parent_run", parent), Hidden):
         yield f"parent_run={shown(parent)}: a config file cannot say so, expected the id of a run"
 
 

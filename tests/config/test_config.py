@@ -125,7 +125,7 @@ def default_tree() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("override", MISTAKES)
-def test_a_mistake_is_told_in_one_line(override: str, in_empty_folder: Callable[[], list[str]]) -> None:
+def test_a_mistake_is_reported_in_one_line(override: str, in_empty_folder: Callable[[], list[str]]) -> None:
     with pytest.raises(UserError, match=rf"\A(?:{MISTAKES[override]})\Z") as told:
         compose([override])
     assert len(told.value.lines) == 1
@@ -133,7 +133,7 @@ def test_a_mistake_is_told_in_one_line(override: str, in_empty_folder: Callable[
 
 
 @pytest.mark.parametrize("override", OWN_FILES)
-def test_a_mistake_in_a_file_of_ones_own_is_told_in_one_line(override: str, tmp_path: Path) -> None:
+def test_a_mistake_in_a_users_file_is_reported_in_one_line(override: str, tmp_path: Path) -> None:
     content, message = OWN_FILES[override]
     file = tmp_path / f"{override.replace('=', '/')}.yaml"
     file.parent.mkdir()
@@ -143,7 +143,7 @@ def test_a_mistake_in_a_file_of_ones_own_is_told_in_one_line(override: str, tmp_
     assert len(told.value.lines) == 1
 
 
-def test_a_file_of_ones_own_has_a_name_of_its_own(tmp_path: Path) -> None:
+def test_a_users_file_may_have_any_file_name(tmp_path: Path) -> None:
     (tmp_path / "objective").mkdir()
     (tmp_path / "objective" / "bowl.yaml").write_text(
         "name: quadratic\ncurvature: 2\noffset: 0\nstart: i\nminimum: 0\n"
@@ -152,7 +152,7 @@ def test_a_file_of_ones_own_has_a_name_of_its_own(tmp_path: Path) -> None:
     assert (config.objective.name, config.objective.parameters["curvature"]) == ("quadratic", 3.5)
 
 
-def test_all_mistakes_are_told_at_once() -> None:
+def test_all_mistakes_are_reported_at_once() -> None:
     with pytest.raises(UserError, match="lrr=1") as told:
         compose(["lrr=1", "stepz=5", "lr=-1", "optimizer=gdd", "objective.dimension=0"])
     keys = [line.split("=")[0] for line in told.value.lines]
@@ -161,7 +161,7 @@ def test_all_mistakes_are_told_at_once() -> None:
 
 @pytest.mark.parametrize("key", keys_of(Config))
 @given(data=st.data())
-def test_a_value_of_another_kind_is_refused_by_its_key(key: str, data: st.DataObject) -> None:
+def test_a_value_of_another_type_is_refused_with_its_key(key: str, data: st.DataObject) -> None:
     tree = default_tree()
     junk: st.SearchStrategy[Any] = st.one_of(
         st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5), st.lists(st.integers(), max_size=2)
@@ -185,17 +185,17 @@ def test_a_tag_needs_no_plus_and_a_numeric_name_is_a_name() -> None:
     assert config.name == "2024"
 
 
-def test_nothing_is_recorded_where_tracking_is_off_whatever_else_is_said_of_it() -> None:
+def test_nothing_is_recorded_with_tracking_off() -> None:
     tracking = to_config(compose(["tracking=off", "tracking.experiment=mine", "tracking.uri=sqlite:///a.db"])).tracking
     assert set(vars(tracking).values()) == {"off", None}
 
 
-def test_the_command_line_comes_before_an_experiment() -> None:
+def test_the_command_line_overrides_an_experiment() -> None:
     config = to_config(compose(["experiment=seed", "lr=0.5"]))
     assert (config.lr, config.initial_weight) == (0.5, 10.0)
 
 
-def test_what_is_composed_is_what_hydra_composes() -> None:
+def test_configs_equal_those_that_hydra_composes() -> None:
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
 

@@ -27,7 +27,7 @@ def down(*overrides: str) -> RunResult:
 
 
 @pytest.mark.parametrize("name", MAXIMIZING)
-def test_every_rule_up_a_hill_stops_where_it_stops_down_the_bowl(name: str) -> None:
+def test_maximizing_stops_where_minimizing_the_negative_does(name: str) -> None:
     plateau = ["schedule=plateau", "schedule.patience=3", "schedule.threshold_mode=abs", "schedule.threshold=0.02"]
     rule = [f"optimizer={name}", f"lr={1.0 if name == 'adadelta' else 0.05}", "steps=40", *plateau]
     change = ["stop.loss_change.below=1e-3", "stop.loss_change.window=4"]
@@ -42,7 +42,7 @@ def test_every_rule_up_a_hill_stops_where_it_stops_down_the_bowl(name: str) -> N
     assert rise.loss == -fall.loss
 
 
-def test_a_class_of_torch_that_maximizes_reaches_its_target_above() -> None:
+def test_a_torch_optimizer_that_maximizes_reaches_its_target() -> None:
     adam = ["optimizer=torch", "optimizer.algorithm=Adam", "lr=0.1", "steps=200"]
     rise = up(*adam, "optimizer.arguments.maximize=true", "stop.target_loss=4.9", "schedule=plateau")
     assert rise.outcome is Outcome.STOPPED
@@ -50,13 +50,13 @@ def test_a_class_of_torch_that_maximizes_reaches_its_target_above() -> None:
     assert rise.trajectory.loss[1:-1].max() < 4.9
 
 
-def test_a_mode_that_is_given_is_obeyed() -> None:
+def test_a_given_mode_is_used() -> None:
     plateau = ["optimizer=adam", "schedule=plateau", "schedule.patience=2", "steps=20", "optimizer.maximize=true"]
     assert up(*plateau).trajectory.lr[-1] == pytest.approx(0.01)
     assert up(*plateau, "schedule.mode=min").trajectory.lr[-1] < 0.01
 
 
-def test_no_known_minimum_is_held_against_a_run_that_seeks_a_maximum(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_maximizing_run_has_no_distance_to_the_minimum(capsys: pytest.CaptureFixture[str]) -> None:
     done = runner.run(["tracking=off", "optimizer=momentum", "optimizer.maximize=true", "steps=3"])
     assert "minimum" not in capsys.readouterr().out
     assert not {"final/distance", "final/loss_error"} & set(final_metrics(done.result))
@@ -81,7 +81,7 @@ def test_the_best_of_a_sweep_is_the_highest_where_it_maximizes(capsys: pytest.Ca
     ]
 
 
-def test_jobs_that_go_up_are_ranked_apart_from_those_that_go_down(capsys: pytest.CaptureFixture[str]) -> None:
+def test_maximizing_and_minimizing_jobs_are_ranked_separately(capsys: pytest.CaptureFixture[str]) -> None:
     runner.sweep(["tracking=off", "optimizer=adam", "optimizer.maximize=true,false", "lr=0.01,0.1", "steps=20"])
     names = [(name.split()[0].lower(), name.split()[1]) for name in ranking(capsys.readouterr().out)]
     assert names == list(

@@ -29,7 +29,7 @@ def test_every_option_gives_its_tree_back_in_order(group: str, option: str) -> N
         "initial_weight=[1,2]",
     ],
 )
-def test_what_is_overridden_is_given_back_too(override: str) -> None:
+def test_overridden_values_are_given_back(override: str) -> None:
     cfg = compose(["optimizer=adam", "objective=rosenbrock", override])
     assert to_config(cfg).tree == plain(cfg)
 

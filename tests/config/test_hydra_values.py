@@ -72,7 +72,7 @@ def jobs_of(overrides: list[str]) -> list[Any]:
     return plan_grid(task_overrides(master), {}, loader, master)[1]
 
 
-def test_a_run_takes_what_hydra_itself_would_give_it(folder: Path) -> None:
+def test_a_run_gets_the_values_that_hydra_would_set(folder: Path) -> None:
     write(folder, "x", {"tags": TAKEN, "name": "${hydra:job.name} of ${now:%Y}"})
     overrides = [f"hydra.searchpath=[file://{folder}]", "experiment=x", "optimizer=adam", "steps=2"]
     done = run([*overrides, "tracking=off", "quiet=true"])
@@ -81,7 +81,7 @@ def test_a_run_takes_what_hydra_itself_would_give_it(folder: Path) -> None:
     assert not HydraConfig.initialized()
 
 
-def test_each_job_of_a_sweep_takes_its_own(folder: Path) -> None:
+def test_each_job_of_a_sweep_gets_its_own_values(folder: Path) -> None:
     write(folder, "x", {"tags": NUMBERED, "name": "job ${hydra:job.num}", "seed": "${hydra:job.num}"})
     shared = [f"hydra.searchpath=[file://{folder}]", "experiment=x", "tracking=off"]
     jobs = jobs_of([*shared, "lr=0.1,0.2", "optimizer=gd,adam"])
@@ -109,7 +109,7 @@ def test_a_repeated_job_has_its_seed_in_the_name_that_hydra_gives_it() -> None:
     [
         (
             ["name=${hydra:job.num}"],
-            "name=${hydra:job.num}: cannot be resolved (a run by itself has no number: add -m)",
+            "name=${hydra:job.num}: cannot be resolved (a single run has no job number: add -m)",
         ),
         (
             ["name=${hydra:job.nam}"],
@@ -118,16 +118,16 @@ def test_a_repeated_job_has_its_seed_in_the_name_that_hydra_gives_it() -> None:
         (
             ["name=${hydra:job.override_dirname}"],
             "name=${hydra:job.override_dirname}: cannot be resolved "
-            "(which holds this itself, but for hydra.job.config.override_dirname.exclude_keys=[name])",
+            "(which contains this key; exclude it with hydra.job.config.override_dirname.exclude_keys=[name])",
         ),
     ],
 )
-def test_what_hydra_has_not_is_told_in_a_line(overrides: list[str], line: str) -> None:
+def test_a_missing_value_of_hydra_is_reported_in_one_line(overrides: list[str], line: str) -> None:
     with pytest.raises(UserError, match=re.escape(line)):
         composition.compose(overrides)
 
 
-def test_a_place_of_the_record_made_of_hydras_folders_is_still_checked(folder: Path) -> None:
+def test_a_tracking_uri_built_from_hydras_folders_is_still_checked(folder: Path) -> None:
     write(folder, "x", {"tracking": {"artifacts": "${hydra:runtime.cwd}/../elsewhere"}})
     with pytest.raises(UserError, match=r"tracking\.artifacts=.*: a config file cannot say so"):
         composed(folder, "experiment=x")
@@ -135,9 +135,7 @@ def test_a_place_of_the_record_made_of_hydras_folders_is_still_checked(folder: P
 
 @pytest.mark.parametrize("launcher", ["batched", "basic"])
 @pytest.mark.parametrize("sweeper", ["grid", "basic"])
-def test_settings_of_hydras_own_and_names_made_of_them_go_together(
-    runner: Command, launcher: str, sweeper: str
-) -> None:
+def test_hydra_settings_and_names_built_from_them_work_together(runner: Command, launcher: str, sweeper: str) -> None:
     done = runner(
         "-m", "lr=0.1,0.2", "steps=2", "tracking=off", "name=r${hydra:job.num}", f"hydra/launcher={launcher}",
         f"hydra/sweeper={sweeper}", "hydra.sweep.dir=many/${now:%Y}", "hydra.sweep.subdir=${hydra.job.num}",
@@ -179,7 +177,7 @@ def test_an_experiment_overrides_hydras_own_groups(folder: Path, group: str, opt
         composed(folder, "experiment=x")
 
 
-def test_a_sweep_over_experiments_says_that_it_cannot_obey_how_each_would_sweep(folder: Path) -> None:
+def test_a_sweep_over_experiments_refuses_their_sweeper_settings(folder: Path) -> None:
     write(folder, "a", {"hydra": {"sweeper": {"params": {"lr": "0.1,0.2"}}}})
     write(folder, "b", {"defaults": [{"override /hydra/launcher": "basic"}]})
     write(folder, "c", {"steps": 3})
@@ -196,7 +194,7 @@ def test_a_sweep_over_experiments_says_that_it_cannot_obey_how_each_would_sweep(
     assert master.hydra.sweeper.params == {"lr": "0.1,0.2"}
 
 
-def test_jobs_in_batches_log_as_asked(runner: Command) -> None:
+def test_batched_jobs_log_as_configured(runner: Command) -> None:
     (runner.folder / "mine.py").write_text(
         "import logging\ndef loss(w):\n    logging.getLogger('mine').info('called')\n    return (w**2).sum()\n"
     )

@@ -8,7 +8,7 @@ from runner.config.uris import absolute_uri, sqlite_path
 from runner.messages.redaction import shown_text
 
 
-def test_a_relative_database_is_taken_from_the_working_directory(
+def test_a_relative_database_is_relative_to_the_working_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -22,13 +22,13 @@ def steers(text: str) -> list[str]:
 
 
 @given(st.text())
-def test_nothing_that_steers_a_terminal_is_left(text: str) -> None:
+def test_no_terminal_escape_is_left(text: str) -> None:
     assert set(steers(escaped(text))) <= {"\xad", "\u200c", "\u200d", "\u0600"} | set(text)
     assert not any(ord(letter) < 32 or 127 <= ord(letter) < 160 for letter in escaped(text))
     assert escaped(escaped(text)) == escaped(text)
 
 
-def test_lines_within_a_text_are_no_lines_of_ours() -> None:
+def test_line_breaks_in_a_text_are_escaped() -> None:
     assert printable("a\nerror: b\r\x1b[A") == "a\\nerror: b\\r\\x1b[A"
 
 
@@ -77,7 +77,7 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_no_command_prints_what_steers_a_terminal(theirs: Command, command: str) -> None:
+def test_no_command_prints_terminal_escapes(theirs: Command, command: str) -> None:
     completing = {"COMP_LINE": "python -m runner objective=", "COMP_POINT": "27"} if command == "completion" else {}
     done = theirs("--config-dir", "given", *COMMANDS[command], "steps=2", **completing)
     clean(done)
@@ -107,20 +107,20 @@ SHOWN = [
 
 
 @pytest.mark.parametrize("arguments", SHOWN, ids=lambda arguments: arguments[-1])
-def test_no_line_tells_what_the_environment_holds(runner: Command, arguments: list[str]) -> None:
+def test_no_line_contains_a_value_of_the_environment(runner: Command, arguments: list[str]) -> None:
     done = runner(*arguments, "steps=2", SOMETHING=SECRET)
     assert done.code == 2 or "--cfg" in arguments or "http://127.0.0.1:9" in arguments[0], done.out + done.err
     assert "Traceback" not in done.err
     clean(done, SECRET, "hunter2", "abc def")
 
 
-def test_a_long_value_is_found_where_it_is_cut(runner: Command) -> None:
+def test_a_shortened_value_of_the_environment_is_hidden(runner: Command) -> None:
     long = "".join(f"{number:x}-" for number in range(200))
     done = runner("schedule.name=${oc.env:SOMETHING}", SOMETHING=long)
     assert done.errors[0].startswith("schedule.name=***: expected one of")
 
 
-def test_words_of_ours_are_not_taken_for_secrets(runner: Command) -> None:
+def test_public_words_are_not_secrets(runner: Command) -> None:
     chosen = ["optimizer=${oc.env:A}", "dtype=${oc.env:B}", 'lr="${oc.decode:${oc.env:C}}"', "tracking=off", "steps=2"]
     done = runner(*chosen, A="momentum", B="float64", C="0.125")
     assert "optimizer  momentum" in done.out
@@ -128,7 +128,7 @@ def test_words_of_ours_are_not_taken_for_secrets(runner: Command) -> None:
     assert "(float64)" in done.out
 
 
-def test_what_heads_a_job_that_failed_tells_none(runner: Command) -> None:
+def test_the_headline_of_a_failed_job_contains_no_secret(runner: Command) -> None:
     (runner.folder / "mine.py").write_text("def f(w):\n    raise ValueError('no: \\x1b[31m')\n")
     mine = ["objective=callable", "objective.target='mine:f'", "allow_code=true", "initial_weight=1.0", "tracking=off"]
     done = runner(
@@ -145,5 +145,5 @@ def test_what_heads_a_job_that_failed_tells_none(runner: Command) -> None:
 
 
 @given(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])))
-def test_a_shell_takes_what_is_to_be_pasted_for_one_word(text: str) -> None:
+def test_a_shell_reads_quoted_text_as_one_word(text: str) -> None:
     assert shlex.split(f"replay --uri {for_shell(text)}") == ["replay", "--uri", text]

@@ -28,7 +28,7 @@ SECRETS = ["hunter2hunter2", "tok-abcdef", "env-abcdef", "uri-abcdef"]
         ("tags={token:(a,b),c:d}", "tags={token:***,c:d}"),
     ],
 )  # fmt: skip
-def test_a_text_is_shown_without_them(text: str, shown: str) -> None:
+def test_secrets_in_a_text_are_hidden(text: str, shown: str) -> None:
     assert shown_text(text) == shown
 
 
@@ -93,7 +93,7 @@ def test_what_only_looks_like_a_secret_is_not_hidden(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["tags.password=a b", "+tags.api-key='a;b'", "~a.token=[1, 2]"])
-def test_an_override_is_shown_without_any_of_its_value(text: str) -> None:
+def test_the_value_of_a_secret_override_is_hidden(text: str) -> None:
     assert shown_override(text) == f"{text.partition('=')[0]}=***"
 
 
@@ -131,7 +131,7 @@ def test_secrets_reach_neither_the_record_nor_the_terminal(runner: Command) -> N
         ["-m", "lr=0.1,0.2", "tags.a=${oc.env:SOMETHING}", "tags.b=${tags.a}"],
     ],
 )
-def test_what_comes_from_the_environment_is_hidden_on_whatever_way(runner: Command, arguments: list[str]) -> None:
+def test_values_of_the_environment_are_hidden(runner: Command, arguments: list[str]) -> None:
     done = runner(*arguments, "steps=2", SOMETHING="env-abcdef", PIN="71300571")
     assert done.code == 0, done.err
     assert grep(runner.folder) == []
@@ -151,14 +151,14 @@ def test_what_comes_from_the_environment_is_hidden_on_whatever_way(runner: Comma
         "tracking.uri='postgresql://m:uri-abcdef@[::9/x'",
     ],
 )
-def test_an_error_tells_no_secret(runner: Command, wrong: str) -> None:
+def test_an_error_contains_no_secret(runner: Command, wrong: str) -> None:
     done = runner(wrong, "steps=2")
     assert done.code == 2, done.err
     assert all(line.startswith("error: ") for line in done.err.splitlines())
     assert not [secret for secret in SECRETS if secret in done.out + done.err]
 
 
-def test_the_files_that_hydra_writes_hold_none(runner: Command) -> None:
+def test_hydras_files_contain_no_secret(runner: Command) -> None:
     secret = ["tags.password=hunter2hunter2", "tags.from_env=${oc.env:SOMETHING}", "steps=2", "tracking=off"]
     for arguments in (["hydra.output_subdir=kept"], ["-m", "lr=0.1,0.2", "hydra/sweeper=basic"]):
         assert runner(*arguments, *secret, SOMETHING="env-abcdef").code == 0
@@ -169,7 +169,7 @@ def test_the_files_that_hydra_writes_hold_none(runner: Command) -> None:
 
 
 @pytest.mark.parametrize("flags", [["--cfg", "job"], ["--cfg", "all", "--resolve"], ["--info", "config"]])
-def test_what_hydra_prints_of_a_config_holds_none(runner: Command, flags: list[str]) -> None:
+def test_configs_that_hydra_prints_contain_no_secret(runner: Command, flags: list[str]) -> None:
     done = runner(*flags, f"tags={{password: {SECRETS[0]}}}", f"tracking.uri=postgresql://u:{SECRETS[0]}@h/db")
     assert done.code == 0
     assert SECRETS[0] not in done.out + done.err
@@ -186,7 +186,7 @@ SUBMITIT = ["-m", "lr=0.1,0.2", "steps=2", "tracking=off", "hydra/launcher=submi
 
 
 @pytest.mark.parametrize("where", ["tags.hf_key=hunter2hunter2", "tags.token=a,hunter2hunter2", "a file", "its uri"])
-def test_submitit_is_not_given_what_it_would_write_into_files(runner: Command, where: str) -> None:
+def test_submitit_gets_no_secret_that_it_would_write_to_a_file(runner: Command, where: str) -> None:
     given = runner.folder / "given" / "experiment"
     given.mkdir(parents=True)
     (given / "mine.yaml").write_text("# @package _global_\ntags: {token: hunter2hunter2}\n")
@@ -199,7 +199,7 @@ def test_submitit_is_not_given_what_it_would_write_into_files(runner: Command, w
     assert [path for path in runner.folder.rglob("*") if "given" not in path.parts] == []
 
 
-def test_what_submitit_writes_holds_none(runner: Command) -> None:
+def test_submitits_files_contain_no_secret(runner: Command) -> None:
     done = runner(*SUBMITIT, "tags.token=${oc.env:SOMETHING}", "tags.a=${oc.env:SOMETHING}", SOMETHING=SECRETS[0])
     assert done.code == 0, done.out + done.err
     assert list(runner.folder.rglob("*.pkl"))

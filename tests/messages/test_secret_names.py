@@ -36,17 +36,17 @@ WHOSE = ("db", "pg", "openai", "hf", "github", "sentry", "slack", "mysql", "wand
 
 
 @pytest.mark.parametrize("key", SECRET.split())
-def test_names_of_secrets_are_known(key: str) -> None:
+def test_names_of_secrets_are_recognised(key: str) -> None:
     assert hides(key)
 
 
 @pytest.mark.parametrize("key", ORDINARY.split())
-def test_other_names_are_not(key: str) -> None:
+def test_ordinary_names_are_not(key: str) -> None:
     assert not hides(key)
 
 
 @given(whose=st.sampled_from(WHOSE), noun=st.sampled_from(NOUNS), more=st.sampled_from(WHOSE), number=st.integers(0, 9))
-def test_whoever_has_it_and_however_it_is_written(whose: str, noun: str, more: str, number: int) -> None:
+def test_a_noun_with_any_prefix_and_spelling_is_secret(whose: str, noun: str, more: str, number: int) -> None:
     spellings = [f"{whose}_{noun}", f"{whose}-{noun}", f"{whose}{noun.title()}", f"{whose}_{noun}".upper()]
     spellings += [f"{whose}{noun}", f"{more}_{whose}_{noun}", f"tags.{whose}_{noun}", f"{whose}_{noun}_{number}"]
     assert [name for name in spellings if not hides(name)] == []
@@ -58,7 +58,7 @@ def leaves(tree: Any) -> list[str]:
     return [str(key) for key in tree] + [name for inner in tree.values() for name in leaves(inner)]
 
 
-def test_no_key_of_ours_is_hidden() -> None:
+def test_no_key_of_the_schema_is_hidden() -> None:
     files = [file for file in Path(ROOT / "conf").rglob("*.yaml") if "help" not in file.parts]
     names = {name for file in files for name in leaves(OmegaConf.to_container(OmegaConf.load(file), resolve=False))}
     names |= {*keys_of(Config), *keys_of(Tracking), "key_help"}
