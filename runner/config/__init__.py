@@ -1,1 +1,1 @@
-"""What a config may say: its schema, its ranges, and where its files lie; no torch, no MLflow."""
+"""The schema of configs, the checks of their values, and where their files lie; no torch, no MLflow."""

@@ -16,7 +16,7 @@ class StopReason(Enum):
     SECONDS = "ran for {limit:g} seconds"
 
     def sentence(self, stop: StopConfig) -> str:
-        """Return the sentence that people read, with the limit that the run's settings have."""
+        """Return the message with the limit of the run's settings."""
         limit = stop.loss_change.below if self is StopReason.LOSS_CHANGE else getattr(stop, self.name.lower())
         return self.value.format(limit=limit, window=stop.loss_change.window)
 

@@ -1,1 +1,1 @@
-"""What is said to people: errors in a line, ranges in words, and no secret in either."""
+"""Messages for users: errors, ranges in words, printing, and hiding secrets in all of them."""

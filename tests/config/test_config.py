@@ -1,4 +1,4 @@
-"""What a config may say, and the line that is told for each mistake."""
+"""The checks of a config, and the message for each mistake."""
 
 import functools
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""A run that maximizes is the mirror of one that minimises: its best, its target, its rates, its place in a table."""
+"""A run that maximises mirrors one that minimises: its best step, target, learning rates and rank."""
 
 import itertools
 import re

@@ -1,4 +1,4 @@
-"""What Hydra knows of a run can be used in its config, as Hydra itself would give it; its own groups are obeyed."""
+"""A config can use the values that Hydra sets for a run, and override Hydra's own groups."""
 
 import os
 import re

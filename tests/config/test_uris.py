@@ -1,4 +1,4 @@
-"""Tracking URIs: absolute, and without their passwords where people see them."""
+"""Tracking URIs are made absolute, and their passwords hidden in messages."""
 
 from pathlib import Path
 

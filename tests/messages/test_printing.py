@@ -1,4 +1,4 @@
-"""What is printed steers no terminal, and holds nothing of the environment's."""
+"""Printed text contains no terminal escapes and no values of the environment."""
 
 import shlex
 import unicodedata

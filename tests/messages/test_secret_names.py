@@ -1,4 +1,4 @@
-"""Names of secrets are told by a rule: whatever stands before the noun, however the two are joined."""
+"""Names of secrets are recognised by their nouns, with any prefix and any spelling."""
 
 from pathlib import Path
 from typing import Any
