@@ -2,11 +2,11 @@
 
 import sys
 
-from runner.recorder.silence import quiet_mlflow
+from runner.recorder.mlflow_settings import configure_mlflow
 
 if __name__ == "__main__":
-    quiet_mlflow()  # before MLflow is imported
+    configure_mlflow()  # before MLflow is imported
     from runner.recorder.delete import main
 
-    if (code := main()) != 0:  # else whoever runs us may go on
+    if (code := main()) != 0:  # returns for 0, so that a caller can go on
         sys.exit(code)

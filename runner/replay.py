@@ -1,12 +1,12 @@
-"""Recording what is left in journals whose runner is gone: `python -m runner.replay`."""
+"""Recording journals whose runner is gone: `python -m runner.replay`."""
 
 import sys
 
-from runner.recorder.silence import quiet_mlflow
+from runner.recorder.mlflow_settings import configure_mlflow
 
 if __name__ == "__main__":
-    quiet_mlflow()  # before MLflow is imported
+    configure_mlflow()  # before MLflow is imported
     from runner.recorder.replay import main
 
-    if (code := main()) != 0:  # else whoever runs us may go on
+    if (code := main()) != 0:  # returns for 0, so that a caller can go on
         sys.exit(code)

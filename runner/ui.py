@@ -25,7 +25,7 @@ NEAR = 100
 
 
 def server_command(port: int, is_verbose: bool = False) -> list[str]:
-    """Return the command that serves the UI to this machine and no other; it logs each request where that is wanted."""
+    """Return the command that serves the UI on this machine only; with `is_verbose` it logs each request."""
     hosts = ",".join(f"{host}:{port}" for host in (HOST, "localhost"))
     return [
         sys.executable, "-m", "mlflow", "server",
@@ -39,12 +39,12 @@ def server_command(port: int, is_verbose: bool = False) -> list[str]:
     ]  # fmt: skip
 
 
-def why_not(port: int) -> str | None:
-    """Return why a port cannot be served, in a line with one that can be; None where nothing is wrong with it."""
+def port_problem(port: int) -> str | None:
+    """Return why a port cannot be used, with a free one; None if it can."""
     try:
         _try(port)
     except PermissionError:
-        reason = "not a port that this user may serve"
+        reason = "this user may not use it"
     except OSError as error:
         reason = "taken by another process" if error.errno == errno.EADDRINUSE else f"{error.strerror}"
     else:
@@ -54,7 +54,7 @@ def why_not(port: int) -> str | None:
 
 def _try(port: int) -> int:
     with socket.socket() as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server sets it
         listener.bind((HOST, port))
         found: int = listener.getsockname()[1]
         return found
@@ -64,11 +64,11 @@ def _free(port: int) -> int:
     for other in range(max(port, DEFAULT_PORT) + 1, min(max(port, DEFAULT_PORT) + NEAR, 2**16)):
         with contextlib.suppress(OSError):
             return _try(other)
-    return _try(0)  # any that the system gives
+    return _try(0)  # any free port
 
 
 def _serve(command: list[str]) -> int:
-    """Run the server until it ends or a signal ends it, and return the exit code; Ctrl-C is how it is to end."""
+    """Run the server until it exits or a signal ends it, and return the exit code; 0 after Ctrl-C."""
     received: list[int] = []
     servers: list[subprocess.Popen[bytes]] = []
 
@@ -79,7 +79,7 @@ def _serve(command: list[str]) -> int:
                 os.killpg(server.pid, signal.SIGTERM)
 
     before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    # In a session of its own, as at Ctrl-C it would print a traceback.
+    # In a session of its own: it would print a traceback at Ctrl-C.
     with subprocess.Popen(command, start_new_session=True) as server:
         servers.append(server)
         if received:
@@ -111,14 +111,14 @@ def main() -> None:
         parser.error(f"{error}")
     path = sqlite_path(arguments.uri)
     if path is not None and not path.is_file():
-        parser.error(f"--uri {shown}: no database there yet; a run makes it: python -m runner")
+        parser.error(f"--uri {shown}: no database there yet, expected one; a run creates it: python -m runner")
     if arguments.uri.startswith("http"):
         parser.error(f"--uri {shown}: expected a database; a server has its UI at its own address")
-    if (reason := why_not(arguments.port)) is not None:
+    if (reason := port_problem(arguments.port)) is not None:
         parser.error(reason)
     if path is not None:
         follow(path)
-    # The URI may hold a password, which a command line would show to everyone on the machine.
+    # The URI may hold a password, which a command line would show to every user.
     os.environ["MLFLOW_BACKEND_STORE_URI"] = absolute_uri(arguments.uri)
     os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="true", MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false")
     if not arguments.verbose:

@@ -101,7 +101,7 @@ def test_only_this_machine_is_served(ui: Server) -> None:
 def test_a_missing_database_is_told(runner: Command) -> None:
     done = runner(module="runner.ui")
     assert done.code == 2
-    assert "no database there yet; a run makes it: python -m runner" in done.err
+    assert "no database there yet, expected one; a run creates it: python -m runner" in done.err
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,7 @@
-"""Writing whole blocks of rows into MLflow's database, through MLflow's own models and sessions.
+"""Bulk inserts into MLflow's database, with MLflow's own models and sessions.
 
-The public client writes a row at a time, and looks each up before. Here rows wait until there are enough, and
-are inserted in the order in which the tables' indexes grow at their ends: a run after the other, a key after the
-other, however many blocks of steps brought them.
+The public client queries and writes one row at a time. Here rows are buffered and inserted in the order of the tables'
+indexes, run by run and key by key, so that the indexes grow at their ends.
 """
 
 import itertools
@@ -20,16 +19,16 @@ from mlflow.tracking import MlflowClient
 from runner.recorder.artifacts import local_folder, run_folder
 from runner.recorder.database import DIALECTS, ROWS_A_TRANSACTION, Database, Row, Unit, unknown_tables
 from runner.recorder.mlflow_private import engine_of, models, store_of
-from runner.recorder.presence import Last, check_rows
 from runner.recorder.reading import ID_TAG, LARGEST
 from runner.recorder.store import Created, Store
+from runner.recorder.verification import Last, check_rows
 from runner.tracking.journal import Artifact, Begin, End, Entry, Metrics, now_ms
 from runner.tracking.processes import HEARTBEAT
 
-# How many values may wait for each other, so that a run's are written together.
+# How many values are buffered, so that those of a run are written together.
 VALUES_AT_ONCE = 4_000_000
 
-# step, timestamp, value, is_nan: in this order MLflow finds which of two values of a metric is the latest.
+# step, timestamp, value, is_nan: the order by which MLflow finds the latest value of a metric.
 Value = tuple[int, int, float, bool]
 
 
@@ -38,7 +37,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 @dataclass(frozen=True)
 class _Values:
-    """The values of one entry as the table holds them, `(runs, keys, steps)`: a run's rows are made when it is due."""
+    """The values of one entry as stored in the table, `(runs, keys, steps)`; rows are built when they are written."""
 
     entry: Metrics
     stored: Array
@@ -53,13 +52,13 @@ class _Values:
         )
 
     def rows(self, place: int, key: str, run_id: str) -> Iterator[Row]:
-        """Return the rows of a key of the run at a place, step by step."""
+        """Return the rows of one key of one run, step by step."""
         index, entry, again = self.entry.keys.index(key), self.entry, itertools.repeat
         numbers, nans = self.stored[place, index].tolist(), self.is_nan[place, index].tolist()
         return zip(again(key), numbers, again(entry.time_of(place)), entry.steps, nans, again(run_id), strict=False)
 
     def latest(self) -> Iterator[tuple[str, str, Value]]:
-        """Yield run, key and the latest value of each."""
+        """Yield each run and key with its latest value."""
         last = int(np.argmax(self.entry.steps))
         step, numbers, nans = self.entry.steps[last], self.stored[..., last].tolist(), self.is_nan[..., last].tolist()
         for place, run in enumerate(self.entry.runs):
@@ -69,7 +68,7 @@ class _Values:
 
 @dataclass
 class _Pending:
-    """What waits to be written."""
+    """The buffered rows."""
 
     runs: list[Row] = field(default_factory=list)
     tags: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -81,12 +80,12 @@ class _Pending:
 
     @property
     def is_much(self) -> bool:
-        """Whether no more should wait."""
+        """Whether the buffer is full."""
         rows = len(self.metrics) + len(self.params) + len(self.tags) + len(self.latest)
         return rows >= ROWS_A_TRANSACTION or sum(values.stored.size for values in self.values) >= VALUES_AT_ONCE
 
     def value_rows(self, ids: dict[str, str]) -> Iterator[list[Row]]:
-        """Yield the rows of all values, run by run and key by key, as the indexes are sorted, some at a time."""
+        """Yield the rows of all values in the order of the indexes, run by run and key by key, in parts."""
         by_run: dict[str, list[tuple[_Values, int]]] = {}
         for values in self.values:
             for place, run in enumerate(values.entry.runs):
@@ -104,13 +103,13 @@ class _Pending:
 
 
 def is_known(client: MlflowClient) -> bool:
-    """Return whether the client's store is a database whose tables are those that are written here."""
+    """Return whether the client's store is a database whose tables this module can write."""
     engine = engine_of(client)
     return engine is not None and engine.dialect.name in DIALECTS and not unknown_tables(engine)
 
 
 class BulkStore(Store):
-    """A store that writes rows in bulk; what it does not write it leaves to the client, once the rows are in."""
+    """Writes rows in bulk; everything else goes through the client, after the buffered rows are written."""
 
     def __init__(self, client: MlflowClient, artifacts: str | None, may_have_begun: bool) -> None:
         super().__init__(client, artifacts, may_have_begun)
@@ -124,13 +123,13 @@ class BulkStore(Store):
         self._is_taken = False
 
     def apply(self, entry: Entry) -> Created | None:
-        """Take one entry, and write what waits when it is much; taken again after an error, it adds nothing twice."""
+        """Buffer one entry, and write the buffer if it is full; an entry repeated after an error is not added twice."""
         if entry is not self._entry:
             self._entry, self._is_taken = entry, False
         return super().apply(entry)
 
     def flush(self) -> None:
-        """Write all rows that wait; a run has ended only when its last metric is in."""
+        """Write the buffered rows; a run ends only after its last metric."""
         pending, database = self._pending, self._database
         tags = [(key, value, run) for (run, key), value in pending.tags.items()]
         latest = [
@@ -146,16 +145,16 @@ class BulkStore(Store):
         )
         written = ([(statement, rows) for statement, rows in unit if rows] for unit in units)
         database.write((unit for unit in written if unit), self.after_transaction)
-        self._pending = _Pending()  # not before: what fails is written again
+        self._pending = _Pending()  # only now: rows that failed are written again
 
     def close(self) -> None:
-        """Let go of the database, which a SQLite one leaves as a single file."""
+        """Close the database; SQLite then leaves a single file."""
         self._database.close()
 
     def _verify_runs(self, written: Mapping[str, Last]) -> None:
         check_rows(self._store.engine.url, written)
 
-    def _beat(self, run_id: str) -> None:
+    def _set_heartbeat(self, run_id: str) -> None:
         self._set_tags(run_id, {HEARTBEAT: str(now_ms())})
 
     def _artifact(self, artifact: Artifact) -> None:
@@ -163,7 +162,7 @@ class BulkStore(Store):
         super()._artifact(artifact)
 
     def _root_of(self, run_id: str, uri: str) -> Path | None:
-        """Return where a run's artifacts go; those that are elsewhere on this machine go under our root from now on."""
+        """Return the root for a run's artifacts; a local location outside our root is replaced in the database."""
         if self._artifacts is None or local_folder(uri) is None:
             return super()._root_of(run_id, uri)
         root = local_folder(self._artifacts)
@@ -191,7 +190,7 @@ class BulkStore(Store):
         tags = self._tags_of(begin) | {"mlflow.runName": begin.name}
         if experiment not in self._locations:
             location = self._client.get_experiment(experiment).artifact_location.rstrip("/")
-            # Ours, whatever a database says of a folder on this machine.
+            # A local folder that the database names is not used: it may be any folder.
             self._locations[experiment] = location if local_folder(location) is None else self._artifacts or location
         location = f"{self._locations[experiment]}/{run_id}/artifacts"
         self._roots[run_id] = local_folder(self._locations[experiment])
@@ -218,7 +217,9 @@ class BulkStore(Store):
     def _metrics(self, block: Metrics) -> None:
         if not self._is_taken:
             values = _Values.of(block, self._database.flag)
-            ids = {run: self._runs[run] for run in block.runs}  # before anything is kept of a run that has not begun
+            ids = {
+                run: self._runs[run] for run in block.runs
+            }  # raises for a run that has not begun, before anything is buffered
             self._pending.values.append(values)
             for run, key, value in values.latest():
                 self._keep_latest(ids[run], key, value)
@@ -252,6 +253,6 @@ class BulkStore(Store):
 
 
 def _rising_ids() -> Iterator[str]:
-    """Yield run ids, 32 hexadecimal digits each greater than the last: so they are written where the indexes end."""
+    """Yield run ids of 32 hexadecimal digits in increasing order, so that indexes grow at their ends."""
     for count in itertools.count():
         yield f"{time.time_ns() // 1_000_000:012x}{count % 2**24:06x}{os.urandom(7).hex()}"

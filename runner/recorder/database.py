@@ -1,4 +1,4 @@
-"""MLflow's own database, written many rows at a time: its tables as known here, its statements, its transactions."""
+"""MLflow's database, written many rows at a time: known tables, insert statements, transactions."""
 
 import contextlib
 import sqlite3
@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
-from runner.recorder.errors import LostError
+from runner.recorder.errors import RecordLostError
 from runner.recorder.mlflow_private import Base, SqlAlchemyStore, models
 
 DIALECTS = ("sqlite", "postgresql")
@@ -22,7 +22,7 @@ ROWS_A_TRANSACTION = 100_000
 BUSY_MS = 60_000
 CACHE_KIB = 96 * 1024
 TRIES = 5
-# Columns in their order, those that may be NULL with a question mark; then the primary key.
+# The columns in order, nullable ones with a question mark; then the primary key.
 KNOWN = {
     "runs": (
         "run_uuid name? source_type? source_name? entry_point_name? user_id? status? start_time? end_time?"
@@ -39,20 +39,20 @@ KNOWN = {
 COLUMNS_OF = {table: columns.replace("?", "").split() for table, (columns, _) in KNOWN.items()}
 
 Row: TypeAlias = tuple[Any, ...]
-# Executes one statement for many rows.
+# Executes a statement for many rows.
 Statement: TypeAlias = Callable[[Connection, list[Row]], object]
-# What one transaction has to hold whole.
+# Statements and rows that must be in one transaction.
 Unit: TypeAlias = list[tuple[Statement, list[Row]]]
 
 
 class Database:
-    """The tables of runs, written in transactions of bounded size."""
+    """Writes the tables of runs in transactions of bounded size."""
 
     def __init__(self, store: SqlAlchemyStore) -> None:
         engine: Engine = store.engine
         self._store = store
         self._is_sqlite = engine.dialect.name == "sqlite"
-        # What a boolean is to the driver; SQLite's would ask for an adapter for each of Python's.
+        # The type of a boolean for the driver: SQLite's would call an adapter for each Python one.
         self.flag: type = int if self._is_sqlite else bool
         if self._is_sqlite and not sa.event.contains(engine, "connect", _tune):
             sa.event.listen(engine, "connect", _tune)
@@ -71,9 +71,9 @@ class Database:
         self.end_run: Statement = partial(_by_names, core=ended, names=("status", "end_time", "ended"))
 
     def write(self, units: Iterable[Unit], after_each: Callable[[], None]) -> None:
-        """Write units in their order, in transactions of about as many rows as other writers will wait for.
+        """Write units in order, in transactions short enough for other writers to wait.
 
-        After each transaction `after_each` is called.
+        `after_each` is called after each transaction.
         """
         gathered: Unit = []
         for unit in units:
@@ -86,11 +86,11 @@ class Database:
             self._commit(gathered)
 
     def close(self) -> None:
-        """Close the connections, at which SQLite brings its write-ahead log into the file."""
+        """Close the connections; SQLite then merges its write-ahead log into the file."""
         self._store.engine.dispose()
 
     def _statement(self, insert: Any, table: sa.Table) -> Statement:
-        """Return the way to insert rows that the driver is fastest at."""
+        """Return the fastest way to insert rows with the driver."""
         columns = tuple(table.columns.keys())
         if not self._is_sqlite:
             return partial(_by_arrays, core=_from_arrays(insert, table), names=columns)
@@ -102,8 +102,8 @@ class Database:
         try:
             self._try(unit)
         except MlflowException as error:
-            if "foreign key" in str(error).lower():  # the rows of a run that is under way were deleted
-                raise LostError("a run was deleted from the database while it was recorded there") from error
+            if "foreign key" in str(error).lower():  # the rows of a running run were deleted
+                raise RecordLostError("a run was deleted from the database while it was recorded there") from error
             raise
 
     def _try(self, unit: Unit) -> None:
@@ -122,7 +122,7 @@ class Database:
         connection = session.connection()
         if self._is_sqlite:
             connection.exec_driver_sql(f"PRAGMA busy_timeout = {BUSY_MS}")
-            # Waits here for other writers; a transaction that first read and then wrote could only fail.
+            # Wait for other writers here: a transaction that reads before it writes would fail.
             connection.exec_driver_sql("BEGIN IMMEDIATE")
         for statement, rows in unit:
             statement(connection, rows)
@@ -143,10 +143,10 @@ def _by_arrays(connection: Connection, rows: list[Row], core: Any, names: tuple[
 
 
 def _from_arrays(insert: Any, table: sa.Table) -> Any:
-    """Return the insert that takes an array for each column: PostgreSQL's drivers send rows one at a time."""
+    """Return an insert with an array for each column: PostgreSQL's drivers send rows one at a time."""
     arrays = []
     for column in table.columns:
-        # A cast to a limited length would cut silently.
+        # A cast to a type of limited length would truncate.
         kind = sa.Text() if isinstance(column.type, sa.String) else column.type
         bound = sa.cast(sa.bindparam(f"all_{column.name}"), postgresql.ARRAY(kind))
         arrays.append(sa.func.unnest(bound))
@@ -154,7 +154,7 @@ def _from_arrays(insert: Any, table: sa.Table) -> Any:
 
 
 def unknown_tables(engine: Engine) -> list[str]:
-    """Return which of the tables written here are others than this module knows, in MLflow or in the database."""
+    """Return the tables that differ from those known here, in MLflow or in the database."""
     inspector = sa.inspect(engine)
     return [name for name in KNOWN if not _is_known(name, [column["name"] for column in inspector.get_columns(name)])]
 
@@ -175,7 +175,7 @@ def _table(model: Any) -> sa.Table:
 
 
 def _upsert_latest(insert: Any, table: sa.Table) -> Any:
-    """Return the insert that replaces a latest metric by a later one, in MLflow's sense of later."""
+    """Return an insert that replaces a latest metric by a later one, by MLflow's order."""
     new = insert.excluded
     return insert.on_conflict_do_update(
         index_elements=table.primary_key,
@@ -185,10 +185,10 @@ def _upsert_latest(insert: Any, table: sa.Table) -> Any:
 
 
 def _tune(connection: sqlite3.Connection, _record: object) -> None:
-    """Let a SQLite file be read while it is written, and keep the ends of its indexes in memory."""
+    """Allow reads during writes to a SQLite file, and cache the ends of its indexes."""
     connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
     connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
-    with contextlib.suppress(sqlite3.OperationalError):  # someone reads at this moment; the next recorder tries again
+    with contextlib.suppress(sqlite3.OperationalError):  # locked by a reader; the next recorder tries again
         (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
-        if mode == "wal":  # which not every file system can
+        if mode == "wal":  # not every file system supports it
             connection.execute("PRAGMA synchronous = NORMAL")

@@ -1,4 +1,4 @@
-"""Deleting runs and whole sweeps: into MLflow's trash, or from disk as well."""
+"""Deleting runs and sweeps: moved to MLflow's trash, or removed from disk."""
 
 import argparse
 import contextlib
@@ -39,38 +39,38 @@ PAGE = 1000
 
 @dataclass(frozen=True)
 class Family:
-    """A run, and those that are its children: the jobs of a sweep."""
+    """A run and its children, the jobs of a sweep."""
 
     run: Run
     children: Sequence[Run]
 
     @property
     def all(self) -> list[Run]:
-        """The runs, the children first: whoever is interrupted can find them by their parent again."""
+        """The runs, children first: after an interruption their parent still finds them."""
         return [*self.children, self.run]
 
     @property
     def name(self) -> str:
-        """What it is, for a person."""
+        """Its description for the user."""
         kind = "sweep" if self.run.data.tags.get("runner.kind") == "sweep" else "run"
         jobs = f" and its {_counted(len(self.children))}" if self.children else ""
         return f"{kind} {self.run.info.run_id} ({self.run.info.run_name}){jobs}"
 
 
 def find(store: Store, texts: Sequence[str]) -> list[Family]:
-    """Return the runs of these ids, or of ids that begin so, with their children.
+    """Return the runs with these ids, or prefixes of ids, with their children.
 
     Raises:
-        UserError: with a line for each that is none or not one.
+        UserError: with a line for each that matches no run, or several.
     """
     experiments = [found.experiment_id for found in store.client.search_experiments(view_type=ViewType.ALL)]
     families, mistakes = [], []
     for text in dict.fromkeys(texts):
         found = [] if not ID.fullmatch(text) else list(_search(store, experiments, f"run_id LIKE '{text}%'"))
         if not found:
-            mistakes.append(f"{text}: no such run, expected the id of a run or a sweep, or how it begins")
+            mistakes.append(f"{text}: no such run, expected the id of a run or a sweep, or its first characters")
         elif len(found) > 1:
-            mistakes.append(f"{text}: {len(found):,} runs begin so, expected more of the id")
+            mistakes.append(f"{text}: {len(found):,} runs have ids that start with it, expected more characters")
         else:
             families.append(Family(found[0], _children(store, found[0])))
     if mistakes:
@@ -89,7 +89,7 @@ def _search(store: Store, experiments: list[str], condition: str) -> Iterator[Ru
 
 
 def _children(store: Store, run: Run) -> list[Run]:
-    """Return the children of a run and theirs, the youngest generation first."""
+    """Return the descendants of a run, the deepest first."""
     generations = [[run]]
     known = {run.info.run_id}
     while generations[-1]:
@@ -103,15 +103,15 @@ def _children(store: Store, run: Run) -> list[Run]:
 
 
 def _may_have_children(run: Run) -> bool:
-    """Return whether to look for children: of a sweep, or of a run that is not ours; a sweep's job has none."""
+    """Return whether a run may have children: a sweep, or a run of another program; a job of a sweep has none."""
     return run.data.tags.get("runner.kind") == "sweep" or ID_TAG not in run.data.tags
 
 
 def check_over(store: Store, families: Sequence[Family]) -> None:
-    """Check that none of the runs is under way.
+    """Check that none of the runs is running.
 
     Raises:
-        UserError: with a line for each run or sweep of which something is.
+        UserError: with a line for each run or sweep that is.
     """
     alive = [
         family.name
@@ -119,11 +119,11 @@ def check_over(store: Store, families: Sequence[Family]) -> None:
         if any(run.info.status == "RUNNING" and has_live_process(store.client, run) for run in reversed(family.all))
     ]
     if alive:
-        raise UserError(*(f"{name}: is running, expected one that is over, or --force" for name in alive))
+        raise UserError(*(f"{name}: is running, expected one that has ended, or --force" for name in alive))
 
 
 def delete(store: Store, family: Family) -> None:
-    """Put a run and its children into MLflow's trash."""
+    """Move a run and its children to MLflow's trash."""
     for run in family.all:
         if run.info.lifecycle_stage == LifecycleStage.ACTIVE:
             store.client.delete_run(run.info.run_id)
@@ -141,7 +141,7 @@ def _remove_artifacts(run: Run) -> None:
     if not is_local_uri(uri):
         get_artifact_repository(uri).delete_artifacts()
         return
-    # What a database names is data: of folders only such as MLflow makes for a run, and no links.
+    # The database is untrusted: only delete a folder named as MLflow names that of a run, and no link.
     path = Path(local_file_uri_to_path(uri))
     is_its_own = WHOLE_ID.fullmatch(run_id) and (path.parent.name, path.name) == (run_id, "artifacts")
     if is_its_own and path.is_dir() and not path.is_symlink() and not path.parent.is_symlink():
@@ -163,13 +163,13 @@ def _counted(count: int) -> str:
 
 
 def _deleted(texts: Sequence[str], uri: str, is_for_good: bool, is_forced: bool) -> Iterator[str]:
-    """Delete what was asked for, and yield a line for each.
+    """Delete the given runs, and yield a line for each.
 
     Raises:
-        UserError: something is not there, or is running; nothing was deleted.
+        UserError: a run does not exist, or is running; nothing was deleted.
     """
     if not prepared({"uri": uri}):
-        raise UserError(f"--uri {shown_text(uri)}: no database there, expected one that holds the runs")
+        raise UserError(f"--uri {shown_text(uri)}: no database there, expected the one with the runs")
     store = open_store({"uri": uri, "artifacts": "outputs/artifacts", "again": False})
     if is_for_good and not can_remove_runs(store.client):
         raise UserError(
@@ -200,9 +200,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m runner.delete", description="Delete runs, and sweeps with all their runs."
     )
     uri = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
-    parser.add_argument("id", nargs="+", help="of a run or a sweep, or how it begins")
-    parser.add_argument("--gc", action="store_true", help="from disk too, artifacts included; else into MLflow's trash")
-    parser.add_argument("--force", action="store_true", help="what is running, too")
+    parser.add_argument("id", nargs="+", help="of a run or a sweep, or its first characters")
+    parser.add_argument(
+        "--gc", action="store_true", help="remove from disk, with artifacts; default: move to MLflow's trash"
+    )
+    parser.add_argument("--force", action="store_true", help="delete running ones too")
     parser.add_argument("--uri", default=uri, help="the store; MLFLOW_TRACKING_URI or outputs/mlflow.db")
     asked = parser.parse_args(arguments)
     try:

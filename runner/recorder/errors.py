@@ -1,21 +1,21 @@
-"""What can be wrong with a store, in a line for a person."""
+"""Errors of stores, each with a one-line message for the user."""
 
 
 class StoreError(Exception):
-    """The store cannot be used, in a line for a person."""
+    """The store cannot be used."""
 
 
-class TakenError(StoreError):
-    """A sweep that is recorded here goes on elsewhere."""
+class TakenOverError(StoreError):
+    """Another process has taken over the sweep that is recorded here."""
 
 
-class RivalError(StoreError):
-    """Another process began the same sweep a moment before; nothing of this one is recorded."""
+class ConcurrentStartError(StoreError):
+    """Another process started the same sweep at the same time; nothing of this one is recorded."""
 
 
-class AwayError(StoreError):
-    """Nothing answers where the store is said to be; it may later."""
+class UnreachableError(StoreError):
+    """Nothing answers at the address of the store; it may answer later."""
 
 
-class LostError(StoreError):
-    """What was written is no longer there."""
+class RecordLostError(StoreError):
+    """Something that was recorded is gone."""

@@ -1,4 +1,4 @@
-"""What MLflow accepts: keys it would refuse are renamed, values it would cut unseen are cut with a mark."""
+"""Names and values as MLflow accepts them: refused keys are renamed, too long values are cut with a mark."""
 
 import re
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ def accepted(entry: Entry) -> Entry:
                 name=cut(storable(entry.name) or entry.run, LONGEST_NAME),
                 experiment=storable(entry.experiment),
                 params=_accepted_texts(entry.params, MAX_PARAM_VAL_LENGTH),
-                # MLflow keeps the name in a tag, which may not differ.
+                # MLflow keeps the name of the run in a tag too, which must be the same.
                 tags=_accepted_texts({k: v for k, v in entry.tags.items() if k != NAME_TAG}, MAX_TAG_VAL_LENGTH),
             )
         case Artifact():
@@ -46,20 +46,20 @@ def accepted(entry: Entry) -> Entry:
 
 
 def cut(text: str, longest: int) -> str:
-    """Return a text of at most so many characters, which shows that it was longer."""
+    """Return a text of at most `longest` characters; a longer one is cut with a mark."""
     return text if len(text) <= longest else text[: longest - len(CUT)] + CUT
 
 
 def storable(text: str) -> str:
-    """Return a text with a mark for each character that not every database holds: NUL, and halves of characters."""
+    """Return a text with a mark for each character that some databases cannot store: NUL and lone surrogates."""
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()
 
 
 @lru_cache(maxsize=256)
 def renamed(keys: tuple[str, ...]) -> tuple[str, ...]:
-    """Return keys that MLflow accepts: those given, with `_` for what it refuses.
+    """Return the keys with `_` for each character that MLflow refuses.
 
-    Keys that differ stay different: a name that is taken gets `_2`, `_3` and so on.
+    Different keys stay different: a duplicate gets `_2`, `_3` and so on.
     """
     names = {key: key for key in keys if _is_accepted(key)}
     taken = set(names)
@@ -84,7 +84,7 @@ def _is_accepted(key: str) -> bool:
 
 
 def _without_refused(key: str) -> str:
-    """Replace the characters that are refused anywhere, and the parts that a path would lose."""
+    """Replace refused characters, and path components such as `..`."""
     name = REFUSED.sub("_", key)[:MAX_ENTITY_KEY_LENGTH]
     if name.startswith(".."):
         name = "__" + name[2:]

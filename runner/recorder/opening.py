@@ -1,4 +1,4 @@
-"""Opening a store: whether it answers, its first use under a lock, and what to say where it cannot be used."""
+"""Opening a store: checks that it can be reached, locks its first use, and explains why it cannot be used."""
 
 import contextlib
 import fcntl
@@ -13,23 +13,23 @@ from mlflow.tracking import MlflowClient
 from runner.config.uris import IN_MEMORY, absolute_uri, companions, is_in_memory, sqlite_path, sqlite_uri
 from runner.messages.redaction import shown_text
 from runner.recorder.bulk import BulkStore, is_known
-from runner.recorder.errors import AwayError, StoreError
+from runner.recorder.errors import StoreError, UnreachableError
 from runner.recorder.mlflow_private import make_no_folders, make_tables, set_artifact_root, store_of
-from runner.recorder.presence import DatabaseFile, forget_companions
-from runner.recorder.reach import unreachable
+from runner.recorder.reachability import unreachable
 from runner.recorder.relocation import follow
 from runner.recorder.schema import check_server, check_sqlite, describe_schema
 from runner.recorder.server import ServerStore, check
 from runner.recorder.store import Store
+from runner.recorder.verification import DatabaseFile, forget_companions
 from runner.tracking.files import is_output, lock, open_file, open_to_read, refuse_link, share
 
-# Of PostgreSQL's advisory locks, that of the first use; any number that others are unlikely to take.
+# The number of our advisory lock in PostgreSQL, which no other program is likely to use.
 LOCK_NUMBER = 0x6472756E
 FIRST_USE_SECONDS = 60
 
 
 def prepared(settings: dict[str, Any]) -> bool:
-    """Tell whether opening the store creates nothing: it is a server, or a database that has tables."""
+    """Return whether the store exists: it is a server, or a database with tables."""
     path = sqlite_path(settings["uri"])
     if path is None:
         return True
@@ -37,14 +37,14 @@ def prepared(settings: dict[str, Any]) -> bool:
 
 
 def open_store(settings: dict[str, Any]) -> Store:
-    """Open the tracking store, which is created if it is a database that is not there yet.
+    """Open the tracking store; a missing database is created.
 
     Raises:
-        AwayError: nothing answers there.
-        StoreError: the store is of an older schema, or cannot be created.
+        UnreachableError: the store does not answer.
+        StoreError: the store has another schema, or cannot be created.
     """
     if not settings.get("is_reached") and (reason := unreachable(settings["uri"])) is not None:
-        raise AwayError(f"tracking.uri={shown_text(settings['uri'])}: {reason}")
+        raise UnreachableError(f"tracking.uri={shown_text(settings['uri'])}: {reason}")
     if is_in_memory(settings["uri"]):
         raise StoreError(f"tracking.uri={settings['uri']}: {IN_MEMORY}")
     uri = absolute_uri(settings["uri"])
@@ -52,7 +52,7 @@ def open_store(settings: dict[str, Any]) -> Store:
         return _open_server(uri, settings["again"])
     artifacts = None if settings["artifacts"] is None else Path(settings["artifacts"]).absolute().as_uri()
     if artifacts is not None:
-        # Else MLflow gives the experiment that it makes for itself a folder ./mlruns.
+        # Without it, MLflow creates a folder ./mlruns for its default experiment.
         set_artifact_root(artifacts)
     try:
         with _first_use(uri):
@@ -64,7 +64,7 @@ def open_store(settings: dict[str, Any]) -> Store:
         raise StoreError(f"tracking.uri={shown_text(uri)}: {describe_error(error, uri)}") from error
     store = (BulkStore if is_known(client) else Store)(client, artifacts, settings["again"])
     if not isinstance(store, BulkStore):
-        store.warning = "the tables of this MLflow are not those that are written in bulk: recording one by one, slowly"
+        store.warning = "the tables of this MLflow are not known here: recording row by row, slowly"
     store.file = DatabaseFile.of(uri)
     return store
 
@@ -80,7 +80,7 @@ def _open_server(uri: str, may_have_begun: bool) -> Store:
 
 @contextlib.contextmanager
 def _first_use(uri: str) -> Iterator[None]:
-    """Hold a lock, beside a SQLite database or in PostgreSQL: MLflow lets two processes create its tables at once."""
+    """Lock the first use of a database: MLflow would let two processes create its tables at once."""
     path = sqlite_path(uri)
     if path is None:
         with _postgresql_lock(uri) if uri.startswith("postgresql") else contextlib.nullcontext():
@@ -103,7 +103,7 @@ def _lock_file(path: Path) -> BinaryIO:
     except PermissionError:
         if not path.exists():
             raise
-        file = open_to_read(path)  # another's, which can be held all the same
+        file = open_to_read(path)  # of another user; read access is enough to lock it
     return open(file, "rb")
 
 
@@ -121,7 +121,7 @@ def _postgresql_lock(uri: str) -> Iterator[None]:
 
 
 def _create(path: Path) -> None:
-    """Create a SQLite database with MLflow's tables beside its place and move it there, so that no kill halves it."""
+    """Create a SQLite database under another name and rename it, so that a kill leaves no partial one."""
     making = path.with_name(f"{path.name}.making")
     for left in making.parent.glob(f"{making.name}*"):
         left.unlink()

@@ -1,7 +1,7 @@
-"""Who may go on with a sweep: one process at a time, wherever those that want to are.
+"""Ownership of sweeps: one process at a time may run a sweep, on whatever machine.
 
-A claim is a param of the parent run, numbered. MLflow lets nobody change a param: of several that write the next one
-at once, into a database or through a server, one wins, and the others read who it is.
+A claim is a numbered param of the parent run. MLflow does not let a param be changed: of several processes that write
+the same number at once, to a database or a server, one succeeds, and the others read its claim.
 """
 
 import json
@@ -15,16 +15,16 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from runner.tracking.journal import now_ms
-from runner.tracking.processes import HEARTBEAT, HOST, IDENTITY, NUMBER, OWNER, PID, is_alive, silence
+from runner.tracking.processes import HEARTBEAT, HOST, IDENTITY, NUMBER, OWNER, PID, is_alive, seconds_since_heartbeat
 
 CLAIM = f"{OWNER}."
 TRIES = 10
-# Within which who has looked for rivals has claimed its sweep.
+# A process that has looked for concurrent starts claims its sweep within this time.
 SETTLE_SECONDS = 0.5
 
 
 class OwnedError(Exception):
-    """Another process goes on with the sweep, in a line for a person."""
+    """Another process owns the sweep."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class Claim:
     """One process's claim on a sweep.
 
     Attributes:
-        owner: its id, empty where nobody had to claim a sweep that was new.
+        owner: its id; empty for a new sweep, which needs no claim.
         since_ms: when it was made.
-        process: the tags that say which process it is.
+        process: the tags that identify the process.
     """
 
     number: int
@@ -44,7 +44,7 @@ class Claim:
 
     @classmethod
     def read(cls, number: int, text: str) -> Self:
-        """Return the claim that a param holds; one that cannot be read is nobody's."""
+        """Return the claim in a param; an unreadable one has no owner."""
         try:
             process = {str(key): str(value) for key, value in json.loads(text).items()}
             since = process.pop("since_ms")
@@ -56,17 +56,17 @@ class Claim:
 
 
 def take(client: MlflowClient, run_id: str, claim: Mapping[str, Any]) -> None:
-    """Make a sweep the claimant's own, which is then said to be running.
+    """Claim a sweep, and mark it as running.
 
     Raises:
-        OwnedError: another's process goes on with it.
+        OwnedError: another process owns it.
         MlflowException: the store does not take the claim.
     """
     for tried in range(1, TRIES + 1):
         run = client.get_run(run_id)
         last = _last(run)
         try:
-            if last.owner != claim["owner"]:  # else the answer was lost when it was written
+            if last.owner != claim["owner"]:  # else it was written, but the answer was lost
                 if _is_in_force(run, last):
                     raise OwnedError(_described(run, last))
                 client.log_param(run_id, f"{CLAIM}{last.number + 1}", json.dumps(claim))
@@ -75,19 +75,19 @@ def take(client: MlflowClient, run_id: str, claim: Mapping[str, Any]) -> None:
             client.log_batch(run_id, tags=[RunTag(*item) for item in tags.items()])
             client.update_run(run_id, status="RUNNING")
             return
-        except MlflowException:  # another was faster, or the store is busy: who owns the sweep now?
+        except MlflowException:  # another process was faster, or the store is busy: read the owner again
             if tried == TRIES:
                 raise
             time.sleep(0.1 * tried)
 
 
 def begin_alone(client: MlflowClient, run_id: str, begun: Mapping[str, str]) -> None:
-    """Claim a sweep that was begun with these tags because none like it was to be found.
+    """Claim a sweep that was started with these tags because there was none to resume.
 
-    Who begins one at the same time sees it by the time that everybody has looked.
+    Processes that start the same sweep at the same time wait until each can see the others.
 
     Raises:
-        OwnedError: another process's comes first.
+        OwnedError: another process was first.
     """
     time.sleep(SETTLE_SECONDS)
     experiment = client.get_run(run_id).info.experiment_id
@@ -102,26 +102,26 @@ def begin_alone(client: MlflowClient, run_id: str, begun: Mapping[str, str]) -> 
 
 
 def is_superseded(run: Run, begun: Mapping[str, str]) -> bool:
-    """Return whether a sweep that was begun with these tags was claimed by another since."""
+    """Return whether another process has claimed a sweep that was started with these tags."""
     last = _last(run)
     return last.number > 0 and last.owner != begun.get(OWNER)
 
 
 def is_anothers(run: Run, begun: Mapping[str, str]) -> bool:
-    """Return whether a sweep that was begun with these tags is another process's now."""
+    """Return whether another process owns a sweep that was started with these tags."""
     if _last(run).number > 0:
         return is_superseded(run, begun)
     return any(run.data.tags.get(key, "") != begun.get(key, "") for key in IDENTITY)
 
 
 def _last(run: Run) -> Claim:
-    """Return the last claim on a sweep: that of the process that began it, where there is no other."""
+    """Return the last claim on a sweep; without one, that of the process that started it."""
     tags = run.data.tags
     first = Claim(0, tags.get(OWNER, ""), run.info.start_time, tags)
     last = max([first, *_claims(run)], key=lambda claim: claim.number)
     if last.owner == tags.get(OWNER, ""):
         return replace(last, process=tags)
-    # Made a moment ago: the run's own tags are of who had it before.
+    # A claim made just now: the tags of the run are still those of the earlier owner.
     return replace(last, process=dict(last.process) | {HEARTBEAT: str(last.since_ms)})
 
 
@@ -133,7 +133,7 @@ def _claims(run: Run) -> Iterator[Claim]:
 
 
 def _is_in_force(run: Run, claim: Claim) -> bool:
-    # What ended after it was claimed is free again; what was claimed a moment ago may not be said to run yet.
+    # A sweep that ended after its claim is free; one that was claimed just now may not be marked as running yet.
     has_ended = run.info.status != "RUNNING" and claim.since_ms <= (run.info.end_time or 0)
     if has_ended or (claim.number == 0 and run.info.status != "RUNNING"):
         return False
@@ -143,5 +143,5 @@ def _is_in_force(run: Run, claim: Claim) -> bool:
 def _described(run: Run, claim: Claim) -> str:
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(claim.since_ms / 1000))
     process = f"process {claim.process.get(PID, '?')} on host {claim.process.get(HOST, '?')}"
-    heard = max(0, round(silence(claim.process)))
-    return f"sweep {run.info.run_id} is still running: {process} owns it since {since}, heard of {heard} s ago"
+    heard = max(0, round(seconds_since_heartbeat(claim.process)))
+    return f"sweep {run.info.run_id} is still running: {process} owns it since {since}, last heartbeat {heard} s ago"

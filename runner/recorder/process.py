@@ -1,7 +1,7 @@
-"""The recorder: a process of its own that follows a journal and brings it to MLflow.
+"""The recorder: a process that follows a journal and writes its entries to MLflow.
 
-It hears its settings as a line of JSON on standard input, whose end means that the runner is gone, and
-tells on standard output which runs it has created, or in one line what went wrong.
+It reads its settings as a line of JSON from standard input, whose end means that the runner is gone. To standard output
+it writes messages, a line of JSON each: the runs that it has created, its progress, or what went wrong.
 """
 
 import contextlib
@@ -20,41 +20,41 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from runner.messages.errors import one_line
 from runner.messages.redaction import shown_text
-from runner.recorder.errors import AwayError, LostError, RivalError, StoreError, TakenError
-from runner.recorder.reach import unreachable
-from runner.recorder.silence import quiet_mlflow
+from runner.recorder.errors import ConcurrentStartError, RecordLostError, StoreError, TakenOverError, UnreachableError
+from runner.recorder.mlflow_settings import configure_mlflow
+from runner.recorder.reachability import unreachable
 from runner.tracking.journal import Close, Entry, JournalReader
-from runner.tracking.processes import BEAT_SECONDS
+from runner.tracking.processes import HEARTBEAT_SECONDS
 
 if TYPE_CHECKING:
     from runner.recorder.store import Store
 
 POLL_SECONDS = 0.01
-NEWS_SECONDS = 0.2
+PROGRESS_SECONDS = 0.2
 RETRY_SECONDS = 0.5
-# How long the runner is kept waiting, at its end, for a store that does not take what it is given.
+# How long the runner waits at its end for a store that fails.
 LAST_SECONDS = 5
 Result = TypeVar("Result")
 
 
 def main() -> None:
-    """Record the journal that standard input names, and leave at once."""
+    """Record the journal that standard input names, and exit."""
     runner = Runner()
-    settings = json.loads(runner.hear())
-    quiet_mlflow()
-    # Imported while the runner imports torch; looking for garbage in it would take half as long again.
+    settings = json.loads(runner.read_line())
+    configure_mlflow()
+    # Garbage collection would make the import of MLflow half as long again.
     gc.disable()
     try:
         code = _recorded(settings, runner)
-    except Exception as error:  # the runner prints it as all it prints, without secrets
-        runner.tell(failed=one_line(error))
+    except Exception as error:  # the runner prints it without secrets
+        runner.send(failed=one_line(error))
         code = 1
-    # MLflow's worlds of modules would take longer to take down than a run takes to record.
+    # A normal exit would spend longer on unloading MLflow's modules than a run takes to record.
     os._exit(code)
 
 
 def _recorded(settings: dict[str, Any], runner: "Runner") -> int:
-    # Asked before MLflow is imported, so that a server that is away is told within seconds.
+    # Checked before MLflow is imported, so that an unreachable server is reported within seconds.
     if (reason := unreachable(settings["uri"])) is not None:
         return _refuse(f"tracking.uri={shown_text(settings['uri'])}: {reason}", settings, runner)
     with _entry_points_read_once():
@@ -65,10 +65,10 @@ def _recorded(settings: dict[str, Any], runner: "Runner") -> int:
 
 @contextlib.contextmanager
 def _entry_points_read_once() -> Iterator[None]:
-    """Import what asks ten times for entry points, for each of which Python reads all packages' metadata."""
+    """Read the metadata of all packages once: MLflow's import asks for entry points ten times."""
     entry_points = importlib.metadata.entry_points
     known = entry_points()
-    importlib.metadata.entry_points = known.select  # the same, of what was read
+    importlib.metadata.entry_points = known.select  # the same result, from what was read
     try:
         yield
     finally:
@@ -76,38 +76,38 @@ def _entry_points_read_once() -> Iterator[None]:
 
 
 class Runner:
-    """The runner's end of the pipes: whether it lives, and telling it something."""
+    """The runner's ends of the pipes: reads its messages, sends it messages, and knows whether it is alive."""
 
     def __init__(self) -> None:
         self.is_alive = True
         self.is_closing = False
-        # What MLflow prints of its own accord is nothing that the runner would understand.
+        # The runner could not parse what MLflow prints.
         self._stdout = os.dup(sys.stdout.fileno())
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        self._stdin = open(sys.stdin.fileno(), "rb", buffering=0, closefd=False)  # noqa: SIM115  # as long as we live
-        threading.Thread(target=_let_go_of_terminal, daemon=True).start()
+        self._stdin = open(sys.stdin.fileno(), "rb", buffering=0, closefd=False)  # noqa: SIM115  # open until we exit
+        threading.Thread(target=_close_stderr_after_runner, daemon=True).start()
 
-    def hear(self) -> bytes:
-        """Return the next line of the runner; nothing when it is gone."""
+    def read_line(self) -> bytes:
+        """Return the next line from the runner; empty if it is gone."""
         line = self._stdin.readline()
         self.is_alive = line != b""
         return line
 
     def wait(self, seconds: float) -> dict[str, Any]:
-        """Sleep, but wake up when the runner says something, which is returned, or is gone."""
-        if self.is_alive and select.select([self._stdin], [], [], seconds)[0] and (line := self.hear()):
+        """Wait for a message from the runner and return it; empty after `seconds`, or if the runner is gone."""
+        if self.is_alive and select.select([self._stdin], [], [], seconds)[0] and (line := self.read_line()):
             message: dict[str, Any] = json.loads(line)
             self.is_closing |= "closed" in message
             return message
         return {}
 
-    def catch_up(self) -> None:
-        """Hear all that the runner has said so far, or that it is gone."""
+    def read_pending(self) -> None:
+        """Read the pending messages of the runner."""
         while self.is_alive and select.select([self._stdin], [], [], 0)[0]:
             self.wait(0)
 
-    def tell(self, **message: Any) -> None:
-        """Say something to the runner, if it is there to hear it."""
+    def send(self, **message: Any) -> None:
+        """Send a message to the runner, if it is alive."""
         if not self.is_alive:
             return
         try:
@@ -116,10 +116,10 @@ class Runner:
             self.is_alive = False
 
 
-def _let_go_of_terminal() -> None:
-    """Close standard error once the runner is gone: who reads it to its end would wait for us."""
+def _close_stderr_after_runner() -> None:
+    """Close standard error once the runner is gone: whoever reads it to its end would wait for us."""
     gone = select.poll()
-    gone.register(sys.stdin.fileno(), 0)  # its hanging up is told unasked
+    gone.register(sys.stdin.fileno(), 0)  # a hang-up is reported without being asked for
     gone.poll()
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
@@ -132,7 +132,7 @@ def _write_all(file: int, data: bytes) -> None:
 def record(settings: dict[str, Any], runner: Runner) -> int:
     """Follow the journal of `settings` to its end and return the exit code.
 
-    The journal is deleted when all of it is in the store, where it can be read.
+    The journal is deleted once all of it can be read back from the store.
     """
     from runner.recorder.opening import describe_error, open_store, prepared
 
@@ -142,110 +142,110 @@ def record(settings: dict[str, Any], runner: Runner) -> int:
         if not _wait_for(journal, runner, store, settings):
             return 0
         store = store or open_store(settings)
-    except AwayError as error:
+    except UnreachableError as error:
         return _refuse(str(error), settings, runner)
     except StoreError as error:
-        runner.tell(refused=str(error))
+        runner.send(refused=str(error))
         return 2
-    except Exception as error:  # whatever it was, a journal that has begun is kept
+    except Exception as error:  # a journal that has begun is kept, whatever the error
         if not journal.exists():
             return _refuse(describe_error(error, settings["uri"]), settings, runner)
-        runner.tell(failed=describe_error(error, settings["uri"]))
+        runner.send(failed=describe_error(error, settings["uri"]))
         return 1
     gc.freeze()
     gc.enable()
     try:
         Recorder(store, runner).record(journal)
-    except RivalError as error:
-        runner.tell(refused=str(error))
+    except ConcurrentStartError as error:
+        runner.send(refused=str(error))
         return 2
-    except TakenError as error:
-        runner.tell(taken=str(error))
+    except TakenOverError as error:
+        runner.send(taken=str(error))
         return 1
-    except LostError as error:
-        runner.tell(lost=describe_error(error, settings["uri"]))
+    except RecordLostError as error:
+        runner.send(lost=describe_error(error, settings["uri"]))
         return 1
-    except Exception as error:  # whatever it was, the journal is kept and the runner says so
-        runner.tell(failed=describe_error(error, settings["uri"]))
+    except Exception as error:  # the journal is kept, and the runner says so, whatever the error
+        runner.send(failed=describe_error(error, settings["uri"]))
         return 1
     journal.unlink(missing_ok=True)
-    runner.tell(whole=True)
+    runner.send(whole=True)
     return 0
 
 
 def _refuse(reason: str, settings: dict[str, Any], runner: Runner) -> int:
-    runner.tell(**{"away" if settings["offline"] == "spool" else "refused": reason})
+    runner.send(**{"away" if settings["offline"] == "spool" else "refused": reason})
     return 2
 
 
 class Recorder:
-    """Brings one journal to a store; what fails is tried again for as long as the runner runs."""
+    """Writes one journal to a store, and retries what fails while the runner runs."""
 
     def __init__(self, store: "Store", runner: Runner) -> None:
         self._store = store
         self._runner = runner
         self._created: list[tuple[str, str, str]] = []
-        self._next_beat = time.monotonic() + BEAT_SECONDS
-        self._next_news = time.monotonic() + NEWS_SECONDS
+        self._next_heartbeat = time.monotonic() + HEARTBEAT_SECONDS
+        self._next_progress = time.monotonic() + PROGRESS_SECONDS
 
     def record(self, journal: Path) -> None:
         """Record the journal to its end."""
         reader = JournalReader(journal)
         reader.hold()
-        self._runner.catch_up()
-        if not self._runner.is_alive:  # a replay may have been here before us
+        self._runner.read_pending()
+        if not self._runner.is_alive:  # a replay may have recorded it already
             if not journal.exists():
                 return
             self._store.retry()
-        self._store.after_transaction = functools.partial(self._tell_news_if_due, reader)
-        self._tell_warning()
+        self._store.after_transaction = functools.partial(self._send_progress_if_due, reader)
+        self._send_warning()
         for entry in follow(reader, self._runner, self._idle):
-            created = self._insist(functools.partial(self._store.apply, entry))
-            self._tell_warning()
+            created = self._write(functools.partial(self._store.apply, entry))
+            self._send_warning()
             if created is not None:
                 self._created.append((created.run, created.run_id, created.experiment_id))
-            self._tell_news_if_due(reader)
-            self._beat_if_due()
-        self._insist(self._store.end_unfinished)
-        self._insist(self._store.flush)
-        self._tell_news(reader)
+            self._send_progress_if_due(reader)
+            self._heartbeat_if_due()
+        self._write(self._store.end_unfinished)
+        self._write(self._store.flush)
+        self._send_progress(reader)
         self._store.close()
-        self._insist(self._store.verify)
+        self._write(self._store.verify)
 
     def _idle(self) -> None:
-        self._beat_if_due()
-        self._insist(self._store.flush)
+        self._heartbeat_if_due()
+        self._write(self._store.flush)
 
-    def _beat_if_due(self) -> None:
-        if time.monotonic() >= self._next_beat:
-            self._next_beat = time.monotonic() + BEAT_SECONDS
-            self._insist(self._store.beat)
+    def _heartbeat_if_due(self) -> None:
+        if time.monotonic() >= self._next_heartbeat:
+            self._next_heartbeat = time.monotonic() + HEARTBEAT_SECONDS
+            self._write(self._store.heartbeat)
 
-    def _tell_warning(self) -> None:
+    def _send_warning(self) -> None:
         if self._store.warning is not None:
-            self._runner.tell(warning=self._store.warning)
+            self._runner.send(warning=self._store.warning)
             self._store.warning = None
 
-    def _tell_news_if_due(self, reader: JournalReader) -> None:
-        if time.monotonic() >= self._next_news:
-            self._tell_news(reader)
+    def _send_progress_if_due(self, reader: JournalReader) -> None:
+        if time.monotonic() >= self._next_progress:
+            self._send_progress(reader)
 
-    def _tell_news(self, reader: JournalReader) -> None:
-        self._next_news = time.monotonic() + NEWS_SECONDS
+    def _send_progress(self, reader: JournalReader) -> None:
+        self._next_progress = time.monotonic() + PROGRESS_SECONDS
         created, self._created = self._created, []
-        self._runner.tell(runs=created, recorded_bytes=reader.position)
+        self._runner.send(runs=created, recorded_bytes=reader.position)
 
-    def _insist(self, write: Callable[[], Result]) -> Result:
-        """Write, again where it fails, until it is done or the runner has waited long enough for it."""
+    def _write(self, action: Callable[[], Result]) -> Result:
+        """Call `action` until it succeeds; give up some seconds after the runner has closed the journal or is gone."""
         give_up_at = None
         while True:
             try:
-                done = write()
+                done = action()
                 self._store.check()
                 return done
-            except (KeyError, LostError, RivalError, TakenError):
+            except (KeyError, RecordLostError, ConcurrentStartError, TakenOverError):
                 raise
-            except Exception:  # the store is away, locked, full: whatever it is, it may pass
+            except Exception:  # unreachable, locked, full: it may pass
                 self._store.check()
                 if self._runner.is_closing or not self._runner.is_alive:
                     give_up_at = give_up_at or time.monotonic() + LAST_SECONDS
@@ -258,7 +258,7 @@ class Recorder:
 
 
 def _wait_for(journal: Path, runner: Runner, store: "Store | None", settings: dict[str, Any]) -> bool:
-    """Return whether the runner has begun to write; False when it is gone without. Answer what it asks till then."""
+    """Wait for the journal, answering the runner's questions; return False if the runner is gone without one."""
     from runner.recorder.opening import open_store, prepared
     from runner.recorder.reap import reap_all
     from runner.recorder.replay import Replayer
@@ -270,19 +270,19 @@ def _wait_for(journal: Path, runner: Runner, store: "Store | None", settings: di
             return journal.exists()
         message = runner.wait(POLL_SECONDS)
         if "ledger" in message:
-            # Whose first run was killed may have left all that there is in a journal, and no database yet.
+            # If the first run of a folder was killed, there is a journal but no database yet.
             artifacts = [settings["artifacts"]] if settings["artifacts"] else []
             done = Replayer([settings["uri"]], artifacts).replay(journal.parent)
             for line in done.warnings + done.kept:
-                runner.tell(warning=line)
+                runner.send(warning=line)
             if store is None and prepared(settings):
                 store = open_store(settings)
-            runner.tell(ledger=None if store is None else store.ledger(**message["ledger"]))
+            runner.send(ledger=None if store is None else store.ledger(**message["ledger"]))
     return True
 
 
 def follow(reader: JournalReader, runner: Runner, when_idle: Callable[[], None]) -> Iterator[Entry]:
-    """Yield the journal's entries as they come, until it is closed or the runner is gone."""
+    """Yield the entries of the journal as they are appended, until it is closed or the runner is gone."""
     while True:
         is_complete = not runner.is_alive
         for entry in reader.entries(is_complete):

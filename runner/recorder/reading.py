@@ -1,4 +1,4 @@
-"""What is recorded of a sweep, read back so that it can go on."""
+"""Reading the finished jobs of a sweep, so that it can be resumed."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -55,7 +55,7 @@ def _parent(client: MlflowClient, run_id: str) -> Run:
     except MlflowException:
         raise StoreError(f"resume={run_id}: no such run, expected the id of a sweep's parent run") from None
     if run.info.lifecycle_stage != "active":
-        raise StoreError(f"resume={run_id}: lies in MLflow's trash, expected a sweep that does not")
+        raise StoreError(f"resume={run_id}: is in MLflow's trash, expected a sweep that is not")
     if run.data.tags.get("runner.kind") != "sweep" or ID_TAG not in run.data.tags:
         raise StoreError(f"resume={run_id}: not a sweep, expected the id of a sweep's parent run")
     return run
@@ -69,7 +69,7 @@ def children(client: MlflowClient, parent: Run) -> Iterator[Run]:
 def pages(
     client: MlflowClient, experiments: list[str], condition: str, view: int = ViewType.ACTIVE_ONLY
 ) -> Iterator[Run]:
-    """Yield the runs of experiments for which a condition holds."""
+    """Yield the runs of experiments that match a condition."""
     token = None
     while True:
         page = client.search_runs(experiments, condition, view, max_results=1000, page_token=token)
@@ -80,12 +80,12 @@ def pages(
 
 
 def _results(metrics: dict[str, float]) -> dict[str, float]:
-    """Return of a run's metrics its final results; the largest float stands for infinity in MLflow."""
+    """Return the final results among a run's metrics; MLflow stores infinity as the largest float."""
     results = {key: value for key, value in metrics.items() if key.startswith("final/") or key in RESULTS}
     return {key: math.copysign(math.inf, value) if abs(value) >= LARGEST else value for key, value in results.items()}
 
 
 def _remarks(tags: Mapping[str, str]) -> tuple[bool, int | None, str | None]:
-    """Return of a run's tags whether it diverged, since when its weight stood still, and what was said of it."""
+    """Return from a run's tags whether it diverged, the last step that changed its weight, and its remark."""
     still = tags.get(STILL, "")
     return DIVERGED in tags, int(still) if NUMBER.fullmatch(still) else None, tags.get(REMARK)

@@ -1,4 +1,4 @@
-"""Marking runs whose process is gone as KILLED, so that nothing is said to be running that is not."""
+"""Marking runs whose process is gone as KILLED."""
 
 import argparse
 import contextlib
@@ -20,19 +20,19 @@ from runner.recorder.store import Store
 from runner.tracking.journal import now_ms
 from runner.tracking.processes import HEARTBEAT, HOST, REAPED, is_alive, is_here
 
-# Another host's run is taken for dead when nothing was heard of it for so long; it beats far more often.
+# A run on another host counts as dead after this time without a heartbeat.
 SILENT_SECONDS = 600
 PAGE = 1000
 
 
 def reap(client: MlflowClient, experiments: list[str]) -> list[str]:
-    """Mark the runs of ours that claim to run and do not as KILLED, and return their ids."""
+    """Mark the runs in status RUNNING whose process is gone as KILLED, and return their ids."""
     dead = [run for run in _running(client, experiments) if not has_live_process(client, run)]
     return [run.info.run_id for run in dead if _mark(client, run.info.run_id)]
 
 
 def _mark(client: MlflowClient, run_id: str) -> bool:
-    """Mark a run as KILLED, unless it has ended or was heard of since it was found."""
+    """Mark a run as KILLED, unless it has ended or has a new heartbeat since it was found."""
     run = client.get_run(run_id)
     if run.info.status != "RUNNING" or has_live_process(client, run):
         return False
@@ -53,10 +53,10 @@ def _running(client: MlflowClient, experiments: list[str]) -> Iterator[Run]:
 
 
 def has_live_process(client: MlflowClient, run: Run) -> bool:
-    """Return whether the process that a run belongs to lives, or was heard of lately."""
+    """Return whether the process of a run is alive, or has a recent heartbeat."""
     tags = dict(run.data.tags)
     if not is_here(tags) and HEARTBEAT not in tags and "mlflow.parentRunId" in tags:
-        # A job of a sweep, for which its parent's heart beats.
+        # A job of a sweep shares its parent's heartbeat.
         with contextlib.suppress(MlflowException):  # it was deleted
             tags[HEARTBEAT] = client.get_run(tags["mlflow.parentRunId"]).data.tags.get(HEARTBEAT, "0")
     return is_alive(tags, SILENT_SECONDS)

@@ -1,7 +1,7 @@
-"""A working directory that was moved or copied: what its record says of its own `outputs/` follows it.
+"""Moved or copied working directories: paths into `outputs/` are rewritten for the new place.
 
-MLflow keeps the places of artifacts as absolute paths. Whatever lies under an `outputs/` belongs to the working
-directory above it, so that a database, or a journal, that names the `outputs/` of another place was once there itself.
+MLflow stores absolute paths of artifacts. Everything under an `outputs/` belongs to the working directory above it, so
+a database or journal that names the `outputs/` of another directory was once in that directory.
 """
 
 import contextlib
@@ -16,23 +16,23 @@ from runner.config.uris import sqlite_path, sqlite_uri
 from runner.tracking.journal import Open
 
 OUTPUTS = "outputs"
-# The last such folder, and what lies in it.
+# The last such folder in a path, and the rest.
 PLACE = re.compile(rf"(?P<above>.*)/{OUTPUTS}/(?P<within>.*)")
 BUSY_SECONDS = 60
 
 
 def outputs_of(path: Path | str) -> Path | None:
-    """Return the `outputs/` that something lies in, or None."""
+    """Return the `outputs/` that contains a path, or None."""
     match = PLACE.fullmatch(f"{path}/")
     return Path(match["above"] or "/", OUTPUTS) if match else None
 
 
 def follow(database: Path) -> None:
-    """Rewrite, in a SQLite database that has moved with its `outputs/`, where artifacts lie that moved along."""
+    """Rewrite the paths of artifacts in a SQLite database that was moved together with its `outputs/`."""
     ours = outputs_of(database)
     if ours is None or not database.is_file() or database.is_symlink():
         return
-    # What is no database of MLflow's, or cannot be written, whoever opens it is told of.
+    # A file that is not MLflow's database, or is not writable, is reported when it is opened.
     with (
         contextlib.suppress(sqlite3.Error),
         contextlib.closing(sqlite3.connect(database, BUSY_SECONDS, isolation_level=None)) as connection,
@@ -53,7 +53,7 @@ def _follow(connection: sqlite3.Connection, location: str, ours: Path) -> None:
     rows = connection.execute("select run_uuid, artifact_uri from runs where artifact_uri is not null")
     runs = {run_id: uri for run_id, uri in rows if uri.startswith(f"{location}/")}
     here, there = set(_names(new)), set(_names(old))
-    if there and not here & runs.keys():  # artifacts that were always kept elsewhere
+    if there and not here & runs.keys():  # artifacts that were never in this folder
         connection.execute("rollback")
         return
     connection.execute(
@@ -72,7 +72,7 @@ def _names(folder: Path) -> Iterator[str]:
 
 
 def _local(uri: str) -> Path | None:
-    """Return the path that a place of artifacts is; None where it is of another kind."""
+    """Return the path of an artifact location; None if it is not a local path."""
     if uri.startswith("/"):
         return Path(uri)
     parts = urlsplit(uri)
@@ -80,7 +80,7 @@ def _local(uri: str) -> Path | None:
 
 
 def followed(opening: Open, journal: Path) -> Open:
-    """Return where a journal is to be recorded that has moved with its `outputs/`: in what moved along."""
+    """Return where to record a journal that was moved together with its `outputs/`: in the new place."""
     ours = outputs_of(journal.absolute())
     theirs = None if opening.artifacts is None else outputs_of(opening.artifacts)
     if ours is None or theirs is None or theirs == ours:

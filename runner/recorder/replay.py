@@ -1,4 +1,4 @@
-"""Recording what is left in journals whose runner is gone, exactly once however often it is tried."""
+"""Recording journals whose runner is gone, each entry exactly once however often this is repeated."""
 
 import argparse
 import contextlib
@@ -28,14 +28,14 @@ POLL_SECONDS = 0.05
 
 @dataclass
 class Replayed:
-    """What a replay has done.
+    """The outcome of a replay.
 
     Attributes:
-        journals: how many journals are recorded now.
+        journals: how many journals were recorded.
         runs: how many runs began in them.
-        corrupt: how many entries could not be read, or belong to a run whose beginning could not.
-        kept: why each of the others is kept, a line each.
-        warnings: what else there is to say.
+        corrupt: how many entries could not be read, or belong to a run whose start could not.
+        kept: why other journals were kept, a line each.
+        warnings: further messages.
     """
 
     journals: int = 0
@@ -46,24 +46,23 @@ class Replayed:
 
 
 class Replayer:
-    """Records journals in the stores that were asked for: what a journal says of its place is anyone's word."""
+    """Records journals in the stores that the user named: a journal may be untrusted, and name any place."""
 
     def __init__(self, uris: Sequence[str], artifacts: Sequence[str] = ()) -> None:
-        """Take the stores that were asked for beside the default, with the passwords that journals leave out.
+        """Allow these stores beside the default, with their passwords, which journals do not contain.
 
         Args:
             uris: of the stores.
-            artifacts: folders of artifacts, beside `artifacts` next to a database.
+            artifacts: folders for artifacts, besides `artifacts` next to each database.
         """
         self._uris = {shown_text(absolute_uri(uri)): uri for uri in uris}
         self._artifacts = {Path(folder).absolute() for folder in artifacts} | {(OUTPUTS / "artifacts").absolute()}
         self._stores: dict[tuple[str, str | None], Store] = {}
 
     def replay(self, folder: Path, patience: float = SETTLE_SECONDS) -> Replayed:
-        """Record every journal of a folder whose runner is gone; one that another process works on is waited for.
+        """Record every journal in a folder whose runner is gone; wait for those that another process has locked.
 
-        A journal is deleted when all of it is in. One with entries that cannot be read is set aside then, under
-        another name.
+        A recorded journal is deleted; one with unreadable entries is renamed.
         """
         done = Replayed()
         self._allow_default(folder.absolute().parent)
@@ -73,8 +72,8 @@ class Replayer:
                 with _locked(path, deadline) as is_ours:
                     if is_ours:
                         self._record(path, done)
-            except Exception as error:  # whatever is wrong with one journal, the others are recorded
-                self._stores.clear()  # in which something of it may wait
+            except Exception as error:  # an error in one journal must not stop the others
+                self._stores.clear()  # which may have buffered entries of it
                 line = describe_error(error, "")
                 done.kept.append(line if line.startswith(str(path)) else f"{path}: {line}")
         for store in self._stores.values():
@@ -83,7 +82,7 @@ class Replayer:
         return done
 
     def _allow_default(self, outputs: Path) -> None:
-        """Allow the database and the artifacts that lie beside a folder of journals, and artifacts beside databases."""
+        """Allow the database and the artifacts next to the folder of journals, and the artifacts next to databases."""
         uri = sqlite_uri(outputs / "mlflow.db")
         self._uris.setdefault(uri, uri)
         databases = [path for path in map(sqlite_path, self._uris.values()) if path is not None]
@@ -94,13 +93,13 @@ class Replayer:
             entries = reader.entries(is_complete=True)
             opening = next(entries, None)
             if not isinstance(opening, Open):
-                raise StoreError(f"{path}: its first entry, which says where it belongs, cannot be read")
+                raise StoreError(f"{path}: its first entry, which names its store, cannot be read")
             store = self._store(followed(opening, path))
             runs, lost = 0, 0
             for entry in entries:
                 try:
                     store.apply(entry)
-                except KeyError:  # of a run whose beginning is lost
+                except KeyError:  # of a run whose start is lost
                     lost += 1
                     continue
                 runs += isinstance(entry, Begin)
@@ -136,7 +135,7 @@ class Replayer:
 
 
 class _locked:  # noqa: N801  # reads as a verb in a with statement
-    """Holds a journal that nobody else works on; gives False where its runner lives or it is gone."""
+    """Locks a journal; gives False if its runner is alive or it is gone."""
 
     def __init__(self, path: Path, deadline: float) -> None:
         self._path = path
@@ -144,7 +143,7 @@ class _locked:  # noqa: N801  # reads as a verb in a with statement
 
     def __enter__(self) -> bool:
         try:
-            self._file = open(open_to_read(self._path), "rb")  # closed on leaving
+            self._file = open(open_to_read(self._path), "rb")  # closed in __exit__
         except FileNotFoundError:
             return False
         while True:
@@ -152,7 +151,7 @@ class _locked:  # noqa: N801  # reads as a verb in a with statement
                 lock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return self._path.exists() and self._path.stat().st_size > 0
             except BlockingIOError:
-                # A recorder may still be at work for a runner that was killed a moment ago.
+                # The recorder of a runner that was just killed may still be writing.
                 if time.monotonic() > self._deadline or _runner_lives(self._path):
                     return False
                 time.sleep(POLL_SECONDS)
@@ -178,7 +177,7 @@ def _lines(done: Replayed) -> Iterator[str]:
 def main() -> int:
     """Replay and return the exit code: 1 where a journal could not be recorded."""
     parser = argparse.ArgumentParser(
-        prog="python -m runner.replay", description="Record what is left in journals whose runner is gone."
+        prog="python -m runner.replay", description="Record journals whose runner is gone."
     )
     parser.add_argument("--uri", help="a store that journals may be for, with its password, beside outputs/mlflow.db")
     parser.add_argument("--artifacts", help="a folder that journals may have artifacts for, beside outputs/artifacts")

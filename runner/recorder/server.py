@@ -1,4 +1,4 @@
-"""A tracking server as the recorder uses it: several requests in flight, the status of a run after all the others."""
+"""A tracking server: several requests at once, the status of a run after all its other data."""
 
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -12,7 +12,7 @@ from requests import Response
 from requests.exceptions import ConnectionError as NoConnectionError
 from requests.exceptions import SSLError, Timeout
 
-from runner.recorder.errors import AwayError, StoreError
+from runner.recorder.errors import StoreError, UnreachableError
 from runner.recorder.mlflow_private import get_default_host_creds, http_request
 from runner.recorder.store import METRICS_A_REQUEST, PARAMS_A_REQUEST, Store
 
@@ -21,22 +21,22 @@ Request = Callable[[], Any]
 ASKED = "/api/2.0/mlflow/experiments/search"
 WHO = (
     "expected MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, MLFLOW_TRACKING_TOKEN, or a user in the URI, "
-    "who may record there"
+    "with write access"
 )
 CERTIFICATE = (
     "expected a certificate that this machine trusts, MLFLOW_TRACKING_SERVER_CERT_PATH, "
-    "or MLFLOW_TRACKING_INSECURE_TLS=true; where it wants to see yours, MLFLOW_TRACKING_CLIENT_CERT_PATH"
+    "or MLFLOW_TRACKING_INSECURE_TLS=true; if it asks for a client certificate, MLFLOW_TRACKING_CLIENT_CERT_PATH"
 )
-# Of a server, or of what stands before it, that may be well again in a while.
+# Status codes of a server, or a proxy before it, that may work again later.
 FOR_A_WHILE = (408, 429)
 
 
 def check(uri: str) -> None:
-    """Ask a server once, with MLflow's own authentication, certificates and paths.
+    """Send a request to a server, with MLflow's own authentication, certificates and paths.
 
     Raises:
-        AwayError: it is not well, or does not answer in time.
-        StoreError: it does not let us in, or is no MLflow server.
+        UnreachableError: the server fails, or does not answer in time.
+        StoreError: the server denies access, or is not an MLflow server.
     """
     try:
         answer: Response = http_request(
@@ -47,18 +47,18 @@ def check(uri: str) -> None:
         if isinstance(cause, SSLError):
             raise StoreError(f"{_reason(cause)}: {CERTIFICATE}") from None
         is_away = isinstance(cause, NoConnectionError | Timeout)
-        raise (AwayError if is_away else StoreError)(_reason(cause or error)) from None
+        raise (UnreachableError if is_away else StoreError)(_reason(cause or error)) from None
     status = f"answers {answer.status_code} {answer.reason}".strip()
     if answer.status_code in (401, 403, 407):
         raise StoreError(f"{status}: {WHO}")
     if answer.status_code >= 500 or answer.status_code in FOR_A_WHILE:
-        raise AwayError(status)
+        raise UnreachableError(status)
     if answer.status_code != 200 or not _is_mlflows(answer):
         raise StoreError(f"{status}, not as MLflow does: expected the address of an MLflow server")
 
 
 def _reason(error: BaseException) -> str:
-    """Return what went wrong at the bottom of a request, in a line."""
+    """Return the innermost reason of a failed request, in a line."""
     while (inner := getattr(error, "reason", None) or next(iter(error.args), None)) and isinstance(
         inner, BaseException
     ):
@@ -74,7 +74,7 @@ def _is_mlflows(answer: Response) -> bool:
 
 
 class ServerStore(Store):
-    """Sends what may come in any order by several requests at once; a request that fails is sent again."""
+    """Sends several requests at once where their order does not matter, and repeats those that fail."""
 
     def __init__(self, client: MlflowClient, artifacts: str | None, may_have_begun: bool) -> None:
         super().__init__(client, artifacts, may_have_begun)
@@ -83,7 +83,7 @@ class ServerStore(Store):
         self._failed: list[Request] = []
 
     def flush(self) -> None:
-        """Send what waits, and wait until all of it has arrived."""
+        """Send what is buffered, and wait for all requests."""
         super().flush()
         self._settle()
 
@@ -110,10 +110,10 @@ class ServerStore(Store):
         self._in_flight[self._pool.submit(request)] = request
 
     def _settle(self) -> None:
-        """Wait for all requests, and send again, once, those that failed.
+        """Wait for all requests, and repeat those that failed once.
 
         Raises:
-            Exception: of a request that failed again; it is sent with the next.
+            Exception: a request failed again; it is repeated at the next call.
         """
         self._take(wait(self._in_flight).done)
         while self._failed:

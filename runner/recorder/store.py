@@ -1,4 +1,4 @@
-"""MLflow's store as the recorder uses it: fed with journal entries."""
+"""A store of MLflow's to which journal entries are applied."""
 
 import tempfile
 from collections.abc import Callable, Mapping
@@ -11,16 +11,16 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from runner.recorder.artifacts import local_folder, run_folder, write_artifact
-from runner.recorder.errors import LostError, RivalError, StoreError, TakenError
+from runner.recorder.errors import ConcurrentStartError, RecordLostError, StoreError, TakenOverError
 from runner.recorder.names import accepted
 from runner.recorder.ownership import OwnedError, begin_alone, is_anothers, is_superseded
-from runner.recorder.presence import DatabaseFile, Last, lost_run
 from runner.recorder.reading import ID_TAG, children, ledger_of, pages
+from runner.recorder.verification import DatabaseFile, Last, lost_run
 from runner.tracking.journal import Artifact, Begin, End, Entry, Metrics, now_ms
 from runner.tracking.processes import HEARTBEAT, REAPED, RESUMES
 
 OUTCOME = "runner.outcome"
-# Else the UI takes the experiment for one about language models.
+# Without this tag the UI shows the experiment as one about language models.
 SHOWN_AS_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
 METRICS_A_REQUEST = 1000
 PARAMS_A_REQUEST = 100
@@ -28,7 +28,7 @@ PARAMS_A_REQUEST = 100
 
 @dataclass(frozen=True)
 class Created:
-    """A run of ours, and what it is in MLflow."""
+    """Our id of a run, and MLflow's ids of it."""
 
     run: str
     run_id: str
@@ -36,7 +36,7 @@ class Created:
 
 
 class Store:
-    """Applies journal entries through MLflow's public client; an entry applied twice changes nothing."""
+    """Applies journal entries with MLflow's public client; applying an entry twice changes nothing."""
 
     def __init__(self, client: MlflowClient, artifacts: str | None, may_have_begun: bool) -> None:
         self._may_have_begun = may_have_begun
@@ -47,23 +47,23 @@ class Store:
         self._roots: dict[str, Path | None] = {}
         self._runs: dict[str, str] = {}
         self._unfinished: dict[str, Begin] = {}
-        self._beating: set[str] = set()
-        self._left: set[str] = set()
-        # What is to be there in the end, by MLflow's ids; and which of the runs have no parent.
+        self._with_heartbeat: set[str] = set()
+        self._taken_over: set[str] = set()
+        # What was written, by MLflow's run ids, to be verified at the end; and the runs without a parent.
         self._written: dict[str, Last] = {}
         self._leading: set[str] = set()
         self._kept: list[Path] = []
         self.warning: str | None = None
-        # The database's, if it is one.
+        # The file of a SQLite database.
         self.file: DatabaseFile | None = None
-        # Called while much is written, between two transactions.
+        # Called between transactions while many rows are written.
         self.after_transaction: Callable[[], None] = lambda: None
 
     def _end_tags(self, end: End) -> dict[str, str]:
         return end.tags | {key: self._runs.get(run, run) for key, run in end.references.items()}
 
     def apply(self, entry: Entry) -> Created | None:
-        """Write one entry; return the run that it created, if it did."""
+        """Write one entry; return the run that it created, if any."""
         entry = accepted(entry)
         match entry:
             case Begin():
@@ -76,39 +76,39 @@ class Store:
                     self._note(run, max(entry.steps))
             case Artifact():
                 self._artifact(entry)
-            case End() if not self._is_left(entry.run):
+            case End() if not self._is_taken_over(entry.run):
                 self._end(entry)
                 self._note(entry.run, entry.step if entry.results else -1, has_ended=True)
         return None
 
-    def _is_left(self, run: str) -> bool:
-        if run not in self._left and self._is_anothers(run):
-            self._leave(run)
-        return run in self._left
+    def _is_taken_over(self, run: str) -> bool:
+        if run not in self._taken_over and self._is_anothers(run):
+            self._give_up(run)
+        return run in self._taken_over
 
     def _note(self, run: str, step: int, has_ended: bool = False) -> None:
         run_id = self._runs[run]
         self._written[run_id] = Last(max(self._written.get(run_id, Last()).step, step), has_ended)
 
     def check(self) -> None:
-        """Look whether the store is still what it was when it was opened.
+        """Check that the store is still the one that was opened.
 
         Raises:
-            LostError: its database was removed or replaced.
+            RecordLostError: its database was removed or replaced.
         """
         if self.file is not None:
             self.file.check()
 
     def verify(self) -> None:
-        """Look whether all that was written since the last call is there to be read.
+        """Check that all that was written since the last call can be read back.
 
         Raises:
-            LostError: it is not.
+            RecordLostError: something is missing.
         """
         self.check()
         self._verify_runs(self._written)
         if missing := [path for path in self._kept if not path.is_file()]:
-            raise LostError(f"{missing[0]}: was removed while runs were recorded")
+            raise RecordLostError(f"{missing[0]}: was removed while runs were recorded")
         self._written, self._kept = {}, []
 
     def _verify_runs(self, written: Mapping[str, Last]) -> None:
@@ -123,15 +123,15 @@ class Store:
                 raise lost_run(run_id)
 
     def ledger(self, sweep: str, resume: str | bool, experiment: str, claim: dict[str, Any]) -> dict[str, Any] | None:
-        """Return the parent and the finished jobs of a sweep, as `Ledger.of` reads them; None where there is none.
+        """Return the parent and the finished jobs of a sweep, as `Ledger.of` reads them; None if there is none.
 
-        The sweep is the claimant's from then on.
+        The claimant owns the sweep from then on.
 
         Args:
             sweep: the fingerprint of the sweep.
             resume: true for the last such sweep, or the id of the parent run.
             experiment: the name of the experiment to look in.
-            claim: who wants to go on with it.
+            claim: the process that wants to resume it.
 
         Raises:
             StoreError: there is no such parent run, or its sweep is still running.
@@ -139,33 +139,33 @@ class Store:
         return ledger_of(self._client, sweep, resume, experiment, claim)
 
     def flush(self) -> None:
-        """Write the metrics that were waiting for more, so that a request is worth its cost."""
+        """Write the buffered metrics."""
         for run in list(self._waiting):
             self._log_metrics(run, self._waiting[run])
             self._waiting.pop(run)
 
     def close(self) -> None:
-        """Let go of the store, once all is written."""
+        """Close the store, once all is written."""
 
     def retry(self) -> None:
-        """Take it that the last entry may have been written, though an error came back."""
+        """Note that the last entry may have been written although it raised an error."""
         self._may_have_begun = True
 
-    def beat(self) -> None:
-        """Note that the runs that are under way were heard of now; a sweep's jobs have its heartbeat.
+    def heartbeat(self) -> None:
+        """Set the heartbeat of the running runs; the jobs of a sweep share their parent's.
 
         Raises:
-            TakenError: a sweep is another process's by now.
+            TakenOverError: another process has taken over a sweep.
         """
-        for run in list(self._beating):
+        for run in list(self._with_heartbeat):
             if self._is_anothers(run):
-                self._leave(run)
-                raise TakenError(f"sweep {self._runs[run]} was taken over by another process, which goes on with it")
-            self._beat(self._runs[run])
-        self._unmark()
+                self._give_up(run)
+                raise TakenOverError(f"sweep {self._runs[run]} was taken over by another process, which continues it")
+            self._set_heartbeat(self._runs[run])
+        self._remove_reaped_marks()
 
-    def _unmark(self) -> None:
-        """Take from the runs of this journal the marks of those that took them for dead."""
+    def _remove_reaped_marks(self) -> None:
+        """Remove the marks of runs of this journal that other processes have marked as killed."""
         ours = {run_id: run for run, run_id in self._runs.items()}
         experiments = list(self._experiments.values())
         marked = self._client.search_runs(experiments, f"tags.`{REAPED}` != ''") if experiments else []
@@ -174,38 +174,38 @@ class Store:
             if ours[run_id] in self._unfinished:
                 self._client.update_run(run_id, status="RUNNING")
 
-    def _beat(self, run_id: str) -> None:
+    def _set_heartbeat(self, run_id: str) -> None:
         self._client.set_tag(run_id, HEARTBEAT, str(now_ms()))
 
     def end_unfinished(self) -> None:
-        """Mark the runs that the journal does not end as KILLED: their runner is gone; all others keep no such mark."""
+        """Mark the runs without an end in the journal as KILLED: their runner is gone."""
         for run in list(self._unfinished):
             if self._may_have_begun and self._is_anothers(run):
-                self._leave(run)
+                self._give_up(run)
                 continue
             self.apply(
                 End(
                     run,
                     "KILLED",
                     now_ms(),
-                    tags={OUTCOME: "killed: the runner's process ended without a word"},
+                    tags={OUTCOME: "killed: the runner's process is gone"},
                 )
             )
         self.flush()
-        self._unmark()
+        self._remove_reaped_marks()
 
     def _is_anothers(self, run: str) -> bool:
-        """Return whether a sweep that this journal began was resumed by another process, which ends it or has."""
+        """Return whether another process has resumed a sweep that this journal began."""
         begin = self._unfinished.get(run)
-        if begin is None or run not in self._beating or begin.tags.get("runner.kind") != "sweep":
+        if begin is None or run not in self._with_heartbeat or begin.tags.get("runner.kind") != "sweep":
             return False
         self.flush()
         return is_anothers(self._client.get_run(self._runs[run]), begin.tags)
 
-    def _leave(self, run: str) -> None:
-        """Write no more of a sweep that is another's."""
+    def _give_up(self, run: str) -> None:
+        """Write nothing more of a sweep that another process owns."""
         self._forget(run)
-        self._left.add(run)
+        self._taken_over.add(run)
 
     def _begin(self, begin: Begin) -> Created:
         experiment = self._experiment(begin.experiment)
@@ -214,14 +214,14 @@ class Store:
         run_id = found or self._create(experiment, begin)
         self._runs[begin.run] = run_id
         if found and not begin.is_new and is_superseded(self._client.get_run(run_id), begin.tags):
-            self._left.add(begin.run)
+            self._taken_over.add(begin.run)
             return Created(begin.run, run_id, experiment)
         if begin.is_new and RESUMES in begin.tags and not self._may_have_begun:
             self._begin_alone(run_id, begin)
         params = begin.params if begin.is_new else self._begin_again(run_id, begin)
         self._unfinished[begin.run] = begin
         if begin.parent is None:
-            self._beating.add(begin.run)
+            self._with_heartbeat.add(begin.run)
             self._leading.add(run_id)
         self._log_params(run_id, params)
         return Created(begin.run, run_id, experiment)
@@ -232,19 +232,19 @@ class Store:
             begin_alone(self._client, run_id, begin.tags)
         except OwnedError as error:
             self._client.delete_run(run_id)
-            raise RivalError(f"resume: {error}") from None
+            raise ConcurrentStartError(f"resume: {error}") from None
 
     def _begin_again(self, run_id: str, begin: Begin) -> dict[str, str]:
-        """Mark a sweep as running here, and put its children that did not finish into MLflow's trash.
+        """Mark a sweep as running here, and move its unfinished children to MLflow's trash.
 
-        Returns the params that are new. What MLflow lets no one change is written beside, as tags `resumed.KEY`.
+        Returns the params that are new. Params cannot be changed in MLflow: changed ones become tags `resumed.KEY`.
         """
         parent = self._client.get_run(run_id)
         known = parent.data.params
         changed = {key: value for key, value in begin.params.items() if known.get(key, value) != value}
         for key, value in (begin.tags | {f"resumed.{key}": value for key, value in changed.items()}).items():
             self._client.set_tag(run_id, key, value)
-        for key in {OUTCOME, REAPED} & parent.data.tags.keys():  # how it ended before
+        for key in {OUTCOME, REAPED} & parent.data.tags.keys():  # of its earlier end
             self._client.delete_tag(run_id, key)
         self._client.update_run(run_id, status="RUNNING")
         for child in list(children(self._client, parent)):
@@ -261,7 +261,7 @@ class Store:
         tags = begin.tags | {ID_TAG: begin.run}
         if begin.parent is None:
             return tags | {HEARTBEAT: str(begin.time_ms)}
-        if begin.parent not in self._runs:  # another process has recorded it
+        if begin.parent not in self._runs:  # recorded by another process
             experiment = self._experiment(begin.experiment)
             self._runs[begin.parent] = Store._existing(self, experiment, begin.parent) or begin.parent
         return tags | {"mlflow.parentRunId": self._runs[begin.parent]}
@@ -290,10 +290,10 @@ class Store:
             self._client.log_artifact(run_id, str(file), folder_there)
 
     def _root_of(self, run_id: str, uri: str) -> Path | None:
-        """Return the folder that those of runs are in, where a run's artifacts go; None where MLflow takes them.
+        """Return the root folder for a run's artifacts; None if MLflow uploads them.
 
         Raises:
-            StoreError: it is none for artifacts of this store.
+            StoreError: the artifacts are not in the folder for artifacts of this store.
         """
         folder = local_folder(uri)
         if folder is None:
@@ -301,11 +301,11 @@ class Store:
         root = folder.parent.parent if self._artifacts is None else local_folder(self._artifacts)
         assert root is not None
         if folder.resolve() != run_folder(root, run_id).resolve():
-            raise StoreError(f"run {run_id}: its artifacts are said to be in {folder}, expected {root}")
+            raise StoreError(f"run {run_id}: its artifacts are recorded in {folder}, expected {root}")
         return root
 
     def _existing(self, experiment: str, run: str) -> str | None:
-        """Return the run that another recorder of this journal has created, or that a lost answer left."""
+        """Return the run if it exists: created by another recorder, or by a request without an answer."""
         found = self._client.search_runs([experiment], f"tags.`{ID_TAG}` = '{run}'", max_results=1)
         return found[0].info.run_id if found else None
 
@@ -320,18 +320,18 @@ class Store:
             try:
                 created: str = self._client.create_experiment(name, self._artifacts, tags=SHOWN_AS_TRAINING)
                 return created
-            except MlflowException:  # another process was first
+            except MlflowException:  # another process has created it
                 found = self._client.get_experiment_by_name(name)
                 if found is None:
                     raise
         identifier: str = found.experiment_id
         if found.lifecycle_stage != "active":
             self._restore_experiment(identifier)
-            self.warning = f"experiment {name!r} was deleted: it is back, without the runs that were deleted"
+            self.warning = f"experiment {name!r} was deleted: it is restored, without its deleted runs"
         return identifier
 
     def _restore_experiment(self, experiment: str) -> None:
-        """Restore an experiment; the runs that MLflow brings back with it go to the trash again."""
+        """Restore an experiment, and move the runs that MLflow restores with it to the trash again."""
         deleted = list(pages(self._client, [experiment], "", ViewType.DELETED_ONLY))
         self._client.restore_experiment(experiment)
         for run in deleted:
@@ -367,4 +367,4 @@ class Store:
 
     def _forget(self, run: str) -> None:
         self._unfinished.pop(run, None)
-        self._beating.discard(run)
+        self._with_heartbeat.discard(run)

@@ -1,1 +1,1 @@
-"""The record: a journal that the runner appends to, and the recorder that brings it to MLflow."""
+"""The runner's side of the record: the journal it appends to, and the recorder process that copies it to MLflow."""

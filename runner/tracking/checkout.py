@@ -1,8 +1,8 @@
-"""The git checkout that the working directory lies in: its commit, and whether something in it was not committed.
+"""The git checkout around the working directory: its commit, and whether it has uncommitted changes.
 
-A folder may be a stranger's, and the config in its `.git` can name programs to run: monitors, filters, hooks and
-transports. So the commit is read from git's files, and git compares the files through a git directory of our own, whose
-config has nothing of the folder's.
+The folder may be untrusted, and the config in its `.git` can name programs to run: monitors, filters, hooks and
+transports. Therefore the commit is read from git's files, and git compares the files with a git directory of our own,
+whose config takes nothing from the folder.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 GIT_SECONDS = 5
-# More than any file has that names commits; `packed-refs` of the largest repositories has some tens of MiB.
+# Larger than any file that names commits: `packed-refs` of the largest repositories has some tens of MiB.
 MOST_BYTES = 2**26
 COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 DETACHED = ["--no-optional-locks", "-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false"]
@@ -25,12 +25,12 @@ DETACHED = ["--no-optional-locks", "-c", "core.hooksPath=/dev/null", "-c", "core
 
 @dataclass(frozen=True)
 class Checkout:
-    """A working tree and where git keeps what belongs to it.
+    """A working tree, and the folders in which git keeps its data.
 
     Attributes:
         tree: the folder with the files.
-        git: the folder of this working tree's HEAD and index.
-        common: that of the branches and objects, another one where several working trees share them.
+        git: the folder with the HEAD and index of this working tree.
+        common: the folder with branches and objects, which several working trees may share.
     """
 
     tree: Path
@@ -39,7 +39,7 @@ class Checkout:
 
     @classmethod
     def around(cls, folder: Path) -> "Checkout | None":
-        """Return the checkout that a folder lies in, or None."""
+        """Return the checkout that contains a folder, or None."""
         for tree in (folder, *folder.parents):
             place = tree / ".git"
             if not place.is_dir():
@@ -53,7 +53,7 @@ class Checkout:
 
     @property
     def commit(self) -> str | None:
-        """The commit that is checked out; None where there is none yet, or where it is stored otherwise."""
+        """The commit that is checked out; None if there is none yet, or if it is stored in another format."""
         head = (_text(self.git / "HEAD") or "").strip()
         if not head.startswith("ref: refs/"):
             return _commit(head)
@@ -76,7 +76,7 @@ def _commit(text: str) -> str | None:
 
 
 def _text(path: Path) -> str | None:
-    """Return what a file holds, or None where there is no regular file to read; a pipe is not waited for."""
+    """Return the text of a file, or None if it is not a readable regular file; never wait for a pipe."""
     with contextlib.suppress(OSError, ValueError):  # a name may hold anything
         number = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         with os.fdopen(number, "rb") as file:
@@ -87,11 +87,11 @@ def _text(path: Path) -> str | None:
 
 @dataclass
 class Look:
-    """A look at the checkout, begun before its answer is wanted.
+    """A check of the checkout, which runs in the background until its answer is needed.
 
     Attributes:
-        commit: what is checked out.
-        is_read: whether the answer has been taken.
+        commit: the commit that is checked out.
+        is_read: whether the answer has been read.
     """
 
     commit: str | None = None
@@ -103,19 +103,19 @@ class Look:
 
     @classmethod
     def at(cls, folder: Path) -> "Look":
-        """Begin to look at the checkout around a folder."""
+        """Start checking the checkout around a folder."""
         checkout = Checkout.around(folder)
         commit = None if checkout is None else checkout.commit
         look = cls(commit)
         if checkout is not None and commit is not None:
-            # No git on this machine, one that does not answer, nowhere to write, or no name of a file.
+            # git is missing or does not answer, nothing can be written, or a name is not valid.
             with contextlib.suppress(OSError, ValueError, subprocess.SubprocessError):
                 look._folder = tempfile.mkdtemp(prefix="runner-git-")
                 look._git = _compare(checkout, commit, Path(look._folder))
         return look
 
     def tags(self) -> dict[str, str]:
-        """Return the commit and whether something in the folder is not in it, as far as they are known."""
+        """Return the commit and whether the folder has uncommitted changes, as far as they are known."""
         with self._lock:
             if not self.is_read:
                 self._read()
@@ -138,9 +138,9 @@ class Look:
 
 
 def _compare(checkout: Checkout, commit: str, folder: Path) -> "subprocess.Popen[bytes]":
-    """Start git on the checkout's files, index and objects, with a git directory of our own in `folder`.
+    """Start git on the files, index and objects of a checkout, with a git directory of our own in `folder`.
 
-    What it prints is what differs from the commit. It does not enter submodules, whose configs are the folder's, too.
+    It prints what differs from the commit. It does not enter submodules, whose configs are as untrusted.
     """
     is_sha256 = len(commit) == 64
     lines = ["[core]", f"repositoryformatversion = {int(is_sha256)}", "bare = false"]
@@ -148,7 +148,7 @@ def _compare(checkout: Checkout, commit: str, folder: Path) -> "subprocess.Popen
     (folder / "config").write_text("\n".join(lines) + "\n")
     (folder / "HEAD").write_text(f"{commit}\n")
     (folder / "refs").mkdir()
-    (folder / "info").symlink_to(checkout.common.absolute() / "info")  # what is ignored in this checkout alone
+    (folder / "info").symlink_to(checkout.common.absolute() / "info")  # the ignore patterns of this checkout
     for shared in checkout.git.glob("sharedindex.*"):
         (folder / shared.name).symlink_to(shared.absolute())
     own = {
@@ -172,7 +172,7 @@ def _compare(checkout: Checkout, commit: str, folder: Path) -> "subprocess.Popen
 
 
 def _ignored(env: dict[str, str]) -> list[str]:
-    """Return as git's options which files the user's own config has git ignore everywhere."""
+    """Return the git options for the user's own list of ignored files, if the user's config names one."""
     command = ["git", "config", "--global", "--no-includes", "--type=path", "core.excludesFile"]
     asked = subprocess.run(command, env=env, cwd="/", capture_output=True, text=True, check=False, timeout=GIT_SECONDS)
     file = asked.stdout.rstrip("\n")

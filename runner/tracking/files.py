@@ -1,4 +1,4 @@
-"""Files under `outputs/`: none is reached through a link, and each may be used by whom its folder may."""
+"""Files under `outputs/`: none is reached through a symbolic link, and each has the group access of its folder."""
 
 import contextlib
 import errno
@@ -9,22 +9,22 @@ from pathlib import Path
 from typing import BinaryIO
 
 OUTPUTS = Path("outputs")
-A_LINK = "is a symbolic link, which nothing under outputs/ may be"
-NO_FILE = "is no file"
+A_LINK = "is a symbolic link, which is not allowed under outputs/"
+NO_FILE = "is not a regular file"
 WITHOUT_LOCKS = (errno.ENOTSUP, errno.ENOLCK, errno.ENOSYS, errno.EINVAL)
-# Through no link, and without waiting for who writes into a pipe of that name.
+# Follow no link, and do not wait for the writer of a pipe of that name.
 NEVER_ELSEWHERE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def open_folder(path: Path, base: Path | None = None) -> int:
-    """Open a folder, which is made where it is not there, and return its descriptor.
+    """Open a folder, creating it if it is missing, and return its descriptor.
 
     Args:
         path: the folder.
-        base: from where on no part of the path may be a link; `outputs/` where the path is in it, else the folder.
+        base: the part of the path below which no component may be a link; by default `outputs/`, or the folder itself.
 
     Raises:
-        OSError: it is reached through a link, or cannot be made.
+        OSError: it is reached through a link, or cannot be created.
     """
     path, outputs = path.absolute(), _outputs()
     base = outputs if outputs is not None and path.is_relative_to(outputs) else (base or path).absolute()
@@ -38,14 +38,14 @@ def open_folder(path: Path, base: Path | None = None) -> int:
 
 
 def _outputs() -> Path | None:
-    """Return `outputs/` of the working directory, None where that was removed."""
+    """Return `outputs/` of the working directory, or None if that was removed."""
     with contextlib.suppress(FileNotFoundError):
         return OUTPUTS.absolute()
     return None
 
 
 def _enter_or_close(folder: int, name: str) -> int:
-    """Return the descriptor of a folder in another, which is closed."""
+    """Open a folder inside another and return its descriptor; close the outer one."""
     try:
         if name == "..":
             raise OSError(errno.EINVAL, "leads out of its folder", name)
@@ -65,10 +65,10 @@ def _enter_or_close(folder: int, name: str) -> int:
 
 
 def open_file(path: Path, flags: int, base: Path | None = None) -> int:
-    """Open a regular file and return its descriptor; with `O_CREAT` its folder is made.
+    """Open a regular file and return its descriptor; with `O_CREAT` its folder is created too.
 
     Raises:
-        OSError: it is a link or reached through one, no regular file, or cannot be opened.
+        OSError: it is a link or reached through one, is not a regular file, or cannot be opened.
     """
     folder = open_folder(path.parent, base)
     try:
@@ -83,7 +83,7 @@ def open_file(path: Path, flags: int, base: Path | None = None) -> int:
 
 
 def write_file(path: Path, content: bytes, base: Path) -> None:
-    """Write a file whole, in the place of one of its name.
+    """Write a whole file, atomically replacing an existing one.
 
     Raises:
         OSError: it is reached through a link, or cannot be written.
@@ -103,10 +103,10 @@ def write_file(path: Path, content: bytes, base: Path) -> None:
 
 
 def open_to_read(path: Path) -> int:
-    """Open a regular file that is no link, and return its descriptor.
+    """Open a regular file for reading and return its descriptor.
 
     Raises:
-        OSError: it is something else, or cannot be read.
+        OSError: it is a link or not a regular file, or cannot be read.
     """
     try:
         return _regular(os.open(path, os.O_RDONLY | NEVER_ELSEWHERE))
@@ -122,10 +122,13 @@ def _regular(file: int) -> int:
 
 
 def lock(file: BinaryIO, how: int) -> None:
-    """Lock a file as `flock` does; on a file system without locks each goes on without.
+    """Lock a file with `flock`; on a file system without locks, go on without one.
+
+    `filelock` does not fit: it has no shared locks, needs write access to the file, and instead of going on without
+    locks it leaves files behind that a killed process keeps locked.
 
     Raises:
-        BlockingIOError: another holds it, and `how` says not to wait.
+        BlockingIOError: another process holds the lock, and `how` says not to wait.
     """
     try:
         fcntl.flock(file, how)
@@ -135,10 +138,10 @@ def lock(file: BinaryIO, how: int) -> None:
 
 
 def refuse_link(path: Path) -> None:
-    """Raise where a path, which something else will open, is a link or no regular file.
+    """Check that a path which other code will open is a regular file, or missing.
 
     Raises:
-        OSError: it is.
+        OSError: it is a link or not a regular file.
     """
     with contextlib.suppress(FileNotFoundError):
         mode = path.lstat().st_mode
@@ -147,20 +150,20 @@ def refuse_link(path: Path) -> None:
 
 
 def link_to(path: Path) -> Path | None:
-    """Return the first link on the way to a path under `outputs/`, if there is one."""
+    """Return the first symbolic link among the components of a path under `outputs/`, or None."""
     path, outputs = path.absolute(), _outputs()
     way = [part for part in (path, *path.parents) if outputs in part.parents]
     return next((part for part in reversed(way) if part.is_symlink()), None)
 
 
 def is_output(path: Path) -> bool:
-    """Return whether a path is under `outputs/`, by its name."""
+    """Return whether a path lies under `outputs/`, judged by its name."""
     outputs = _outputs()
     return outputs is not None and path.absolute().is_relative_to(outputs)
 
 
 def share(path: Path) -> None:
-    """Let a file that is new be used by the group that its folder is shared with."""
+    """Give a new file the group access of its folder."""
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     _share(file, folder, 0o060)
@@ -171,7 +174,7 @@ def share(path: Path) -> None:
 def _share(file: int, folder: int, bits: int) -> None:
     mode, shared = os.fstat(file).st_mode, os.fstat(folder).st_mode & bits
     if shared & stat.S_IWGRP and mode & shared != shared:
-        with contextlib.suppress(PermissionError):  # another's, who may have had a reason
+        with contextlib.suppress(PermissionError):  # it belongs to another user
             os.fchmod(file, stat.S_IMODE(mode) | shared)
 
 

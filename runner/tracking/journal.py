@@ -1,7 +1,7 @@
-"""The journal: an append-only file of what happened, which one writes and one reads while it grows.
+"""The journal: an append-only file of entries, written by one process and read by another while it grows.
 
-An entry is a header (magic, lengths, CRC-32), a JSON head that says what it is, and a body of raw bytes.
-A reader skips what does not check: a torn tail, or bytes that something else has changed.
+An entry is a header (magic number, lengths, CRC-32), a head in JSON with its kind and fields, and a body of raw bytes.
+A reader skips what fails the checksum: an incomplete last entry, or bytes that were changed.
 """
 
 import errno
@@ -24,19 +24,19 @@ HEADER = struct.Struct("<4sIII")
 LARGEST = 2**30
 LARGEST_HEAD = 2**26
 READ_AT_ONCE = 2**24
-# How many bytes may be looked at in vain before a file is no journal.
+# A file with more bytes than this outside its entries is not read as a journal.
 LARGEST_WASTE = 2**32
 JOURNALS = Path("outputs/journals")
 
 
 @dataclass(frozen=True)
 class Open:
-    """A journal begins: where it is to be recorded, and who writes it.
+    """The start of a journal: where it is to be recorded, and which process writes it.
 
     Attributes:
-        uri: of the store, without a password.
-        artifacts: the folder of artifacts; None where the server decides.
-        process: the tags that say which process it is.
+        uri: the store, without a password.
+        artifacts: the folder of artifacts; None if the server decides.
+        process: the tags that identify the process.
     """
 
     uri: str
@@ -46,9 +46,9 @@ class Open:
 
 @dataclass(frozen=True)
 class Begin:
-    """A run began: who it is, and what is known of it before its first step.
+    """The start of a run: its identity, params and tags.
 
-    The parent of a sweep that is continued is not new; its children that did not finish are made anew.
+    The parent of a resumed sweep is not new; its unfinished children are created again.
     """
 
     run: str
@@ -65,8 +65,8 @@ class Begin:
 class Metrics:
     """Values of the same keys at several steps of several runs.
 
-    `values` are little-endian float64 of shape `(steps, keys, runs)`, in C order. They were made between `since_ms`
-    and `time_ms`.
+    `values` are little-endian float64 of shape `(steps, keys, runs)`, in C order, computed between `since_ms` and
+    `time_ms`.
     """
 
     runs: list[str]
@@ -77,9 +77,9 @@ class Metrics:
     since_ms: int | None = None
 
     def time_of(self, index: int) -> int:
-        """Return the timestamp of one run's values, in milliseconds: the runs share the time that was taken.
+        """Return the timestamp of one run's values in milliseconds: the runs divide the elapsed time among them.
 
-        Rising timestamps are also what lets MLflow's tables grow at their ends.
+        Increasing timestamps also let MLflow's indexes grow at their ends.
         """
         since = self.time_ms if self.since_ms is None else self.since_ms
         return since + (self.time_ms - since) * (index + 1) // len(self.runs)
@@ -95,7 +95,7 @@ class Metrics:
 
 @dataclass(frozen=True)
 class Artifact:
-    """A file that belongs to a run."""
+    """A file of a run."""
 
     run: str
     path: str
@@ -104,9 +104,9 @@ class Artifact:
 
 @dataclass(frozen=True)
 class End:
-    """A run ended, with its status in MLflow's words and its last results and tags.
+    """The end of a run: its status as MLflow names it, its final results and tags.
 
-    `references` are tags whose values are our ids of runs, recorded as those that MLflow gave them.
+    `references` are tags whose values are our ids of runs; they are recorded as MLflow's ids.
     """
 
     run: str
@@ -120,7 +120,7 @@ class End:
 
 @dataclass(frozen=True)
 class Close:
-    """Nothing more will come."""
+    """The end of a journal."""
 
 
 Entry: TypeAlias = Open | Begin | Metrics | Artifact | End | Close
@@ -130,12 +130,12 @@ HINTS = {name: get_type_hints(kind) for name, kind in KINDS.items()}
 
 
 def now_ms() -> int:
-    """Return the time in MLflow's unit."""
+    """Return the time in milliseconds, as MLflow stores it."""
     return int(time.time() * 1000)
 
 
 def encode(entry: Entry) -> bytes:
-    """Return an entry as the bytes that stand in a journal."""
+    """Return the bytes of an entry in a journal."""
     kind = type(entry).__name__
     fields = dict(vars(entry))
     body = fields.pop(BODY[kind]) if kind in BODY else b""
@@ -156,7 +156,7 @@ def _decode(head: bytes, body: bytes) -> Entry:
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    """Return whether a value of JSON is of a kind; whole numbers are numbers, too, if a database can hold them."""
+    """Return whether a JSON value has the type of a field; integers must fit into a database column."""
     arguments = get_args(hint)
     if get_origin(hint) is list:
         return isinstance(value, list) and all(_fits(item, arguments[0]) for item in value)
@@ -170,7 +170,7 @@ def _fits(value: Any, hint: Any) -> bool:
 
 
 def hold(file: BinaryIO) -> None:
-    """Hold a journal with others that work on it, so that nobody takes it for left behind."""
+    """Take a shared lock on a journal, so that no other process treats it as abandoned."""
     lock(file, fcntl.LOCK_SH)
 
 
@@ -195,13 +195,13 @@ def _is_at(file: BinaryIO, path: Path) -> bool:
 
 
 class JournalWriter:
-    """Appends entries to a journal, each in one write, so that a kill tears at most the last."""
+    """Appends entries to a journal, each in one write, so that a kill leaves at most the last one incomplete."""
 
     def __init__(self, path: Path) -> None:
         """Create the journal.
 
         Raises:
-            OSError: it cannot be created.
+            OSError: the file cannot be created.
         """
         self.path = path
         self._file = _created(path)
@@ -215,20 +215,20 @@ class JournalWriter:
         _write_all(self._file, encode(entry))
 
     def put_back(self, path: Path) -> None:
-        """Write the journal anew where its file was removed.
+        """Write the journal again if its file was removed.
 
         Args:
-            path: where it belongs now; if it cannot be there, it goes to a folder of its own among the temporary files.
+            path: where to write it; if that fails, it is written to a new temporary folder.
 
         Raises:
-            OSError: it cannot be written there either.
+            OSError: it cannot be written to either place.
         """
         for known in (self.path, path):
             if _is_at(self._file, known):
                 self.path = known
                 return
         try:
-            if not path.parents[2].exists():  # the working directory, which is not ours to make
+            if not path.parents[2].exists():  # the working directory, which must not be created
                 raise FileNotFoundError(path.parents[2])
             copy = _created(path)
         except OSError:
@@ -242,23 +242,23 @@ class JournalWriter:
         self._file, self.path = copy, path
 
     def close(self) -> None:
-        """Close the file, which stays."""
+        """Close the file and keep it."""
         self._file.close()
 
 
 class JournalReader:
-    """Reads a journal from its start, and on as it grows.
+    """Reads a journal from its start, and continues as it grows.
 
     Attributes:
-        corrupt: how many times something was found between entries that is none.
-        position: how many bytes have been taken so far.
+        corrupt: how many entries, or gaps between entries, could not be read.
+        position: how many bytes have been read.
     """
 
     def __init__(self, path: Path) -> None:
         """Open the journal.
 
         Raises:
-            OSError: it is no file, or cannot be read.
+            OSError: it is not a regular file, or cannot be read.
         """
         self.path = path
         self.corrupt = 0
@@ -269,7 +269,7 @@ class JournalReader:
         self._is_torn = False
 
     def hold(self) -> None:
-        """Hold the journal, so that nobody takes it for left behind."""
+        """Take a shared lock on the journal, so that no other process treats it as abandoned."""
         hold(self._file)
 
     def close(self) -> None:
@@ -277,13 +277,13 @@ class JournalReader:
         self._file.close()
 
     def entries(self, is_complete: bool) -> Iterator[Entry]:
-        """Yield the entries that have come since the last call.
+        """Yield the entries that were appended since the last call.
 
         Args:
-            is_complete: nothing will be appended any more, so bytes that are no entry never will be one.
+            is_complete: nothing will be appended any more, so an incomplete entry stays incomplete.
 
         Raises:
-            ValueError: there is too much that is no entry.
+            ValueError: too many bytes belong to no entry.
         """
         while True:
             if is_complete and len(self._pending) < HEADER.size:
@@ -308,7 +308,7 @@ class JournalReader:
                     self._take(end)
                     try:
                         return _decode(content[:head_size], content[head_size:])
-                    # Of another version, or no journal's at all.
+                    # From another version, or not from a journal.
                     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
                         self.corrupt += 1
                         continue
@@ -323,7 +323,7 @@ class JournalReader:
         del self._pending[:end]
 
     def _skip_to_next_magic(self, is_all: bool) -> None:
-        """Drop what is no entry; where an entry follows it was one that something changed, else a torn tail."""
+        """Drop bytes up to the next magic number: a changed entry, or an incomplete last one."""
         following = self._pending.find(MAGIC, 1)
         if following < 0:
             following = len(self._pending) if is_all else len(self._pending) - len(MAGIC) + 1
@@ -335,14 +335,14 @@ class JournalReader:
     def _waste(self, size: int) -> None:
         self._wasted += size
         if self._wasted > LARGEST_WASTE:
-            raise ValueError(f"more than {LARGEST_WASTE:,} bytes of it are no entries")
+            raise ValueError(f"more than {LARGEST_WASTE:,} bytes belong to no entry")
 
     def _skip_hole(self) -> None:
-        """Go to where a sparse file has data again, or to its end."""
+        """Skip a hole in a sparse file: go to the next data, or to the end."""
         place = self._file.tell()
         try:
             data = os.lseek(self._file.fileno(), place, os.SEEK_DATA)
-        except OSError as error:  # none follows, or the file system does not tell
+        except OSError as error:  # no data follows, or the file system does not support this
             data = self._file.seek(0, os.SEEK_END) if error.errno == errno.ENXIO else place
         if data > place:
             self._is_torn = True

@@ -1,4 +1,4 @@
-"""The ledger: what is recorded of a sweep that is to be continued."""
+"""The ledger: the finished jobs of a sweep that is to be resumed."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,10 +7,10 @@ from typing import Any, Self
 
 @dataclass(frozen=True)
 class Finished:
-    """A job that an earlier sweep has done: its run in MLflow, its final results, and what was said of it.
+    """A finished job of an earlier start: its run in MLflow, its final results and remarks.
 
     Attributes:
-        still_since: the last step that moved its weight, where it stood still after it.
+        still_since: the last step that changed its weight, if the weight stopped changing.
     """
 
     run_id: str
@@ -22,11 +22,11 @@ class Finished:
 
 @dataclass(frozen=True)
 class Ledger:
-    """What is recorded of a sweep that is to be continued.
+    """What is recorded of a sweep that is to be resumed.
 
     Attributes:
         parent: our id of its parent run.
-        finished: the jobs that are done, by fingerprint; as many as ran with the same one.
+        finished: the finished jobs by fingerprint, one for each run that had it.
     """
 
     parent: str
@@ -34,13 +34,13 @@ class Ledger:
 
     @classmethod
     def of(cls, message: Mapping[str, Any]) -> Self:
-        """Return the ledger that the recorder tells of."""
+        """Return the ledger in a message of the recorder."""
         finished: dict[str, list[Finished]] = {}
         for key, *job in message["finished"]:
             finished.setdefault(key, []).append(Finished(*job))
         return cls(message["parent"], finished)
 
     def matching(self, prints: Sequence[str]) -> dict[int, Finished]:
-        """Return which of the jobs with these fingerprints are done, each recorded run for one job."""
+        """Return, by index, which jobs with these fingerprints are finished; each recorded run counts for one job."""
         left = {key: list(runs) for key, runs in self.finished.items()}
         return {index: left[key].pop(0) for index, key in enumerate(prints) if left.get(key)}

@@ -1,4 +1,4 @@
-"""Whether the record can be written at all, found out before a run begins."""
+"""Checks, before a run begins, that the record can be written."""
 
 import os
 from pathlib import Path
@@ -9,17 +9,17 @@ from runner.messages.errors import RecordingError, UserError
 from runner.messages.redaction import shown_text
 from runner.tracking.files import A_LINK, link_to
 
-# Of the column of experiments' names, to which SQLite does not hold them.
+# Length of the column of experiment names, which SQLite does not enforce.
 LONGEST_IN_COLUMN = 256
 ELSE = "name another place, or run with tracking=off"
 
 
 def check_places(journals: Path, tracking: Tracking) -> None:
-    """Look whether journals, a SQLite database and artifacts can be written where they belong.
+    """Check that journals, a SQLite database and artifacts can be written in their places.
 
     Raises:
-        RecordingError: the journals, or the artifacts, cannot.
-        UserError: the database cannot, or would be none that lasts.
+        RecordingError: the journals or the artifacts cannot be written.
+        UserError: the database cannot be written, or would exist in memory only.
     """
     uri = tracking.uri or ""
     if is_in_memory(uri):
@@ -42,10 +42,10 @@ def _unwritable_database(path: Path) -> str | None:
         if (link := link_to(file)) is not None:
             return f"{link}: {A_LINK}"
         if file.exists() and not file.is_file():
-            return f"{file}: is no file"
-        is_lock = file.suffix == ".lock"  # which can be held by who may only read it
+            return f"{file}: is not a regular file"
+        is_lock = file.suffix == ".lock"  # which can be locked with read access alone
         if file.exists() and not os.access(file, os.R_OK | (0 if is_lock else os.W_OK), effective_ids=True):
-            return _said(file)
+            return _not_writable(file)
     return None
 
 
@@ -55,10 +55,10 @@ def _unwritable_folder(folder: Path) -> str | None:
     while not os.path.lexists(folder):
         folder = folder.parent
     if not folder.is_dir():
-        return f"{folder}: is no folder"
-    return None if os.access(folder, os.W_OK | os.X_OK, effective_ids=True) else _said(folder)
+        return f"{folder}: is not a folder"
+    return None if os.access(folder, os.W_OK | os.X_OK, effective_ids=True) else _not_writable(folder)
 
 
-def _said(path: Path) -> str:
+def _not_writable(path: Path) -> str:
     is_read_only = os.statvfs(path).f_flag & os.ST_RDONLY
     return f"{path}: cannot be written ({'Read-only file system' if is_read_only else 'Permission denied'})"

@@ -1,7 +1,10 @@
-"""Which process a run belongs to, and whether it still lives.
+"""Which process a run belongs to, and whether that process is alive.
 
-A process id means something only where it was given: on that host, since it was started, in that namespace of
-processes; containers on one machine may share the first two. Elsewhere the heartbeat tells.
+A process id is valid only on its host, since the last boot, and in its namespace of processes; containers on one
+machine may share host and boot. For runs of other places the heartbeat decides.
+
+`psutil` does not fit: it takes 30 ms to import, and its `create_time` moves when the clock is set, so that a live
+process would be taken for another one. The kernel's count of ticks does not move.
 """
 
 import functools
@@ -16,40 +19,40 @@ HOST = "runner.host"
 BOOT = "runner.boot"
 NAMESPACE = "runner.pid_namespace"
 PID = "runner.pid"
-# Process ids are used again; with the time at which the process began they are not.
+# Process ids are reused; together with its start time, one is unique.
 STARTED = "runner.pid_started"
 IDENTITY = (HOST, BOOT, NAMESPACE, PID, STARTED)
-# Which tracker's a sweep is, as in the claims on it.
+# The id of the tracker that owns a sweep, as in the claims.
 OWNER = "runner.owner"
-# Of a run that was taken for dead, and by whom.
+# Set on a run that was marked as killed because its process was gone: by which host.
 REAPED = "runner.reaped"
-# Of a sweep that began because there was none like it to go on with.
+# Set on a new sweep that was started with `resume=true`.
 RESUMES = "runner.resume"
-# When a run was last heard of, in milliseconds since 1970; a sweep's jobs have their parent's heartbeat.
+# The last heartbeat of a run, in milliseconds since 1970; the jobs of a sweep have their parent's.
 HEARTBEAT = "runner.heartbeat"
-BEAT_SECONDS = 60
-STALE_SECONDS = 2 * BEAT_SECONDS
-# A record may be a stranger's, and hold numbers of any length.
+HEARTBEAT_SECONDS = 60
+STALE_SECONDS = 2 * HEARTBEAT_SECONDS
+# A record may be untrusted, and hold numbers of any length.
 NUMBER = re.compile(r"[0-9]{1,14}")
 
 
 @functools.cache
 def process_tags() -> dict[str, str]:
-    """Return the tags that say which process a run belongs to."""
+    """Return the tags that identify this process."""
     return {**_place(), PID: str(os.getpid()), STARTED: _started("self") or ""}
 
 
-# A forked child is a process of its own, perhaps in a namespace of its own.
+# A forked child has an id of its own, and perhaps a namespace of its own.
 os.register_at_fork(after_in_child=process_tags.cache_clear)
 
 
 def is_alive(tags: Mapping[str, str], silent_seconds: float = STALE_SECONDS) -> bool:
-    """Return whether the process that a run's tags name lives: looked up here, or heard of lately from elsewhere."""
-    return lives(tags) if is_here(tags) else silence(tags) < silent_seconds
+    """Return whether the process in a run's tags is alive: looked up if it is local, else by its last heartbeat."""
+    return lives(tags) if is_here(tags) else seconds_since_heartbeat(tags) < silent_seconds
 
 
 def lives(tags: Mapping[str, str]) -> bool:
-    """Return whether the process that a run's tags name lives here."""
+    """Return whether the process in a run's tags is alive on this host and in this namespace."""
     if not is_here(tags) or not NUMBER.fullmatch(tags.get(PID, "")):
         return False
     process = int(tags[PID])
@@ -57,26 +60,26 @@ def lives(tags: Mapping[str, str]) -> bool:
         os.kill(process, 0)
     except (ProcessLookupError, OverflowError):
         return False
-    except PermissionError:  # another user's
+    except PermissionError:  # it belongs to another user
         pass
     started = _started(str(process))
-    # Where the system does not tell, any process of that id may be the one.
+    # Without a start time, any process of that id may be the right one.
     return started is None or tags.get(STARTED, "") in ("", started)
 
 
-def silence(tags: Mapping[str, str]) -> float:
-    """Return for how many seconds nothing was heard of a run."""
+def seconds_since_heartbeat(tags: Mapping[str, str]) -> float:
+    """Return the seconds since the last heartbeat of a run."""
     beat = tags.get(HEARTBEAT, "0")
     return time.time() - (int(beat) / 1000 if NUMBER.fullmatch(beat) else 0)
 
 
 def is_here(tags: Mapping[str, str]) -> bool:
-    """Return whether the process that a run's tags name can be looked up here."""
+    """Return whether the process in a run's tags can be looked up in this place."""
     return all(tags.get(key) == value for key, value in _place().items())
 
 
 def _place() -> dict[str, str]:
-    """Return where the ids of processes mean what they mean here."""
+    """Return the tags of the place in which this process's id is valid."""
     return {HOST: socket.gethostname(), BOOT: _boot(), NAMESPACE: _namespace()}
 
 
@@ -95,9 +98,9 @@ def _namespace() -> str:
 
 
 def _started(process: str) -> str | None:
-    """Return when a process began, in the system's own count; None where it does not tell, `gone` of a zombie."""
+    """Return the start time of a process in kernel ticks: None if it is not available, `gone` for a zombie."""
     try:
-        # In a namespace of processes that has no /proc of its own the ids there are those of another.
+        # A namespace without a /proc of its own sees the process ids of another one.
         if process != "self" and str(Path("/proc/self").readlink()) != str(os.getpid()):
             return None
         stat = Path(f"/proc/{process}/stat").read_text()

@@ -1,4 +1,4 @@
-"""Where a run comes from: its config as params and YAML, the versions and the commit it ran with."""
+"""The origin of a run: its config as params and YAML, its versions and its git commit."""
 
 import getpass
 import os
@@ -16,19 +16,19 @@ from runner.messages.redaction import shown_tree
 from runner.tracking.checkout import Look
 from runner.tracking.processes import process_tags
 
-# The tag whose text MLflow shows as a run's description.
+# MLflow shows the text of this tag as the description of a run.
 DESCRIPTION = "mlflow.note.content"
-# The tag that MLflow shows as a run's version.
+# MLflow shows this tag as the version of a run.
 MLFLOW_COMMIT = "mlflow.source.git.commit"
-# Keys that a repeated run may have otherwise.
+# Keys that do not change what a repeated run computes.
 NOT_OF_THE_RUN = ("tracking", "name", "tags")
-# The one written in C, where there is one, is ten times as fast.
+# The dumper written in C, if available, is ten times as fast.
 Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 _looks: dict[Path, Look] = {}
 
 
 def look() -> Look:
-    """Begin to look at the checkout of the working directory, so that the answer is there when it is wanted."""
+    """Start checking the git checkout of the working directory, so that the answer is ready when it is needed."""
     folder = Path.cwd()
     begun = _looks.get(folder)
     if begun is None or begun.is_read:
@@ -43,7 +43,7 @@ def git_tags() -> dict[str, str]:
 
 
 def tags_of(config: Config) -> dict[str, str]:
-    """Return the tags of a run: the config's own, then the versions and the commit."""
+    """Return the tags of a run: those of its config, its versions, its process and its commit."""
     own = {key: str(value) for key, value in shown_tree(config.tags).items()}
     return own | {
         "mlflow.user": _user(),
@@ -57,7 +57,7 @@ def tags_of(config: Config) -> dict[str, str]:
 
 
 def described(config: Config, sentence: str) -> dict[str, str]:
-    """Return the tag that MLflow shows as a run's description: a sentence of ours before the user's own."""
+    """Return the tag with the description of a run: a sentence, followed by the user's own description."""
     own = shown_tree(config.tags).get(DESCRIPTION)
     return {DESCRIPTION: sentence if own is None else f"{sentence}\n\n{own}"}
 
@@ -65,14 +65,14 @@ def described(config: Config, sentence: str) -> dict[str, str]:
 def _user() -> str:
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # a container's, that has no name
+    except (KeyError, OSError):  # a user without a name, as in a container
         return str(os.getuid())
 
 
 def params_of(config: Config) -> dict[str, str]:
-    """Return every leaf of the config under its dotted name; a list is a leaf.
+    """Return every leaf of the config under its dotted key; a list is a leaf.
 
-    `log_every` is the number that the run uses, where the config leaves it open.
+    `log_every` is the number in effect if the config has null.
     """
     return dict(_leaves(shown_tree(config.tree | {"log_every": config.recorded_every}), ""))
 

@@ -1,4 +1,4 @@
-"""The runner's side of the record: start the recorder, append to the journal, wait until all is in MLflow."""
+"""Trackers: start the recorder, append entries to the journal, and wait until all of it is in MLflow."""
 
 import contextlib
 import json
@@ -28,10 +28,10 @@ from runner.tracking.ledger import Ledger
 from runner.tracking.permission import check_places
 from runner.tracking.processes import process_tags
 
-# How long a run that is stopped waits for its record, and any run for a recorder that says nothing at all.
+# How long a stopped run waits for its record, and how long any run waits for a message from the recorder.
 HURRIED_SECONDS = 3
-SILENT_SECONDS = 120
-# A recorder that ended sooner than this is not followed by another while the run goes on.
+NO_MESSAGE_SECONDS = 120
+# A recorder that exits sooner than this is not restarted during the run.
 RESTART_SECONDS = 5
 REPLAY = "python -m runner.replay"
 OnRecorded = Callable[[int, int], None]
@@ -40,17 +40,17 @@ RECORDER = "from runner.recorder.process import main; main()"
 
 @dataclass(frozen=True)
 class Recorded:
-    """What the recorder says of a run that it has created in MLflow."""
+    """A run that the recorder has created in MLflow."""
 
     run_id: str
     experiment_id: str
 
 
 class Tracker(Protocol):
-    """Where a run's entries go.
+    """Takes the journal entries of runs.
 
     Attributes:
-        owner: its own id, by which it is told from others that want to go on with a sweep.
+        owner: its id, which tells it from other processes that want to resume the same sweep.
     """
 
     owner: str
@@ -59,28 +59,28 @@ class Tracker(Protocol):
         """Take an entry."""
 
     def check(self) -> None:
-        """Raise what has gone wrong with the record, if something has."""
+        """Raise the error of the recorder, if there is one."""
 
     def recorded(self, run: str) -> Recorded | None:
-        """Return where a run is recorded, once `finish` has returned."""
+        """Return the run in MLflow, once `finish` has returned."""
 
     def ledger(self, sweep: str, resume: str | bool) -> Ledger | None:
-        """Return what is recorded of the sweep to continue; None where there is no such sweep."""
+        """Return the finished jobs of the sweep to resume; None if there is no such sweep."""
 
     def finish(self, is_hurried: bool = False) -> None:
-        """Return when everything is recorded, or some seconds later where someone waits for us to leave."""
+        """Wait until everything is recorded; only a few seconds if `is_hurried`."""
 
 
 class Untracked:
-    """Keeps nothing."""
+    """Records nothing."""
 
     owner = ""
 
     def append(self, entry: Entry) -> None:
-        """Forget the entry."""
+        """Drop the entry."""
 
     def check(self) -> None:
-        """Find nothing wrong."""
+        """Do nothing."""
 
     def recorded(self, run: str) -> Recorded | None:
         """Return None: no run is recorded."""
@@ -95,10 +95,10 @@ class Untracked:
 
 
 class JournalTracker:
-    """A journal, and the recorder process that brings it to MLflow while it grows.
+    """Writes a journal, which a recorder process copies to MLflow while it grows.
 
-    The recorder is started at once, so that it imports MLflow while the runner imports torch; the journal
-    is made, and with it anything in MLflow, at the first entry.
+    The recorder starts at once, so that it imports MLflow while the runner imports torch. The journal is created at the
+    first entry; before that nothing is created in MLflow.
     """
 
     def __init__(self, tracking: Tracking, on_recorded: OnRecorded | None = None) -> None:
@@ -139,20 +139,20 @@ class JournalTracker:
         return Open(shown_text(absolute_uri(self._tracking.uri or "")), artifacts, process_tags())
 
     def check(self) -> None:
-        """Hear what the recorder has said so far; where it was killed, start another, which reads the journal anew.
+        """Read the messages of the recorder so far; if it was killed, start another, which reads the journal again.
 
         Raises:
-            UserError: the recorder refuses the store; nothing has been recorded.
+            UserError: the recorder refuses the store; nothing was recorded.
         """
-        while b"\n" in self._heard or select.select([self._stdout], [], [], 0)[0]:
-            if not self._hear():
+        while b"\n" in self._unread or select.select([self._stdout], [], [], 0)[0]:
+            if not self._read_message():
                 is_due = time.monotonic() - self._started >= RESTART_SECONDS
                 if is_due and self._away is None and self._failed is None:
-                    self._record_anew()
+                    self._restart_recorder()
                 return
 
     def ledger(self, sweep: str, resume: str | bool) -> Ledger | None:
-        """Ask the recorder what is recorded of a sweep; it first records what is left in journals.
+        """Ask the recorder for the finished jobs of a sweep; it first replays left journals.
 
         Args:
             sweep: the fingerprint of the sweep.
@@ -165,27 +165,27 @@ class JournalTracker:
         self._is_answered = False
         claim = {"owner": self.owner, "since_ms": now_ms(), **process_tags()}
         question = {"sweep": sweep, "resume": resume, "experiment": self._tracking.experiment, "claim": claim}
-        self._tell({"ledger": question})
-        while not self._is_answered and self._hear():
+        self._send({"ledger": question})
+        while not self._is_answered and self._read_message():
             pass
         if not self._is_answered:
-            raise UserError(f"resume={shown(resume)}: expected a store that tells what is recorded, it does not answer")
+            raise UserError(f"resume={shown(resume)}: expected a store that answers, this one does not")
         return self._ledger
 
     def recorded(self, run: str) -> Recorded | None:
-        """Return where the run is recorded, once the recorder has said so."""
+        """Return the run in MLflow, once the recorder has created it."""
         return self._recorded.get(run)
 
     def finish(self, is_hurried: bool = False) -> None:
         """Close the journal and wait until the recorder has committed all of it.
 
-        Where that takes too long the recorder goes on alone, if it can; else its journal waits for the replay.
+        If that takes too long, the recorder goes on alone; if it cannot, the journal is kept for a replay.
 
         Args:
-            is_hurried: someone waits for us to leave.
+            is_hurried: wait only a few seconds, as after Ctrl-C.
 
         Raises:
-            UserError: the recorder refuses the store; nothing has been recorded.
+            UserError: the recorder refuses the store; nothing was recorded.
             RecordingError: the recorder failed; the journal is kept.
         """
         if self._journal is None or self._is_refused:
@@ -195,13 +195,13 @@ class JournalTracker:
         deadline = time.monotonic() + HURRIED_SECONDS if is_hurried else math.inf
         self._failed = None
         with contextlib.closing(self._journal):
-            self._hear_all(deadline)
+            self._read_until_exit(deadline)
             # The recorder was killed, or the database removed.
-            if not self._is_settled and self._record_anew():
-                self._hear_all(deadline)
+            if not self._is_settled and self._restart_recorder():
+                self._read_until_exit(deadline)
             if self._is_whole or self._away is not None:
                 return
-            self._put_journal_back()
+            self._restore_journal()
         reason = self._failed or "not everything could be recorded"
         raise RecordingError(f"{reason}; the journal is kept: {self._path}, record it later: {self._replay}")
 
@@ -209,27 +209,27 @@ class JournalTracker:
     def _is_settled(self) -> bool:
         return self._is_whole or self._away is not None or self._failed is not None
 
-    def _hear_all(self, deadline: float) -> None:
-        """Hear the recorder to its end.
+    def _read_until_exit(self, deadline: float) -> None:
+        """Read the messages of the recorder until it exits.
 
         Raises:
-            RecordingError: it is late, or says nothing any more.
+            RecordingError: the deadline has passed, or it has sent no message for too long.
         """
-        self._tell({"closed": True})
+        self._send({"closed": True})
         is_open = True
         while is_open:
-            patience = min(deadline - time.monotonic(), SILENT_SECONDS)
-            if b"\n" not in self._heard and not select.select([self._stdout], [], [], max(patience, 0))[0]:
+            patience = min(deadline - time.monotonic(), NO_MESSAGE_SECONDS)
+            if b"\n" not in self._unread and not select.select([self._stdout], [], [], max(patience, 0))[0]:
                 raise RecordingError(
                     f"the record is not complete yet; if it stays so, {self._path} holds it: {self._replay}"
                 )
-            is_open = self._hear()
+            is_open = self._read_message()
         self._recorder.communicate()
 
-    def _record_anew(self) -> bool:
-        """Start another recorder, which reads the journal from its beginning; False where there is no place for it."""
+    def _restart_recorder(self) -> bool:
+        """Start another recorder, which reads the journal from its start; return False if the folder is gone."""
         self._recorder.wait()
-        self._put_journal_back()
+        self._restore_journal()
         if not self._folder.exists():
             self._failed = f"{self._folder}: was removed while runs were recorded there"
             return False
@@ -239,8 +239,8 @@ class JournalTracker:
         self._recorder = self._start_recorder(again=True)
         return True
 
-    def _put_journal_back(self) -> None:
-        """Write the journal again where someone removed it, in the working directory as it is called now.
+    def _restore_journal(self) -> None:
+        """Write the journal again if it was removed; follow the working directory if that was renamed.
 
         Raises:
             RecordingError: it cannot be written.
@@ -257,7 +257,7 @@ class JournalTracker:
 
     @property
     def _replay(self) -> str:
-        """The command that records the journal where it is."""
+        """The command that replays the journal."""
         folder, uri = self._folder / JOURNALS, self._tracking.uri or ""
         uri = SQLITE.sub(lambda match: sqlite_uri(self._folder / unquote(match["path"]), match["scheme"]), uri)
         is_moved = self._path.parent != folder
@@ -267,13 +267,13 @@ class JournalTracker:
         return REPLAY + "".join(options)
 
     def abandon(self) -> None:
-        """End the recorder, to which nothing was given."""
+        """Kill the recorder, which has nothing to record."""
         self._recorder.kill()
         self._recorder.communicate()
 
     def _start_recorder(self, again: bool) -> subprocess.Popen[bytes]:
-        # A plain script, not multiprocessing, whose children would import the caller's main module;
-        # a session of its own, so that neither Ctrl-C nor a kill of our process group reaches it.
+        # A plain script: a child of multiprocessing would import the caller's main module. In a session of its own,
+        # neither Ctrl-C nor a kill of our process group reaches it.
         recorder = subprocess.Popen(
             [sys.executable, "-P", "-c", RECORDER],
             bufsize=0,
@@ -285,10 +285,10 @@ class JournalTracker:
         )
         self._recorder = recorder
         self._is_again = again
-        self._heard = b""  # of one that was killed while it spoke
+        self._unread = b""  # drop the incomplete message of a killed recorder
         self._started = time.monotonic()
-        # The URI may hold a password: it goes through the pipe, where no one else can read it.
-        self._tell({"journal": str(self._path), "again": again, **vars(self._tracking)})
+        # The URI may hold a password: sent through a pipe, it is in no command line.
+        self._send({"journal": str(self._path), "again": again, **vars(self._tracking)})
         return recorder
 
     @property
@@ -296,24 +296,24 @@ class JournalTracker:
         assert self._recorder.stdout is not None
         return self._recorder.stdout
 
-    def _tell(self, message: dict[str, Any]) -> None:
+    def _send(self, message: dict[str, Any]) -> None:
         assert self._recorder.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # it was killed, which its end of the other pipe tells too
+        with contextlib.suppress(BrokenPipeError):  # it was killed, which reading from it shows too
             self._recorder.stdin.write(json.dumps(message).encode() + b"\n")
 
-    def _hear(self) -> bool:
-        """Take one message of the recorder; return False at its end."""
-        while b"\n" not in self._heard:
+    def _read_message(self) -> bool:
+        """Read and handle one message of the recorder; return False if it has exited."""
+        while b"\n" not in self._unread:
             more = os.read(self._stdout.fileno(), 2**16)
             if not more:
                 return False
-            self._heard += more
-        line, _, rest = self._heard.partition(b"\n")
-        self._heard = rest
-        self._take(json.loads(line))
+            self._unread += more
+        line, _, rest = self._unread.partition(b"\n")
+        self._unread = rest
+        self._handle(json.loads(line))
         return True
 
-    def _take(self, message: dict[str, Any]) -> None:
+    def _handle(self, message: dict[str, Any]) -> None:
         for run, run_id, experiment_id in message.get("runs", ()):
             self._recorded[run] = Recorded(run_id, experiment_id)
         if "away" in message:
@@ -330,7 +330,7 @@ class JournalTracker:
         self._lost = message.get("lost", self._lost)
         if "refused" in message and not self._is_again:
             self._is_refused = True
-            self._forget_journal()
+            self._delete_journal()
             raise UserError(message["refused"])
         if "taken" in message:
             raise RecordingError(message["taken"])
@@ -338,7 +338,7 @@ class JournalTracker:
 
     @property
     def _size(self) -> int:
-        """The journal's length; what the recorder has recorded it deletes at any moment."""
+        """The length of the journal, which the recorder deletes when all is recorded."""
         try:
             return self._path.stat().st_size
         except FileNotFoundError:
@@ -347,7 +347,7 @@ class JournalTracker:
     def _warn(self, text: str) -> None:
         warn(text)
 
-    def _forget_journal(self) -> None:
+    def _delete_journal(self) -> None:
         self._path.unlink(missing_ok=True)
         for folder in (self._path.parent, self._path.parent.parent):
             with contextlib.suppress(OSError):  # it holds something else
@@ -355,26 +355,26 @@ class JournalTracker:
 
 
 def _import_path() -> str:
-    """Return this process's import path, so that the recorder is the same program wherever it was found."""
+    """Return this process's import path, so that the recorder imports the same program."""
     return os.pathsep.join(path or os.getcwd() for path in sys.path)
 
 
 def _tracked(tracking: Tracking, on_recorded: OnRecorded | None) -> JournalTracker:
-    provenance.look()  # it has answered by the time that the first run begins
+    provenance.look()  # ready by the time that the first run begins
     return JournalTracker(tracking, on_recorded)
 
 
-# With the process that it belongs to: a forked child has its own.
+# With the id of its process: a forked child needs a tracker of its own.
 _shared: ContextVar[tuple[int, Tracking, Tracker] | None] = ContextVar("shared tracker", default=None)
 
 
 @contextlib.contextmanager
 def tracking_to(tracking: Tracking, on_recorded: OnRecorded | None = None) -> Iterator[Tracker]:
-    """Give a tracker for the settings, and wait at the end until all is recorded.
+    """Give a tracker for the settings, and at the end wait until all is recorded.
 
-    While it waits, `on_recorded` is told how many bytes of the journal are recorded, and of how many.
+    Meanwhile `on_recorded` is called with the number of bytes of the journal that are recorded, and its length.
 
-    Inside another of the same settings, as in a sweep, it is the same tracker: one journal, one recorder.
+    Nested calls with the same settings, as in a sweep, share one tracker: one journal, one recorder.
 
     Raises:
         UserError: the store is refused.

@@ -88,7 +88,7 @@ def test_nothing_is_deleted_where_an_id_is_none_or_several(
     ids = recorded(folder)
     assert delete(ids["left"], ids["left"][:5], "0" * 32, "%") == 2
     assert [line.split(",")[0] for line in capsys.readouterr().err.splitlines()] == [
-        f"error: {ids['left'][:5]}: 5 runs begin so",
+        f"error: {ids['left'][:5]}: 5 runs have ids that start with it",
         f"error: {'0' * 32}: no such run",
         "error: %: no such run",
     ]
@@ -105,7 +105,7 @@ def test_what_is_running_is_deleted_by_force_only(
     store.flush()
     run_id = store._runs["live"]
     assert delete(run_id) == 2
-    assert f"run {run_id} (live): is running, expected one that is over, or --force" in capsys.readouterr().err
+    assert f"run {run_id} (live): is running, expected one that has ended, or --force" in capsys.readouterr().err
     assert active(folder) == [run_id]
     assert delete("--force", run_id) == 0
     assert active(folder) == []
@@ -138,7 +138,7 @@ def test_a_deleted_experiment_comes_back_without_its_deleted_runs(folder: Path, 
     again.apply(Begin("new", "new", "some experiment", 3))
     again.flush()
     assert [run.info.run_name for run in store.client.search_runs([experiment])] == ["new"]
-    assert again.warning == "experiment 'some experiment' was deleted: it is back, without the runs that were deleted"
+    assert again.warning == "experiment 'some experiment' was deleted: it is restored, without its deleted runs"
 
 
 def test_a_run_in_a_deleted_experiments_name_says_so_and_can_be_deleted(runner: Command) -> None:
@@ -149,7 +149,7 @@ def test_a_run_in_a_deleted_experiments_name_says_so_and_can_be_deleted(runner: 
     done = runner("steps=2", "name=new")
     assert (done.code, done.err) == (
         0,
-        "warning: experiment 'descent' was deleted: it is back, without the runs that were deleted\n",
+        "warning: experiment 'descent' was deleted: it is restored, without its deleted runs\n",
     )
     ((run_id,),) = rows(runner, "select run_uuid from runs where lifecycle_stage = 'active'")
     assert f"deleted    run {run_id} (new)" in runner(run_id, module="runner.delete").out

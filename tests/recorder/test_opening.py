@@ -25,7 +25,7 @@ def test_a_database_of_something_else_is_left_as_it_was(tmp_path: Path) -> None:
     with sqlite3.connect(path) as database:
         database.execute("create table bookmarks (title text)")
     before = path.read_bytes()
-    with pytest.raises(StoreError, match="is a database of something else, with tables bookmarks; expected"):
+    with pytest.raises(StoreError, match="is a database of another program, with tables bookmarks; expected"):
         opened(f"sqlite:///{path}")
     assert path.read_bytes() == before
 
@@ -75,7 +75,7 @@ def test_a_database_of_a_server_under_anothers_versions_is_left_as_it_was(postgr
     engine = sa.create_engine(uri)
     with engine.begin() as connection:
         connection.execute(sa.text("create table alembic_version (version_num varchar(32))"))
-    with pytest.raises(StoreError, match="anothers: is a database of something else"):
+    with pytest.raises(StoreError, match="anothers: is a database of another program"):
         opened(uri)
     assert sa.inspect(engine).get_table_names() == ["alembic_version"]
     engine.dispose()

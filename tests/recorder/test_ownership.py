@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.recorder.errors import RivalError, TakenError
+from runner.recorder.errors import ConcurrentStartError, TakenOverError
 from runner.recorder.opening import open_store
 from runner.recorder.ownership import Claim, OwnedError, take
 from runner.recorder.reap import reap
@@ -29,7 +29,7 @@ GONE = {"runner.host": "elsewhere", "runner.pid": "7", "runner.pid_started": "1"
 
 
 def silent_sweep(store: Store) -> str:
-    """Return the parent run of a sweep whose process was last heard of in 1970."""
+    """Return the parent run of a sweep whose last heartbeat was in 1970."""
     store.apply(Begin("parent", "sweep", "some experiment", 1, tags=SWEEP | GONE))
     created = store.apply(Begin("job", "job", "some experiment", 1, parent="parent"))
     store.flush()
@@ -52,7 +52,7 @@ def test_an_owner_elsewhere_keeps_its_sweep_until_it_was_silent_for_long(folder:
     store = opened(folder, bulk=True)
     run_id = silent_sweep(store)
     take(store.client, run_id, claim("first", host="elsewhere"))
-    with pytest.raises(OwnedError, match=r"process \d+ on host elsewhere owns it since .*, heard of \d+ s ago"):
+    with pytest.raises(OwnedError, match=r"process \d+ on host elsewhere owns it since .*, last heartbeat \d+ s ago"):
         take(store.client, run_id, claim("second"))
     take(store.client, run_id, claim("first", host="elsewhere"))  # whose answer was lost
     old = claim("third", host="elsewhere") | {"since_ms": "1"}
@@ -76,8 +76,8 @@ def test_who_has_lost_its_sweep_hears_of_it_and_neither_ends_nor_empties_it(fold
     store = opened(folder, bulk)
     run_id = silent_sweep(store)
     take(store.client, run_id, claim("second"))
-    with pytest.raises(TakenError, match=f"{run_id} was taken over"):
-        store.beat()
+    with pytest.raises(TakenOverError, match=f"{run_id} was taken over"):
+        store.heartbeat()
     store.apply(End("parent", "KILLED", 2))
     late = opened(folder, bulk, again=True)
     late.apply(Begin("parent", "sweep", "some experiment", 1, tags=SWEEP | {"runner.owner": "first"}, is_new=False))
@@ -126,9 +126,9 @@ def test_who_begins_a_sweep_beside_one_of_its_kind_leaves_nothing(folder: Path, 
     first, second = opened(folder, bulk), opened(folder, bulk)
     tags = SWEEP | {"runner.resume": "true"} | process_tags()
     first.apply(Begin("first", "sweep", "some experiment", 1, tags=tags | {"runner.owner": "first"}))
-    first.beat()
+    first.heartbeat()
     first.flush()
-    with pytest.raises(RivalError, match=f"sweep {first._runs['first']} is still running: {OWNED}"):
+    with pytest.raises(ConcurrentStartError, match=f"sweep {first._runs['first']} is still running: {OWNED}"):
         second.apply(Begin("second", "sweep", "some experiment", 1, tags=tags | {"runner.owner": "second"}))
     assert [run.info.run_id for run in first.client.search_runs(["1"])] == [first._runs["first"]]
 
@@ -176,7 +176,7 @@ def test_a_run_that_was_marked_in_error_ends_without_the_mark(folder: Path, bulk
     store.flush()
     assert sorted(reap(store.client, ["1"])) == sorted(store._runs.values())
     store.apply(End("ends", "FINISHED", 2))
-    store.beat()
+    store.heartbeat()
     store.flush()
     runs = {run.info.run_name: run for run in store.client.search_runs(["1"])}
     assert {name: run.info.status for name, run in runs.items()} == {"ends": "FINISHED", "goes on": "RUNNING"}

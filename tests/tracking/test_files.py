@@ -96,7 +96,7 @@ def test_no_folder_under_outputs_is_a_link(tmp_path: Path, victim: Path, monkeyp
 
 @pytest.mark.parametrize("name", ["../file", "a/../../file", "/file", "", "."])
 def test_an_artifact_stays_in_the_folder_of_its_run(tmp_path: Path, name: str) -> None:
-    with pytest.raises(StoreError, match="expected a path in the folder of its run"):
+    with pytest.raises(StoreError, match="expected a path inside the folder of its run"):
         write_artifact(tmp_path, "0" * 32, name, b"")
     with pytest.raises(StoreError, match="expected an id"):
         write_artifact(tmp_path, "..", "file", b"")

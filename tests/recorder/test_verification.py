@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.recorder.errors import LostError
+from runner.recorder.errors import RecordLostError
 from runner.recorder.opening import open_store
 from runner.tracking.journal import Begin, End, Metrics
 from tests.conftest import Command
@@ -100,7 +100,7 @@ def test_what_is_no_longer_there_is_found_out(tmp_path: Path, act: Callable[[Pat
     store.apply(End("a", "FINISHED", 1002, 2, {"final/loss": 2.0}))
     store.flush()
     act(tmp_path)
-    with pytest.raises(LostError):
+    with pytest.raises(RecordLostError):
         store.verify()
 
 

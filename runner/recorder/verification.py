@@ -1,4 +1,4 @@
-"""Whether what was written is still where it was written: someone may remove or replace a database meanwhile."""
+"""Checks that what was written is still in the database: it may be removed or replaced during a run."""
 
 import contextlib
 import os
@@ -10,7 +10,7 @@ from typing import Self
 import sqlalchemy as sa
 
 from runner.config.uris import companions, sqlite_path
-from runner.recorder.errors import LostError
+from runner.recorder.errors import RecordLostError
 from runner.recorder.mlflow_private import models
 
 IDS_A_QUERY = 500
@@ -20,7 +20,7 @@ Identity = tuple[int, int]
 
 @dataclass(frozen=True)
 class Last:
-    """What was last written of a run: its last step, and whether it has ended."""
+    """The last step that was written of a run, and whether its end was written."""
 
     step: int = -1
     has_ended: bool = False
@@ -28,7 +28,7 @@ class Last:
 
 @dataclass
 class DatabaseFile:
-    """A SQLite database as it was opened, to be known again."""
+    """The identity of a SQLite file when it was opened."""
 
     path: Path
     identity: Identity
@@ -37,7 +37,7 @@ class DatabaseFile:
 
     @classmethod
     def of(cls, uri: str) -> Self | None:
-        """Return the file of a SQLite URI, which is there; None for another kind of store."""
+        """Return the existing file of a SQLite URI; None for another kind of store."""
         path = sqlite_path(uri)
         if path is None:
             return None
@@ -45,16 +45,16 @@ class DatabaseFile:
         return cls(path, (found.st_dev, found.st_ino), found.st_size)
 
     def check(self) -> None:
-        """Look whether the file is still there, the same, and no shorter.
+        """Check that the file is the same, and not shorter.
 
         Raises:
-            LostError: it is not.
+            RecordLostError: it was removed, replaced or emptied.
         """
         found = self._found()
         loss = self._loss(found)
         if loss is not None:
             self._remove_logs()
-            raise LostError(f"{self.path}: the database was {loss} while runs were recorded in it")
+            raise RecordLostError(f"{self.path}: the database was {loss} while runs were recorded in it")
         assert found is not None
         self.size = found.st_size
         for companion in companions(self.path):
@@ -84,7 +84,7 @@ class DatabaseFile:
 
 
 def forget_companions(path: Path) -> None:
-    """Remove what SQLite has left beside a database that is no longer there, and would take for the next one's."""
+    """Remove the logs of a database that is gone, which SQLite would apply to the next one."""
     for companion in companions(path):
         companion.unlink(missing_ok=True)
 
@@ -94,16 +94,16 @@ def _identity(path: Path) -> Identity:
     return found.st_dev, found.st_ino
 
 
-def lost_run(run_id: str) -> LostError:
-    """Return what to raise for a run that is not as it was written."""
-    return LostError(f"run {run_id}: was recorded, and is no longer there as it was")
+def lost_run(run_id: str) -> RecordLostError:
+    """Return the error for a run that is missing or changed."""
+    return RecordLostError(f"run {run_id}: was recorded, and is now missing or changed")
 
 
 def check_rows(url: sa.URL, expected: Mapping[str, Last]) -> None:
-    """Look by a new connection whether runs are in a database as they were last written.
+    """Check with a new connection that runs are in a database as they were last written.
 
     Raises:
-        LostError: one is not.
+        RecordLostError: a run is missing or changed.
     """
     ids = list(expected)
     try:
@@ -112,7 +112,7 @@ def check_rows(url: sa.URL, expected: Mapping[str, Last]) -> None:
                 _check_some(connection, ids[start : start + IDS_A_QUERY], expected)
     except sa.exc.DatabaseError as error:
         if any(sign in str(error.orig) for sign in OF_ANOTHER_DATABASE):
-            raise LostError(f"the database was replaced while runs were recorded in it: {error.orig}") from None
+            raise RecordLostError(f"the database was replaced while runs were recorded in it: {error.orig}") from None
         raise
 
 

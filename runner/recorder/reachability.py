@@ -1,6 +1,6 @@
-"""Whether something answers where a store is said to be, found out in seconds; MLflow would try for minutes.
+"""Checks within seconds whether a store can be reached; MLflow would retry for minutes.
 
-Whatever a server answers, it is there: who may record, by which certificate and at which path, is MLflow's affair.
+Any answer of a server counts: authentication, certificates and paths are checked later, by MLflow.
 """
 
 import socket
@@ -16,7 +16,7 @@ MALFORMED = "not a URI; in a password characters such as @ : / are written %40 %
 
 
 def unreachable(uri: str) -> str | None:
-    """Return why a server, or the server of a database, does not answer; None where it does or none is needed."""
+    """Return why a server, or a database server, cannot be reached; None if it can, or if no server is needed."""
     if uri.startswith("sqlite"):
         return None
     if not uri.startswith("http"):
@@ -25,7 +25,7 @@ def unreachable(uri: str) -> str | None:
         question = _question(urlsplit(uri))
         proxies = _proxies()
         if any(proxy.startswith("socks") for proxy in proxies.values()):
-            return None  # of which MLflow's client knows more
+            return None  # urllib does not support them, MLflow's client does
         opener = build_opener(ProxyHandler(proxies), HTTPSHandler(context=_trusting()), _Staying())
     except ValueError:
         return MALFORMED
@@ -40,20 +40,20 @@ def unreachable(uri: str) -> str | None:
         reason = getattr(error, "reason", error)
         return None if isinstance(reason, ssl.SSLError) else f"{reason}"
     except HTTPException as error:
-        return f"what answers there is no HTTP server ({type(error).__name__})"
+        return f"the answer is not HTTP ({type(error).__name__})"
 
 
 class _Staying(HTTPRedirectHandler):
-    """Follows no redirection: it is an answer, and the page where people log in may be out of reach."""
+    """Follows no redirection: it counts as an answer, and its target, such as a login page, may be unreachable."""
 
     def redirect_request(
         self, req: Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
     ) -> None:
-        """Make no request."""
+        """Return None, so that no request follows."""
 
 
 def _trusting() -> ssl.SSLContext:
-    """Return what takes any certificate: nothing is told to the server but that somebody asks."""
+    """Return a context that accepts any certificate: the request sends nothing secret."""
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -61,21 +61,21 @@ def _trusting() -> ssl.SSLContext:
 
 
 def _proxies() -> dict[str, str]:
-    """Return the proxies that the environment names, one for all among them, which urllib does not know."""
+    """Return the proxies in the environment, including `all_proxy`, which urllib ignores."""
     proxies = getproxies()
     general = proxies.get("all")
     return proxies if general is None else {"http": general, "https": general} | proxies
 
 
 def _question(parts: SplitResult) -> Request:
-    """Return the question whether a server is there, without the user whom its URI may name."""
+    """Return the request to a server, without the user name in its URI."""
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else f"{parts.hostname}"
     address = host if parts.port is None else f"{host}:{parts.port}"
     return Request(f"{parts.scheme}://{address}{parts.path.rstrip('/')}/health")
 
 
 def _unreachable_database(uri: str) -> str | None:
-    # MLflow's own, which only what records imports; it reads a URI as MLflow will.
+    # SQLAlchemy parses the URI as MLflow will.
     from sqlalchemy import create_engine, make_url
     from sqlalchemy.exc import SQLAlchemyError
 
