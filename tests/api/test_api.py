@@ -42,7 +42,7 @@ def test_a_run_returns_its_results_and_its_trajectory() -> None:
     assert frame["weight"].iloc[0] == 10.0
 
 
-def test_a_vector_a_schedule_and_measures_have_their_columns() -> None:
+def test_vectors_schedules_and_diagnostics_have_columns() -> None:
     done = runner.run(
         [*QUIET, "objective=rosenbrock", "schedule=cosine", "lr=0.001", "steps=20", "diagnostics.curvature=true"]
     )
@@ -53,7 +53,7 @@ def test_a_vector_a_schedule_and_measures_have_their_columns() -> None:
     assert float(done.trajectory.lr[-1]) < 1e-4
 
 
-def test_a_sweep_returns_a_row_a_job() -> None:
+def test_a_sweep_returns_one_row_per_job() -> None:
     frame = runner.sweep([*QUIET, "clip_norm=null,0.5", "optimizer=gd,adam", "lr=0.1,50", "steps=300"])
     assert list(frame.columns[:6]) == ["clip_norm", "optimizer", "lr", "status", "reason", "run_id"]
     assert list(frame["optimizer"]) == ["gd", "gd", "adam", "adam"] * 2
@@ -64,7 +64,7 @@ def test_a_sweep_returns_a_row_a_job() -> None:
     assert set(frame["run_id"].isna()) == {True}
 
 
-def test_a_sweep_follows_what_a_value_is_made_of() -> None:
+def test_interpolations_are_resolved_in_the_rows_of_a_sweep() -> None:
     frame = runner.sweep(
         [*QUIET, "initial_weight=3,4", "steps=1", "gradient_noise=0", "objective.offset=${initial_weight}"]
     )
@@ -72,7 +72,7 @@ def test_a_sweep_follows_what_a_value_is_made_of() -> None:
 
 
 @pytest.mark.usefixtures("in_empty_folder")
-def test_a_sweep_tells_why_a_job_failed_or_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sweep_says_why_a_job_failed_or_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     Path("fussy.py").write_text("def fussy(w):\n    assert float(w.detach()) < 5, 'too high'\n    return w.sum()**2\n")
     monkeypatch.syspath_prepend(os.getcwd())
     fussy = ["quiet=true", "objective=callable", "objective.target=fussy:fussy", "allow_code=true", "steps=3"]
@@ -102,13 +102,13 @@ def test_a_sweep_that_fails_fast_runs_no_more_jobs_and_counts_them(
         runner.sweep(["lr=0.1,0.2", "fail_fast=5"])
 
 
-def test_a_mistake_is_an_exception_with_its_lines(in_empty_folder: Callable[[], list[str]]) -> None:
+def test_a_user_error_has_a_line_for_each_mistake(in_empty_folder: Callable[[], list[str]]) -> None:
     with pytest.raises(UserError, match="lr=-1: expected a finite number above 0"):
         runner.run(["lr=-1"])
     assert in_empty_folder() == []
 
 
-def test_global_state_is_as_it_was() -> None:
+def test_global_state_is_restored() -> None:
     from hydra.core.global_hydra import GlobalHydra
 
     torch.manual_seed(5)
@@ -131,7 +131,7 @@ def _of_hydra_and_omegaconf() -> list[Any]:
     return [*(dict(vars(kind)) for kind in kinds), dict(BaseContainer._resolvers), dict(SourcesRegistry().types)]
 
 
-def test_hydra_and_omegaconf_are_as_they_were(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_state_of_hydra_and_omegaconf_is_restored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "own_bowl.py").write_text("def f(w): return (w**2).sum()\n")
     runner.run([*QUIET, "steps=1"])  # Hydra enters its own at its first use
@@ -151,7 +151,7 @@ def test_hydra_and_omegaconf_are_as_they_were(tmp_path: Path, monkeypatch: pytes
         lambda: torch.autocast("cpu", dtype=torch.bfloat16),
     ],
 )
-def test_a_run_is_the_same_in_any_state_of_the_callers(state: Callable[[], Any]) -> None:
+def test_a_run_does_not_depend_on_the_callers_state(state: Callable[[], Any]) -> None:
     asked = [*QUIET, "objective=linear_regression", "optimizer=adam", "steps=4", "objective.held_out=0.25"]
     with state():
         inside = runner.run(asked).weight
@@ -161,7 +161,7 @@ def test_a_run_is_the_same_in_any_state_of_the_callers(state: Callable[[], Any])
     assert list(frame["status"]) == ["COMPLETED"] * 2
 
 
-def test_a_network_starts_alike_whatever_the_default_dtype() -> None:
+def test_a_network_does_not_depend_on_the_default_dtype() -> None:
     asked = [*QUIET, "objective=mlp", "steps=2"]
     torch.set_default_dtype(torch.float64)
     try:
@@ -172,7 +172,7 @@ def test_a_network_starts_alike_whatever_the_default_dtype() -> None:
 
 
 @pytest.mark.parametrize("overrides", ["lr=0.1", None, ["lr=0.1", 5]])
-def test_overrides_that_are_no_list_of_texts_are_told(overrides: Any) -> None:
+def test_overrides_that_are_not_a_list_of_texts_are_an_error(overrides: Any) -> None:
     with pytest.raises(UserError, match=r"overrides=.*: expected a list of texts, such as \['lr=0.05'"):
         runner.run(overrides)
 
@@ -189,7 +189,7 @@ def test_overrides_that_are_no_list_of_texts_are_told(overrides: Any) -> None:
         ({}, {"name": "${seed}", "optimizer": "adam"}, ["name=${seed}", "optimizer=adam"]),
     ],
 )
-def test_settings_from_python_are_those_that_would_be_typed(overrides: Any, settings: Any, typed: list[str]) -> None:
+def test_settings_in_python_equal_those_of_the_command_line(overrides: Any, settings: Any, typed: list[str]) -> None:
     given = as_overrides(overrides, settings, may_vary=False)
     assert given == typed
     config = to_config(compose([*typed, "tracking=off"]))
@@ -217,7 +217,7 @@ def test_a_script_without_a_main_guard_is_tracked(runner: Command) -> None:
     assert [run.info.run_id for run in runs_in(runner)] == [run_id]
 
 
-def test_every_exception_and_result_is_exported_and_short_to_look_at() -> None:
+def test_exceptions_and_results_are_exported_and_have_a_short_repr() -> None:
     raised = {name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, RunnerError)}
     assert raised <= set(runner.__all__) <= set(dir(runner))
     assert all(issubclass(getattr(runner, name), RunnerError) for name in raised)
@@ -249,7 +249,7 @@ def test_every_exception_and_result_is_exported_and_short_to_look_at() -> None:
         ("repeat=2", "zip, repeats, where, resume, fail_fast, max_jobs"),
     ],
 )
-def test_spellings_of_elsewhere_are_told_what_they_mean_here(override: str, line: str) -> None:
+def test_common_misspellings_are_answered_with_the_right_override(override: str, line: str) -> None:
     with pytest.raises(UserError, match=re.escape(line)) as told:
         compose_sweep(["seed=1,2", override])
     assert len(told.value.lines) == 1

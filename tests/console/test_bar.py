@@ -21,7 +21,7 @@ LOSS = st.floats(allow_nan=True).map(lambda loss: f"best loss {loss:.6g}")
 
 
 @given(st.integers(0, 10**12), st.integers(0, 10**12), st.integers(40, 200), LOSS)
-def test_in_any_width_the_loss_and_the_time_left_are_seen(one: int, other: int, width: int, loss: str) -> None:
+def test_the_loss_and_the_time_left_are_shown_at_any_width(one: int, other: int, width: int, loss: str) -> None:
     done, total = sorted((one, other))
     state = State(total, done, f"{done:,} of {total:,} steps", "12,345 steps/s", loss, "12:34:56")
     line = state.line(width)
@@ -72,7 +72,7 @@ def test_the_bar_of_a_recorded_sweep_counts_its_steps_and_then_its_record(tmp_pa
     assert all(place > shown.index(bars[-1]) for place in recording)
 
 
-def test_a_terminal_that_draws_no_bars_shows_lines(tmp_path: Path) -> None:
+def test_a_terminal_without_cursor_control_shows_lines(tmp_path: Path) -> None:
     shown = frames(tmp_path, 80, "steps=2000", "tracking=off", TERM="dumb")
     assert sum(line.startswith("step ") for line in shown) == 10
     assert not any(re.search("[━╌]", line) for line in shown)

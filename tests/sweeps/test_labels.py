@@ -26,7 +26,7 @@ from tests.support.compositions import jobs_of
         (["name='0.123456789'", "name=run_0.123456789"], ["name='0.123456789'", "name=run_0.123456789"]),
     ],
 )  # fmt: skip
-def test_numbers_have_few_digits_unless_they_would_look_equal(texts: list[str], labels: list[str]) -> None:
+def test_labels_have_few_digits_unless_two_numbers_would_look_equal(texts: list[str], labels: list[str]) -> None:
     found = short(texts)
     assert [found[text] for text in texts] == labels
 
@@ -39,20 +39,20 @@ def test_different_texts_have_different_labels(texts: list[str]) -> None:
 
 
 @given(st.lists(st.floats(0.1, 100), max_size=8))
-def test_a_column_has_as_many_digits_as_tell_its_numbers_apart(numbers: list[float]) -> None:
+def test_a_column_has_enough_digits_to_distinguish_its_numbers(numbers: list[float]) -> None:
     digits = digits_apart(numbers, 4)
     assert len({f"{number:.{digits}g}" for number in numbers}) == len(set(numbers))
     assert digits == 4 or len({f"{number:.{digits - 1}g}" for number in numbers}) < len(set(numbers))
 
 
-def test_jobs_are_named_in_few_digits_and_keep_their_values() -> None:
+def test_job_names_have_few_digits_and_configs_the_exact_values() -> None:
     jobs = jobs_of(["lr=logspace(-4,0,1000)", "steps=1,2"])
     assert max(len(job.name) for job in jobs) <= len("lr=0.0001234 steps=2")
     assert len({job.name for job in jobs}) == 2000
     assert jobs[3].varied["lr"] == repr(jobs[3].config.lr)
 
 
-def test_the_frame_has_the_ranks_and_words_of_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_frame_has_the_ranks_that_the_command_line_prints(capsys: pytest.CaptureFixture[str]) -> None:
     asked = ["lr=0.01,0.6,0.5,0.4,1.5", "steps=60", "tracking=off"]
     frame = runner.sweep([*asked, "stop.target_loss=-1"])
     printed = [line for line in capsys.readouterr().out.splitlines() if "  loss " in line]
@@ -70,7 +70,7 @@ def test_the_frame_has_the_ranks_and_words_of_the_command_line(capsys: pytest.Ca
     assert [line.split()[-2] for line in told if line.startswith(("weight ", "loss "))] == ["distance", "error"]
 
 
-def test_what_diverged_has_no_rank() -> None:
+def test_diverged_jobs_have_no_rank() -> None:
     frame = runner.sweep(["lr=0.1,50", "steps=300", "tracking=off", "quiet=true"])
     assert frame["rank"][0] == 1
     assert math.isnan(frame["rank"][1])

@@ -95,7 +95,7 @@ def test_geomspace_has_exact_ends_and_equal_ratios(start: float, stop: float, n:
     assert all(math.isclose(ratio, ratios[0], rel_tol=1e-9) for ratio in ratios)
 
 
-def test_the_values_of_the_config_are_swept_unless_the_command_line_says_otherwise() -> None:
+def test_the_command_line_overrides_the_sweep_of_the_config() -> None:
     assert points("lr=5", lr="1,2", steps="linspace(1,3,3)") == [
         ["lr=5", "steps=1.0"],
         ["lr=5", "steps=2.0"],
@@ -104,7 +104,7 @@ def test_the_values_of_the_config_are_swept_unless_the_command_line_says_otherwi
     assert points(lr=0.1, initial_weight=[1, 2]) == [["lr=0.1", "initial_weight=[1,2]"]]
 
 
-def test_zipped_keys_move_together() -> None:
+def test_zipped_keys_vary_together() -> None:
     request = asked("lr=1,2,3", "dtype=float32,float64", "steps=10,20,30", "zip=[[lr,steps]]")
     assert [axis.keys for axis in request.axes] == [("lr", "steps"), ("dtype",)]
     made = [[str(one.input_line) for point in chosen for one in point] for chosen in request.combinations()]
@@ -120,7 +120,7 @@ def test_keys_may_be_zipped_as_they_were_typed_or_without_a_sign() -> None:
             assert axis.keys == ("lr", "tags.a")
 
 
-def test_what_is_given_again_stands_alone_only_where_nothing_of_the_first_is_left() -> None:
+def test_a_later_override_replaces_an_earlier_one_only_if_it_overrides_all_of_it() -> None:
     assert points("lr=1,2", "lr=3") == [["lr=3"]]
     assert points("++lr=1,2", "++lr=3") == points("lr=1,2", "++lr=3") == [["++lr=3"]]
     assert points("tags={a:1}", "tags={b:2}") == [["tags={a:1}", "tags={b:2}"]]
@@ -191,7 +191,7 @@ def test_a_condition_compares_numbers_and_texts(condition: str, holds: bool) -> 
         "seed**-seed/0 < 1",
     ],
 )
-def test_a_condition_without_a_value_is_a_mistake(condition: str) -> None:
+def test_a_condition_without_a_value_is_an_error(condition: str) -> None:
     where = asked(f'where="{condition}"').where
     assert where is not None
     with pytest.raises(UserError, match="has no value"):
@@ -227,7 +227,7 @@ def test_a_condition_without_a_value_is_a_mistake(condition: str) -> None:
         (["resume=''"], "resume=''"),
     ],
 )
-def test_what_would_be_misread_is_refused(arguments: list[str], line: str) -> None:
+def test_ambiguous_sweeps_are_refused(arguments: list[str], line: str) -> None:
     with pytest.raises(UserError, match=re.escape(line)):
         asked(*arguments)
 
@@ -303,7 +303,7 @@ GIVEN: dict[str, list[Any]] = {
 
 
 @pytest.mark.parametrize("call", GIVEN, ids=str)
-def test_a_function_gives_what_it_should(call: str) -> None:
+def test_functions_return_the_expected_values(call: str) -> None:
     (axis,) = asked(f"lr={call}").axes
     found = [point[0].value() for point in axis.points]
     assert found == GIVEN[call]
@@ -312,7 +312,7 @@ def test_a_function_gives_what_it_should(call: str) -> None:
     assert [one.value() for one in read_again] == GIVEN[call]
 
 
-def test_shuffled_values_are_all_there_in_one_order() -> None:
+def test_shuffled_values_are_complete_and_keep_one_order() -> None:
     for call in ("shuffle(range(20))", "int(shuffle(range(0.5,20,1)))", "shuffle(int(linspace(0,19,20)))"):
         found = values(f"steps={call}")
         assert sorted(map(str, found)) == sorted(map(str, range(20)))
@@ -357,7 +357,7 @@ def test_a_range_is_that_of_decimal_arithmetic(start: float, stop: float, step: 
         (["max_jobs=many"], "max_jobs=many: expected a whole number of at least 1"),
     ],
 )
-def test_jobs_are_counted_before_any_is_made(arguments: list[str], line: str) -> None:
+def test_too_many_jobs_are_refused_before_planning(arguments: list[str], line: str) -> None:
     with pytest.raises((UserError, OverrideParseException), match=re.escape(line)):
         asked(*arguments)
 
@@ -381,7 +381,7 @@ def test_the_limit_of_jobs_may_be_raised() -> None:
         ("lr=sort(1,a)", "not supported between"),
     ],
 )
-def test_a_function_that_has_no_values_is_told(argument: str, line: str) -> None:
+def test_a_function_without_values_is_an_error(argument: str, line: str) -> None:
     with pytest.raises((UserError, OverrideParseException), match=line):
         asked(argument)
 

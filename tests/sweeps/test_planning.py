@@ -90,7 +90,7 @@ def test_the_same_overrides_give_the_same_config_with_and_without_m(arguments: l
 
 @settings(max_examples=8)
 @given(st.lists(st.sampled_from(SET), min_size=1, max_size=3), st.data())
-def test_what_is_set_twice_merges_in_every_job(arguments: list[str], data: st.DataObject) -> None:
+def test_mappings_set_twice_merge_in_every_job(arguments: list[str], data: st.DataObject) -> None:
     swept = data.draw(st.sampled_from(["tags={a:1},{b:2}", "stop.loss_change={below:1},{window:2}", "lr=1,2"]))
     arguments.insert(data.draw(st.integers(0, len(arguments))), swept)
     for job in jobs_or_none(arguments) or []:
@@ -107,7 +107,9 @@ def test_what_is_set_twice_merges_in_every_job(arguments: list[str], data: st.Da
          [(1, 100), (2, 100)]),
     ],
 )  # fmt: skip
-def test_swept_mappings_merge_with_what_is_given_beside(arguments: list[str], configs: list[tuple[int, int]]) -> None:
+def test_swept_mappings_merge_with_other_overrides_of_the_same_key(
+    arguments: list[str], configs: list[tuple[int, int]]
+) -> None:
     changes = [job.config.stop.loss_change for job in jobs_of(arguments)]
     assert [(change.below, change.window) for change in changes] == configs
 
@@ -145,7 +147,7 @@ def _refused(arguments: Sequence[str]) -> list[bool]:
     return refused
 
 
-def test_an_interpolation_follows_what_it_names() -> None:
+def test_interpolations_of_swept_values_are_resolved_for_each_job() -> None:
     jobs = jobs_of(["steps=10,20", "log_every=${steps}", "name=at_${lr}", "lr=0.1,0.2"])
     assert [(job.config.log_every, job.config.name) for job in jobs] == [
         (10, "at_0.1"), (10, "at_0.2"), (20, "at_0.1"), (20, "at_0.2"),
@@ -176,12 +178,12 @@ def test_any_number_of_jobs_may_have_interpolations() -> None:
         ["log_every=${stop.loss_change.window}", "stop.loss_change.window=3,4", "stop.loss_change.below=1,null"],
     ],
 )
-def test_values_made_of_swept_ones_are_those_of_hydra(arguments: list[str]) -> None:
+def test_interpolations_of_swept_values_equal_those_of_hydra(arguments: list[str]) -> None:
     jobs = jobs_of(arguments)
     assert [job.config for job in jobs] == [composed_by_hydra(job) for job in jobs]
 
 
-def test_a_value_that_only_some_jobs_can_resolve_is_told_for_the_others() -> None:
+def test_an_interpolation_that_fails_in_some_jobs_is_reported_for_them() -> None:
     with pytest.raises(UserError, match=r"cannot be resolved.*\(job name=nowhere\)"):
         jobs_of(["name=nowhere,a", "tags.a=1", "tags.chosen='${tags.${name}}'"])
     with pytest.raises(UserError, match=r"cannot be resolved.*\(job name=nowhere\)"):
@@ -192,12 +194,12 @@ def test_a_value_that_only_some_jobs_can_resolve_is_told_for_the_others() -> Non
 @pytest.mark.parametrize(
     "override", ["lr=[linspace(0,1,5)]", "optimizer=[glob(a*)]", "tags={a:glob(*)}", "initial_weight={a:range(3)}"]
 )
-def test_what_is_swept_within_a_value_is_told(override: str, composed: Callable[[list[str]], Any]) -> None:
+def test_a_sweep_within_a_value_is_an_error(override: str, composed: Callable[[list[str]], Any]) -> None:
     with pytest.raises(UserError, match=f"{re.escape(override)}: expected a space such as linspace"):
         composed([override])
 
 
-def test_a_sweeper_of_hydras_makes_no_endless_grid() -> None:
+def test_the_number_of_jobs_of_hydras_basic_sweeper_is_limited() -> None:
     with pytest.raises(UserError, match="lr 1,000,000,000 x seed 2: 2,000,000,000 jobs, expected at most 1,000,000"):
         jobs_of(["hydra/sweeper=basic", "lr=range(1000000000)", "seed=1,2"])
     with pytest.raises(UserError, match="lr: expected at least one value"):
@@ -213,7 +215,7 @@ def test_the_same_job_runs_with_several_seeds() -> None:
     assert composed_by_hydra(jobs[1]) == jobs[1].config
 
 
-def test_a_condition_drops_combinations() -> None:
+def test_a_condition_excludes_combinations() -> None:
     jobs = jobs_of(["lr=0.1,0.5", "steps=10,100", "where='lr*steps <= 10'"])
     assert [job.name for job in jobs] == ["lr=0.1 steps=10", "lr=0.1 steps=100", "lr=0.5 steps=10"]
     with pytest.raises(UserError, match="no job, it is false for all 4 combinations"):
@@ -230,7 +232,7 @@ def test_one_value_may_be_given_to_all_the_options_of_a_swept_group() -> None:
         jobs_of(["optimizer=adam,gd", "optimizer.eps=1e-7"])
 
 
-def test_what_a_condition_drops_need_not_be_right() -> None:
+def test_combinations_that_a_condition_excludes_are_not_validated() -> None:
     jobs = jobs_of(
         ["schedule=cosine", "schedule.warmup_steps=3,50", "steps=10,100", "where='schedule.warmup_steps < steps'"]
     )
@@ -239,7 +241,7 @@ def test_what_a_condition_drops_need_not_be_right() -> None:
         jobs_of(["lr=0.1,fast", "where='lr > 0'"])
 
 
-def test_what_is_made_of_the_seed_follows_it() -> None:
+def test_interpolations_use_the_seed_of_each_repeat() -> None:
     jobs = jobs_of(["name=run_${seed}", "repeats=2", "seed=5", "objective.offset=${seed},1"])
     assert [job.config.name for job in jobs] == ["run_5", "run_6"] * 2
     assert [job.config.objective.parameters["offset"] for job in jobs] == [5, 6, 1, 1]
@@ -248,7 +250,7 @@ def test_what_is_made_of_the_seed_follows_it() -> None:
         jobs_of(["seed=null", "repeats=2"])
 
 
-def test_all_wrong_jobs_are_told_at_once() -> None:
+def test_the_errors_of_all_jobs_are_reported_together() -> None:
     with pytest.raises(UserError, match=r"lr=-3\.0: expected a finite number above 0") as told:
         jobs_of(["lr=linspace(-3,3,7)", "optimizer=gd,adam"])
     assert told.value.lines[0] == "lr=-3.0: expected a finite number above 0 (job lr=-3.0 optimizer=gd and 1 more)"

@@ -56,7 +56,7 @@ def test_the_best_of_a_sweep_that_maximizes_is_the_highest(runner: Command) -> N
     assert parent.data.tags["best.lr"] == "0.1"
 
 
-def test_the_weights_of_the_best_run_are_kept_and_of_all_on_demand(runner: Command) -> None:
+def test_the_weights_of_the_best_run_are_recorded_or_of_all_with_keep_weights(runner: Command) -> None:
     sweep = ["-m", "lr=0.1,0.3,0.2", "steps=4", "quiet=true"]
     assert runner(*sweep).code == 0
     parent, _ = parent_and_children(runs_in(runner))
@@ -67,7 +67,7 @@ def test_the_weights_of_the_best_run_are_kept_and_of_all_on_demand(runner: Comma
     assert len(list((runner.folder / "all").rglob("weights.npz"))) == 3
 
 
-def test_all_wrong_jobs_are_told_and_none_is_started(runner: Command) -> None:
+def test_the_errors_of_all_jobs_are_reported_and_no_job_is_started(runner: Command) -> None:
     done = runner("-m", "lr=0.1,-1,-2,-3,-4,-5,-6", "steps=1,0")
     assert done.code == 2
     assert done.errors[0] == "steps=0: expected a whole number of at least 1 (job lr=0.1 steps=0)"
@@ -77,7 +77,7 @@ def test_all_wrong_jobs_are_told_and_none_is_started(runner: Command) -> None:
     assert list(runner.folder.iterdir()) == []
 
 
-def test_a_shape_that_does_not_fit_is_told_before_the_first_job(runner: Command) -> None:
+def test_a_wrong_dimension_is_reported_before_the_first_job(runner: Command) -> None:
     done = runner("-m", "initial_weight=3,[1,2]")
     assert done.code == 2
     assert done.errors == [
@@ -128,7 +128,7 @@ def touchy(runner: Command) -> list[str]:
     ]
 
 
-def test_a_job_that_fails_hides_no_other(runner: Command, touchy: list[str]) -> None:
+def test_a_failed_job_does_not_affect_the_others(runner: Command, touchy: list[str]) -> None:
     done = runner(*touchy, "initial_weight=1,5,2,7")
     assert done.code == 1
     assert done.errors == [
@@ -149,7 +149,7 @@ def test_a_job_that_fails_hides_no_other(runner: Command, touchy: list[str]) -> 
     assert by_name["initial_weight=1"].data.metrics["steps_done"] == 5
 
 
-def test_jobs_that_go_on_alone_have_each_step_once(runner: Command, touchy: list[str]) -> None:
+def test_jobs_continued_after_a_failed_batch_record_each_step_once(runner: Command, touchy: list[str]) -> None:
     done = runner(*touchy, "objective.arguments.limit=100", "initial_weight=1,2", "log_every=1")
     assert done.code == 0, done.err
     failing = runner(*touchy, "lr=-0.1,-0.3", "initial_weight=1")
@@ -162,7 +162,7 @@ def test_jobs_that_go_on_alone_have_each_step_once(runner: Command, touchy: list
     assert sorted(metric.step for metric in history) == [1, 2, 3, 4, 5]
 
 
-def test_what_cannot_be_batched_runs_one_by_one_and_the_log_says_why(runner: Command) -> None:
+def test_jobs_that_cannot_be_batched_run_one_by_one_and_the_output_says_why(runner: Command) -> None:
     done = runner("-m", "optimizer=torch,gd", "lr=0.01,0.02", "steps=3")
     assert done.code == 0, done.err
     assert "sweep      4 jobs in 1 batch" in done.out
@@ -215,7 +215,7 @@ def test_mappings_given_twice_are_merged_and_the_parent_has_them_as_typed(runner
     ]
 
 
-def test_means_and_spreads_over_seeds_are_told(runner: Command) -> None:
+def test_means_and_spreads_over_seeds_are_printed(runner: Command) -> None:
     done = runner("-m", "lr=0.01,0.05", "repeats=3", "gradient_noise=1", "steps=20", "tracking=off")
     assert done.code == 0, done.err
     told = [line for line in done.out.splitlines() if line.endswith("over 3 seeds")]
@@ -224,7 +224,7 @@ def test_means_and_spreads_over_seeds_are_told(runner: Command) -> None:
     assert "+- 0 " not in done.out
 
 
-def test_seeds_that_diverge_are_counted_apart(runner: Command) -> None:
+def test_seeds_that_diverge_are_counted_separately(runner: Command) -> None:
     random = (
         "objective=expression",
         "objective.formula='(x**2-1)**2'",
@@ -238,7 +238,7 @@ def test_seeds_that_diverge_are_counted_apart(runner: Command) -> None:
     assert all_of_them.split() == ["lr=0.9", "all", "8", "seeds", "diverged"]
 
 
-def test_a_sweep_records_at_most_320_points_a_run_unless_told_otherwise(runner: Command) -> None:
+def test_a_sweep_records_at_most_320_points_a_run_unless_log_every_is_given(runner: Command) -> None:
     assert runner("-m", "lr=0.01,0.02", "steps=1000").code == 0
     assert runner("-m", "lr=0.03,0.04", "steps=1000", "log_every=250").code == 0
     client = MlflowClient(f"sqlite:///{runner.folder}/outputs/mlflow.db")
@@ -247,7 +247,7 @@ def test_a_sweep_records_at_most_320_points_a_run_unless_told_otherwise(runner: 
     assert counts == {"0.01": 250, "0.03": 4}
 
 
-def test_ten_thousand_jobs_would_not_make_ten_thousand_folders(runner: Command) -> None:
+def test_the_number_of_files_does_not_grow_with_the_number_of_jobs(runner: Command) -> None:
     assert runner("-m", "lr=linspace(0.001,0.1,200)", "steps=2").code == 0
     assert len(list(runner.folder.rglob("*"))) < 20
 
@@ -285,7 +285,7 @@ def test_a_sweep_that_was_killed_is_completed(runner: Command) -> None:
     assert rows(runner, f"{query} and lifecycle_stage = 'active' and name like 'lr%' group by run_uuid)") == [(200,)]
 
 
-def test_a_job_that_diverged_to_infinity_is_no_better_when_it_is_skipped(runner: Command) -> None:
+def test_a_skipped_job_that_diverged_is_not_ranked(runner: Command) -> None:
     falling = ["objective=expression", "objective.formula='-x**4'", "initial_weight=1,0.001", "lr=1.5", "steps=30"]
     first, again = runner("-m", *falling), runner("-m", *falling, "resume=true")
     assert "2 jobs asked for, 2 skipped" in again.out
@@ -296,7 +296,7 @@ def test_a_job_that_diverged_to_infinity_is_no_better_when_it_is_skipped(runner:
     assert parent.data.tags["best.initial_weight"] == "0.001"
 
 
-def test_another_source_of_a_callable_is_another_job(runner: Command) -> None:
+def test_a_changed_source_of_a_callable_is_run_again(runner: Command) -> None:
     sweep = ["-m", "objective=callable", "objective.target=bowl:bowl", "allow_code=true", "steps=3", "lr=0.1,0.2"]
     sweep.append("resume=true")
     text = "def bowl(weight):\n    return (weight**{}).sum()\n"
@@ -338,7 +338,7 @@ def test_a_sweep_in_the_trash_is_not_continued(runner: Command) -> None:
         ("child", "not a sweep, expected the id of a sweep's parent run"),
     ],
 )
-def test_what_cannot_be_continued_is_told(runner: Command, resume: str, line: str) -> None:
+def test_resume_of_a_run_that_is_not_a_sweep_is_an_error(runner: Command, resume: str, line: str) -> None:
     assert runner("-m", "lr=0.1,0.2", "steps=2").code == 0
     _, children = parent_and_children(runs_in(runner))
     done = runner("-m", "lr=0.1,0.2", "steps=2", f"resume={children[0].info.run_id if resume == 'child' else resume}")
@@ -356,7 +356,7 @@ def test_groups_quotes_and_single_jobs_are_swept(runner: Command) -> None:
     assert {"objective=quadratic", "objective=rosenbrock", "it is", 'so: yes, "quoted"', "alone"} <= names
 
 
-def test_an_experiment_of_ones_own_may_hold_the_sweep(runner: Command) -> None:
+def test_an_experiment_file_may_define_the_sweep(runner: Command) -> None:
     folder = runner.folder / "mine" / "experiment"
     folder.mkdir(parents=True)
     (folder / "rates.yaml").write_text(
@@ -386,7 +386,7 @@ def test_two_sweeps_started_at_once_share_nothing(runner: Command) -> None:
         parent_and_children([run for run in runs if run.data.tags["sweep"] == str(number)])
 
 
-def test_a_sweep_is_recorded_in_one_place(runner: Command) -> None:
+def test_jobs_with_different_stores_are_an_error(runner: Command) -> None:
     done = runner("-m", "tracking=sqlite,off", "steps=2")
     assert done.code == 2
     assert done.errors == [
