@@ -8,7 +8,7 @@ from typing import Any
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 
-from runner.composition.spaces import parser
+from runner.composition.override_functions import parser
 from runner.config.schema import GROUPS
 from runner.messages.errors import UserError
 from runner.messages.ranges import shown

@@ -1,1 +1,1 @@
-"""Hydra's composition of a config from files and overrides, with every mistake in a line."""
+"""Composes configs from files and overrides with Hydra, and reports each mistake in one line."""

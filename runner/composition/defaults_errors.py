@@ -1,4 +1,4 @@
-"""What is wrong with a defaults list where Hydra's composition has failed: the file, the item and what was meant."""
+"""Explains errors that Hydra finds in defaults lists: the file, the item and what is expected."""
 
 import contextlib
 import traceback
@@ -8,8 +8,8 @@ from typing import Any
 from hydra.core.default_element import ConfigDefault, GroupDefault, InputDefault
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
 
-from runner.composition.defaults_lists import ConfigFile, one_of, spelled_out, told, written
-from runner.composition.sources import CheckedSources
+from runner.composition.defaults_lists import ConfigFile, item_error, item_text, one_of, spelled_out
+from runner.composition.repository import CheckedConfigRepository
 from runner.config.hydra_private import (
     CHECKS_DUPLICATES,
     CHECKS_OVERRIDES_USED,
@@ -21,10 +21,10 @@ from runner.messages.errors import UserError, nearest
 
 @contextlib.contextmanager
 def explained_defaults() -> Iterator[None]:
-    """Let Hydra compose, and explain what it finds wrong in files' defaults lists.
+    """Explain the errors in defaults lists that a composition raises.
 
     Raises:
-        ConfigCompositionException: with the line that says what is wrong there, as its cause has it, too.
+        ConfigCompositionException: with one line for the error, which its cause holds as well.
     """
     try:
         yield
@@ -35,31 +35,31 @@ def explained_defaults() -> Iterator[None]:
 
 
 def _explain(error: Exception) -> str | None:
-    """Return the line for an error in a file's defaults list; None for any other.
+    """Return the line for an error in a defaults list; None for any other error.
 
-    Which file that was, and by way of which others, Hydra's messages mostly do not say; its frames do.
+    Hydra's messages mostly do not name the file; the frames of the traceback hold it.
     """
     frames = [(frame.f_code, frame.f_locals) for frame, _ in traceback.walk_tb(error.__traceback__)]
     repository = next((found["caching_repo"] for _, found in frames if "caching_repo" in found), None)
     sources = getattr(repository, "delegate", None)
-    if not isinstance(repository, CachingConfigRepository) or not isinstance(sources, CheckedSources):
+    if not isinstance(repository, CachingConfigRepository) or not isinstance(sources, CheckedConfigRepository):
         return None
     for code, found in reversed(frames):
         if code is CHECKS_OVERRIDES_USED:
-            return _of_unused(sources, **{key: found[key] for key in ("self", "key", "meta")})
+            return _unused_override(sources, **{key: found[key] for key in ("self", "key", "meta")})
         if code is CHECKS_DUPLICATES:
-            return _of_chosen(repository, sources, found["key"])
+            return _missing_override_keyword(repository, sources, found["key"])
         if code is WALKS_DEFAULTS:
             walked = [inner for function, inner in frames if function is WALKS_DEFAULTS]
             if isinstance(error, RecursionError):
-                return _of_circle(sources, walked)
+                return _cycle(sources, walked)
             if str(error).startswith("Multiple values"):
-                return _of_chosen(repository, sources, walked[-1]["root"].node.get_override_key())
-            return _of_walk(sources, error, walked)
+                return _missing_override_keyword(repository, sources, walked[-1]["root"].node.get_override_key())
+            return _in_tree(sources, error, walked)
     return None
 
 
-def _of_walk(sources: CheckedSources, error: Exception, walked: list[dict[str, Any]]) -> str | None:
+def _in_tree(sources: CheckedConfigRepository, error: Exception, walked: list[dict[str, Any]]) -> str | None:
     root, overrides = walked[-1]["root"], walked[-1]["overrides"]
     node: InputDefault = root.node
     chosen_in = walked[-2].get("d") if len(walked) > 1 else None
@@ -68,25 +68,25 @@ def _of_walk(sources: CheckedSources, error: Exception, walked: list[dict[str, A
         node = chosen_in
     if isinstance(interpolated := walked[-1].get("dd"), InputDefault):
         placed = _placed(sources, node, interpolated, overrides)
-        return None if placed is None else told(*placed, f"cannot be resolved ({_sentence(error)})")
+        return None if placed is None else item_error(*placed, f"cannot be resolved ({_sentence(error)})")
     placed = _placed(sources, root.parent.node if root.parent else None, node, overrides)
     if placed is None:
-        return _of_override(sources, error, node, option)
+        return _missing_option(sources, error, node, option)
     file, item = placed
     if isinstance(error, MissingConfigException):
-        return _of_absent(file, item, node, option)
+        return _missing_file(file, item, node, option)
     if not isinstance(node, GroupDefault):
-        return told(file, item, _sentence(error))
+        return item_error(file, item, _sentence(error))
     group = node.get_group_path()
     if str(error).startswith("You must specify"):
-        return told(file, item, f"{one_of(file.options(group))}; here, or as {group}=OPTION on the command line")
-    return told(file, item, _sentence(error))
+        return item_error(file, item, f"{one_of(file.options(group))}; here, or as {group}=OPTION on the command line")
+    return item_error(file, item, _sentence(error))
 
 
 def _placed(
-    sources: CheckedSources, parent: InputDefault | None, node: InputDefault, overrides: Any
+    sources: CheckedConfigRepository, parent: InputDefault | None, node: InputDefault, overrides: Any
 ) -> tuple[ConfigFile, dict[str, Any] | str] | None:
-    """Return the file that holds a default, and the item there; None where it is the command line."""
+    """Return the file that holds a default, and the item there; None for the command line."""
     if isinstance(node, GroupDefault):
         by = overrides.override_metadata.get(node.get_override_key())
         if node.is_external_append() or (by is not None and by.external_override):
@@ -98,46 +98,50 @@ def _placed(
     return sources.file(parent.get_config_path()), _item(node)
 
 
-def _of_override(sources: CheckedSources, error: Exception, node: InputDefault, option: str | None) -> str | None:
-    """Return the line for one of several options chosen on the command line that there is not."""
+def _missing_option(
+    sources: CheckedConfigRepository, error: Exception, node: InputDefault, option: str | None
+) -> str | None:
+    """Return the line for an unknown option among several chosen on the command line."""
     if not (isinstance(error, MissingConfigException) and isinstance(node, GroupDefault) and node.is_options()):
         return None
     group = node.get_group_path()
     return f"{group}={option}: {one_of(sources.get_group_options(group), option)}"
 
 
-def _of_absent(file: ConfigFile, item: Any, node: InputDefault, option: str | None) -> str:
+def _missing_file(file: ConfigFile, item: Any, node: InputDefault, option: str | None) -> str:
     if isinstance(node, GroupDefault):
         group, at_root = node.get_group_path(), str(node.group).strip("/")
         if not file.options(group) and file.options(at_root):
-            return told(file, item, f"expected {file.choice(at_root, node.value)}")
-        return told(file, item, one_of(file.options(group), option))
+            return item_error(file, item, f"expected {file.choice(at_root, node.value)}")
+        return item_error(file, item, one_of(file.options(group), option))
     assert isinstance(node, ConfigDefault)
     if (meant := spelled_out(file, str(node.path))) is not None:
-        return told(file, item, f"expected {meant}")
+        return item_error(file, item, f"expected {meant}")
     others = [name for name in file.options(node.get_group_path()) if name != file.path.rpartition("/")[2]]
-    return told(file, item, f"no such file; {one_of(others, option)}")
+    return item_error(file, item, f"no such file; {one_of(others, option)}")
 
 
-def _of_unused(sources: CheckedSources, self: Any, key: str, meta: Any) -> str | None:
-    """Return the line for an override of what no defaults list chooses."""
+def _unused_override(sources: CheckedConfigRepository, self: Any, key: str, meta: Any) -> str | None:
+    """Return the line for an override of a group that no defaults list chooses."""
     if meta.external_override:
         return None
     file, given = sources.file(meta.containing_config_path), self.override_choices[key]
     item, group = {f"override {meta.relative_key}": given}, meta.relative_key.partition("@")[0].strip("/")
     known = sorted(self.known_choices_per_group)
     if group in known:
-        is_so = file.choice(group, given) == f"'- {written(item)}'"
+        is_so = file.choice(group, given) == f"'- {item_text(item)}'"
         header = "'# @package _global_' as the first line of the file"
-        return told(file, item, f"expected {header if is_so else file.choice(group, given)}")
+        return item_error(file, item, f"expected {header if is_so else file.choice(group, given)}")
     if file.options(group):
-        return told(file, item, f"nothing to override, expected '- /{group}: {given}'")
+        return item_error(file, item, f"nothing to override, expected '- /{group}: {given}'")
     ours = [name for name in known if not name.startswith("hydra/")]
-    return told(file, item, f"expected one of the groups {', '.join(ours)}{nearest(group, known)}")
+    return item_error(file, item, f"expected one of the groups {', '.join(ours)}{nearest(group, known)}")
 
 
-def _of_chosen(repository: CachingConfigRepository, sources: CheckedSources, key: str) -> str | None:
-    """Return the line for an item that chooses an option of a group as if none were chosen already."""
+def _missing_override_keyword(
+    repository: CachingConfigRepository, sources: CheckedConfigRepository, key: str
+) -> str | None:
+    """Return the line for an item that lacks `override`: the group has an option already."""
     group = key.partition("@")[0]
     for cached in repository.cache:
         path = cached.removeprefix("config_path=")
@@ -146,17 +150,19 @@ def _of_chosen(repository: CachingConfigRepository, sources: CheckedSources, key
             continue
         for node in loaded.defaults_list or ():
             if isinstance(node, GroupDefault) and not node.override and file.absolute(str(node.group)) == group:
-                return told(file, _item(node), f"{group} is chosen already; expected {file.choice(group, node.value)}")
+                return item_error(
+                    file, _item(node), f"{group} has an option already; expected {file.choice(group, node.value)}"
+                )
     return None
 
 
-def _of_circle(sources: CheckedSources, walked: list[dict[str, Any]]) -> str | None:
+def _cycle(sources: CheckedConfigRepository, walked: list[dict[str, Any]]) -> str | None:
     paths = [frame["root"].node.get_config_path() for frame in walked]
-    circle = next((paths[index:end] for index, end in _repeats(paths)), None)
-    if circle is None:
+    cycle = next((paths[index:end] for index, end in _repeats(paths)), None)
+    if cycle is None:
         return None
-    way = ", which includes ".join([*circle[1:], circle[0]])
-    return f"{sources.file(circle[0]).name}: in defaults, a circle: it includes {way}; expected none"
+    way = ", which includes ".join([*cycle[1:], cycle[0]])
+    return f"{sources.file(cycle[0]).name}: in defaults, a cycle: it includes {way}; expected none"
 
 
 def _repeats(paths: list[str]) -> Iterator[tuple[int, int]]:
@@ -168,7 +174,7 @@ def _repeats(paths: list[str]) -> Iterator[tuple[int, int]]:
 
 
 def _item(node: InputDefault) -> dict[str, Any] | str:
-    """Return an item as it stands in a file."""
+    """Return an item as it is written in a file."""
     package = f"@{node.package}" if node.package else ""
     if isinstance(node, GroupDefault):
         return {f"{'optional ' if node.optional else ''}{node.group}{package}": node.value}

@@ -1,4 +1,4 @@
-"""The defaults list of a config file: each item checked as it is read, before Hydra composes what it names."""
+"""Checks of the defaults list of a config file, before Hydra composes the files that it names."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,18 +15,18 @@ from runner.messages.redaction import shown_text
 
 KEYWORDS = ("override", "optional")
 ITEM = "expected GROUP: OPTION, override GROUP: OPTION or the name of another file"
-# A choice written without YAML's colon and space.
+# A choice without the colon and space of YAML.
 RUN_TOGETHER = re.compile(r"(?P<words>(?:\w+ +)*)(?P<group>[\w/@.\-]+?)\s*[:= ]\s*(?P<option>[\w.\-]+)")
 
 
 @dataclass(frozen=True)
 class ConfigFile:
-    """A config file as Hydra knows it, and as a person does.
+    """A config file.
 
     Attributes:
-        path: within its folder of configs, without the suffix.
-        name: for people.
-        options: gives those of a group.
+        path: relative to its search path, without the suffix.
+        name: as shown in messages.
+        options: returns the options of a group.
     """
 
     path: str
@@ -35,16 +35,16 @@ class ConfigFile:
 
     @property
     def group(self) -> str:
-        """The group that the file is an option of."""
+        """The group of which the file is an option."""
         return self.path.rpartition("/")[0]
 
     def absolute(self, group: str) -> str:
-        """Return a group as it is named from the root, where a file may name it from its own folder."""
+        """Return the absolute name of a group, which a file may name relative to its own."""
         group = group.partition("@")[0]
         return group[1:] if group.startswith("/") or not self.group else f"{self.group}/{group}"
 
     def choice(self, group: str, option: object) -> str:
-        """Return the item that chooses another option of a group that is chosen already."""
+        """Return the item that overrides the option of a group."""
         if group == self.group:
             return f"'- {option}'"
         root = "/" if self.group else ""
@@ -52,7 +52,7 @@ class ConfigFile:
 
 
 def file_name(source: str, path: str) -> str:
-    """Return the name of a config file for people: from the working directory, where it lies there."""
+    """Return the name of a config file for messages, relative to the working directory where it is inside it."""
     if not source.startswith("file://"):
         return f"{source.rstrip('/')}/{path}"
     file = Path(source.removeprefix("file://")) / f"{path}.yaml"
@@ -60,24 +60,24 @@ def file_name(source: str, path: str) -> str:
     return str(file.relative_to(here)) if file.is_relative_to(here) else str(file)
 
 
-def told(file: ConfigFile | str, item: object, expected: str) -> str:
-    """Return the line for an item of a file's defaults list."""
+def item_error(file: ConfigFile | str, item: object, expected: str) -> str:
+    """Return the line for a wrong item of a defaults list."""
     name = file if isinstance(file, str) else file.name
-    return f"{name}: in defaults, '- {written(item)}': {expected}"
+    return f"{name}: in defaults, '- {item_text(item)}': {expected}"
 
 
-def written(item: object) -> str:
-    """Return an item as it may stand in a file."""
+def item_text(item: object) -> str:
+    """Return an item as it is written in a file."""
     if isinstance(item, dict) and item:
         return ", ".join(f"{shown_text(str(key))}: {shown(value)}" for key, value in item.items())
     return shown(item)
 
 
-def checked(file: ConfigFile, items: Sequence[Any]) -> list[Any]:
-    """Return the items of a defaults list, those words taken as options' names that YAML reads as something else.
+def checked_items(file: ConfigFile, items: Sequence[Any]) -> list[Any]:
+    """Return the items of a defaults list, with names such as `off`, which YAML reads as false, as text again.
 
     Raises:
-        UserError: with a line for each item that no defaults list can hold.
+        UserError: with a line for each wrong item.
     """
     mistakes: list[str] = []
     taken: list[Any] = []
@@ -103,9 +103,9 @@ def _checked(file: ConfigFile, item: Any) -> Any:
             _refused(file, item, "expected _self_ by itself")
         return item
     if not isinstance(item, dict):
-        return named(file.options(file.group), item) or _refused(file, item, f"{ITEM}{_in_quotes(item)}")
+        return option_read_as(file.options(file.group), item) or _refused(file, item, f"{ITEM}{_in_quotes(item)}")
     if len(item) > 1:
-        _refused(file, item, "expected one choice an item, each after a dash of its own")
+        _refused(file, item, "expected one choice per item, each after its own dash")
     ((key, value),) = item.items()
     if not isinstance(key, str):
         _refused(file, item, "expected the name of a group before the colon")
@@ -138,16 +138,16 @@ def _one_of(file: ConfigFile, options: Sequence[str], value: Any, item: Any) -> 
     if isinstance(value, str):
         return value
     if isinstance(value, dict):
-        _refused(file, item, "expected the name of an option; settings stand below the defaults list")
-    return named(options, value) or _refused(file, item, f"{one_of(options)}{_in_quotes(value)}")
+        _refused(file, item, "expected the name of an option; settings go below the defaults list")
+    return option_read_as(options, value) or _refused(file, item, f"{one_of(options)}{_in_quotes(value)}")
 
 
 def _refused(file: ConfigFile, item: Any, expected: str) -> NoReturn:
-    raise UserError(told(file, item, expected))
+    raise UserError(item_error(file, item, expected))
 
 
-def named(options: Sequence[str], value: Any) -> str | None:
-    """Return the one option that YAML reads as this value where it is not quoted, as it reads `off` as false."""
+def option_read_as(options: Sequence[str], value: Any) -> str | None:
+    """Return the only option whose unquoted name YAML reads as this value, as it reads `off` as false."""
     loader = yaml_loader()
     read = {option: yaml.load(option, Loader=loader) for option in options}
     same = [option for option in options if type(read[option]) is type(value) and read[option] == value]
@@ -155,7 +155,7 @@ def named(options: Sequence[str], value: Any) -> str | None:
 
 
 def one_of(options: Iterable[str], given: str | None = None) -> str:
-    """Return which options are expected, and the nearest to the given one."""
+    """Return which options are expected, and the one most like the given one."""
     names = list(options)
     listed = f"expected one of {', '.join(names)}" if names else "expected an option, but the group has none"
     return listed + ("" if given is None else nearest(given, names))
@@ -165,11 +165,11 @@ def _in_quotes(value: Any) -> str:
     if isinstance(value, bool):
         words = "on, yes or true" if value else "off, no or false"
         return f"; YAML reads {words} as {shown(value)}, unless quoted"
-    return "; a name that is a number stands in quotes" if isinstance(value, int | float) else ""
+    return "; a name that is a number needs quotes" if isinstance(value, int | float) else ""
 
 
 def _out_of_order(file: ConfigFile, items: Sequence[Any]) -> Iterator[str]:
-    """Yield a line for each item that stands there twice, or after one that must be last."""
+    """Yield a line for each repeated item, and each after an override."""
     seen: set[str] = set()
     last_override: Any = None
     for item in items:
@@ -177,18 +177,20 @@ def _out_of_order(file: ConfigFile, items: Sequence[Any]) -> Iterator[str]:
         words = key.split()
         place = file.absolute(words[-1]) + words[-1].partition("@")[2] if isinstance(item, dict) else item
         if (isinstance(item, dict) or item == "_self_") and place in seen:
-            yield told(file, item, f"expected {words[-1].lstrip('/')} only once in the list")
+            yield item_error(file, item, f"expected {words[-1].lstrip('/')} only once in the list")
         seen.add(place)
         if isinstance(item, dict) and file.group == file.absolute(words[-1]) and "@" not in words[-1]:
-            yield told(file, item, f"the file is itself an option of {file.group}; expected '- {written(item[key])}'")
+            yield item_error(
+                file, item, f"the file itself is an option of {file.group}; expected '- {item_text(item[key])}'"
+            )
         elif "override" in words[:-1]:
             last_override = item
         elif last_override is not None and item != "_self_":
-            yield told(file, item, f"expected before '- {written(last_override)}', since overrides come last")
+            yield item_error(file, item, f"expected before '- {item_text(last_override)}', since overrides go last")
 
 
 def spelled_out(file: ConfigFile, text: str) -> str | None:
-    """Return the item that a text was meant to be which names no file: a choice run together, or without an option."""
+    """Return the item that a text probably means: a choice without the colon and space, or without an option."""
     match = RUN_TOGETHER.fullmatch(text)
     words, group, option = (match["words"], match["group"], match["option"]) if match else ("", text, "OPTION")
     for root in (file.absolute(group), group.strip("/")):

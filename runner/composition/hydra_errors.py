@@ -1,4 +1,4 @@
-"""The one line that says what is wrong in an error of Hydra, OmegaConf or a config file."""
+"""Explains errors of Hydra, OmegaConf and config files in one line."""
 
 import re
 import traceback
@@ -18,8 +18,8 @@ from runner.messages.redaction import shown_override
 OPEN_MAPPINGS = ("tags", "objective.constants", "objective.arguments", "optimizer.arguments")
 OPEN = tuple(f"{mapping}{follows}" for mapping in OPEN_MAPPINGS for follows in (".", "={"))
 SWEEP_KEYS = ("zip=", "repeats=", "where=", "resume=", "fail_fast=", "max_jobs=")
-# Keys as other programs have them, and what is meant by each.
-ELSEWHERE = {
+# Keys of other programs, and the override that each corresponds to.
+OTHER_NAMES = {
     **dict.fromkeys(("learning_rate", "learningrate", "eta", "step_size", "stepsize"), "lr={}"),
     **dict.fromkeys(("iterations", "iters", "iter", "max_iter", "n_iter", "niter", "num_steps", "n_steps"), "steps={}"),
     **dict.fromkeys(("epochs", "epoch", "num_epochs", "n_epochs", "max_steps", "max_epochs"), "steps={}"),
@@ -33,32 +33,34 @@ ELSEWHERE = {
     **dict.fromkeys(("weight_decay", "wd", "l2"), "optimizer.weight_decay={}"),
 }
 NUMBER = re.compile(r"[+-]?[\d.]+(?:[eE][+-]?\d+)?(?:,[^=]*)?")
+COLON = re.compile(r"[+~]*[\w./@-]+:[^=]*")
+PARENTHESES = re.compile(r"\s*\([^()]*\)\s*")
 FILE_ERRORS = (yaml.YAMLError, OSError, UnicodeDecodeError)
 
 
 def explain(error: Exception, override: str | None = None, is_sweep: bool = False) -> str:
-    """Return the one line that says what is wrong in an error of Hydra, OmegaConf or a file."""
+    """Return one line that explains an error of Hydra, OmegaConf or a file."""
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     override = None if override is None else _as_typed(shown_override(override))
-    if override is not None and (told := _misplaced(str(error), override)):
-        return told
+    if override is not None and (line := _wrong_sign(str(error), override)):
+        return line
     if isinstance(error, FILE_ERRORS) and not isinstance(error, HydraException):
         return _explain_file(error, override)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, name = error.missing_cfg_file.rpartition("/")
         options = sorted(error.options)
         return f"{group}={name}: expected one of {', '.join(options)}{nearest(name, options)}"
-    if isinstance(error, OverrideParseException) and isinstance(error.__cause__, UserError):  # in a function of ours
+    if isinstance(error, OverrideParseException) and isinstance(error.__cause__, UserError):
         return f"{error.override.partition('=')[0]}={error.__cause__.lines[0]}"
     if isinstance(error, OverrideParseException):
         return _explain_override(error)
-    if isinstance(error.__cause__, UserError):  # in what Hydra makes of ours
+    if isinstance(error.__cause__, UserError):
         return "; ".join(error.__cause__.lines)
     if override is not None and override.startswith(SWEEP_KEYS):
         return f"{override}: is for sweeps: add -m"
     if isinstance(cause, ConfigAttributeError | ConfigKeyError) and cause.parent_node is not None:
         line = unknown_key_of_group(str(cause.full_key), _value_in(override), _known_keys(cause, is_sweep))
-        return f"{line.partition('; did you mean')[0]}{hint}" if (hint := _meant(override)) else line
+        return f"{line.partition('; did you mean')[0]}{hint}" if (hint := _other_name(override)) else line
     if override is not None and ("requires --multirun" in str(error) or "Ambiguous value" in str(error)):
         return f"{override}: several values make a sweep: add -m; a list is written [1,2]"
     if isinstance(cause, OmegaConfBaseException):
@@ -67,12 +69,12 @@ def explain(error: Exception, override: str | None = None, is_sweep: bool = Fals
 
 
 def explain_logging(error: Exception) -> str | None:
-    """Return the one line for an error that Hydra met while it set up logging, None for any other."""
+    """Return one line for an error in setting up logging, None for any other error."""
     if not any(frame.f_code is configure_log.__code__ for frame, _ in traceback.walk_tb(error.__traceback__)):
         return None
     reason = " ".join(str(error.__cause__ or error).split())
     settings = "hydra.job_logging, hydra.hydra_logging, hydra.verbose"
-    return f"{settings}: logging cannot be set up so ({reason or 'expected true, false or names of loggers'})"
+    return f"{settings}: cannot set up logging ({reason or 'expected true, false or names of loggers'})"
 
 
 def _explain_file(error: Exception, override: str | None) -> str:
@@ -83,48 +85,55 @@ def _explain_file(error: Exception, override: str | None) -> str:
     return f"{what}: its file cannot be read ({' '.join(str(error).split())})"
 
 
-def _meant(override: str | None) -> str:
-    """Return what is meant by a key as other programs have it; nothing where that is no word of theirs."""
+def _other_name(override: str | None) -> str:
+    """Return a hint for a key that other programs use; empty where there is none."""
     given = split_override(override or "")
-    ours = ELSEWHERE.get(given.key.lower().replace("-", "_"))
+    ours = OTHER_NAMES.get(given.key.lower().replace("-", "_"))
     return "" if ours is None else f"; did you mean '{ours.format(given.value or '')}'?"
 
 
 def _explain_override(error: OverrideParseException) -> str:
-    if (slip := _slip(error.override)) is not None:
-        return f"'{_as_typed(shown_override(error.override))}': not a valid override, {slip}"
+    if (mistake := _typing_mistake(error.override)) is not None:
+        return f"'{_as_typed(shown_override(error.override))}': not a valid override, {mistake}"
     reason = _first_line(error, skip="Error parsing override")
     if reason.startswith("Lexer"):
         reason = "no space around the =, and quotes around special characters, as in 'name=\"a b\"'"
     given = shown_override(error.override)
     if given != error.override:
-        reason = "it holds something secret"  # which the parser's reason may quote
+        reason = "it holds a secret"  # the parser's message may quote it
     return f"'{_as_typed(given)}': not a valid override, expected key=value ({reason})"
 
 
-def _slip(override: str) -> str | None:
-    """Return what is wrong in an override in which a slip of the hand or the shell is to be seen."""
+def _typing_mistake(override: str) -> str | None:
+    """Return the explanation of a common typing mistake, None for any other."""
     key, equals, value = override.partition("=")
     if not equals:
         if NUMBER.fullmatch(override.strip(", ")):
-            return "it stands alone: a space after a comma ends an argument, expected key=0.1,0.2 without spaces"
+            return "a space after a comma ends an argument, expected key=0.1,0.2 without spaces"
+        if COLON.fullmatch(override):
+            return f"expected = between key and value, as in {override.replace(':', '=', 1)}"
         return None
+    if value.lstrip().startswith(","):
+        return f"a comma before the first value: expected another value, or {key}={value.lstrip(', ')}"
+    if PARENTHESES.fullmatch(value):
+        values = value.strip("() ")
+        return f"parentheses are for functions: expected {key}={values} for several values, {key}=[{values}] for a list"
     if value.rstrip().endswith(","):
         return f"a comma at the end: expected another value, or {key}={value.rstrip(', ')}"
     if "=" in value and not set("'\"\\[{(") & set(value):
-        return f"the value holds a =, which stands in quotes, as in \"{key}='{value}'\"; settings are parted by spaces"
+        return f"the value holds a =, which needs quotes, as in \"{key}='{value}'\"; settings are separated by spaces"
     return None
 
 
-def _misplaced(reason: str, override: str) -> str | None:
-    """Return the line for an override whose sign or key does not fit what there is."""
+def _wrong_sign(reason: str, override: str) -> str | None:
+    """Return the line for an override whose `+`, `++` or `~` does not fit the config, or that has no key."""
     key = key_of(override)
     if not key:
         return f"'{override}': not a valid override, expected key=value"
     if reason.startswith(("Could not append", "Multiple values for")):
-        return f"{override}: there is a key {key} already, expected {without_plus(override)}"
+        return f"{override}: the key {key} exists already, expected {without_plus(override)}"
     if reason.startswith("Could not delete"):
-        return f"{override}: no key of that name holds a value that could be deleted{nearest(key, keys_of(Config))}"
+        return f"{override}: no such key with a value to delete{nearest(key, keys_of(Config))}"
     return None
 
 

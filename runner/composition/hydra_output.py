@@ -1,4 +1,4 @@
-"""What Hydra prints of a config, and the files that it writes when it is asked to: without what is secret in them."""
+"""Hides secrets in the configs that Hydra prints and in the files that it writes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,8 +13,8 @@ from runner.messages.printing import complain
 from runner.messages.redaction import shown_override, shown_tree, without_noted
 
 
-def hide_from_files() -> None:
-    """Make Hydra show configs as they may be seen: by --cfg, in `hydra.output_subdir` and in `multirun.yaml`."""
+def redact_output() -> None:
+    """Hide secrets in what Hydra prints for --cfg and writes to `hydra.output_subdir` and `multirun.yaml`."""
     replace_file_writer(_save_config)
     replace_failure_message(_show_failed)
     replace_writers(_to_yaml, _save)
@@ -40,7 +40,7 @@ def _save(config: Any, f: Any, resolve: bool = False) -> None:
 
 
 def shown_config(cfg: Any, resolve: bool = False) -> Any:
-    """Return a config without what is secret in it; overrides stand in lists."""
+    """Return a config with its secrets hidden; texts in lists are taken as overrides."""
     return OmegaConf.create(_shown(shown_tree(OmegaConf.to_container(cfg, resolve=resolve))))
 
 

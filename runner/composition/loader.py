@@ -1,4 +1,4 @@
-"""Hydra's composition with means of our own: it changes nothing that Hydra and OmegaConf share between threads."""
+"""A config loader that changes no state that Hydra and OmegaConf share between threads."""
 
 import os
 import threading
@@ -10,40 +10,40 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, flag_override
 from omegaconf.errors import OmegaConfBaseException
 
-from runner.composition.spaces import parser
-from runner.config import environment
+from runner.composition.override_functions import parser
 from runner.config.hydra_private import HookedConfigLoader, IConfigRepository
+from runner.config.interpolation import guard
 
-# Hydra's registers of plugins and of its own configs are one for all threads, and change while they are read.
-ALONE = threading.RLock()
-os.register_at_fork(after_in_child=ALONE._at_fork_reinit)  # type: ignore[attr-defined]
+# Hydra's registries of plugins and structured configs are shared by all threads, and change while they are read.
+HYDRA_LOCK = threading.RLock()
+os.register_at_fork(after_in_child=HYDRA_LOCK._at_fork_reinit)  # type: ignore[attr-defined]
 
 
-class OwnConfigLoader(HookedConfigLoader):
-    """Composes configs of ours, from overrides in which our functions are known."""
+class GuardedConfigLoader(HookedConfigLoader):
+    """Composes guarded configs, from overrides that may call the functions for sweeps."""
 
     def parse(self, overrides: list[str]) -> list[Override]:
-        """Parse overrides in which our functions are known."""
+        """Parse overrides that may call the functions for sweeps."""
         return parser().parse_overrides(overrides)
 
     def merge_files(self, defaults: list[ResultDefault], repository: IConfigRepository) -> DictConfig:
-        """Merge the files into a config of ours, since what one file interpolates is resolved for another's sake.
+        """Merge the files into a guarded config: merging resolves the interpolations of one file for the next.
 
         Raises:
             ConfigCompositionException: a file cannot be merged with those before it.
         """
-        cfg = environment.own(OmegaConf.create())
+        cfg = guard(OmegaConf.create())
         with flag_override(cfg, "no_deepcopy_set_nodes", True):
             for default in defaults:
-                of_file = super().merge_files([default], repository)
+                file = super().merge_files([default], repository)
                 try:
-                    cfg.merge_with(environment.own(of_file))
+                    cfg.merge_with(guard(file))
                 except OmegaConfBaseException as error:
                     reason = f"In '{default.config_path}': {type(error).__name__} raised while composing config:"
                     raise ConfigCompositionException(f"{reason}\n{error}") from error.__cause__
         return cfg
 
     def composed(self, name: str | None, overrides: list[str], run_mode: RunMode, *validation: bool) -> DictConfig:
-        """Return what Hydra composes, as a config of ours."""
-        with ALONE:
-            return environment.own(super().load_configuration(name, overrides, run_mode, *validation))
+        """Return the config that Hydra composes, guarded."""
+        with HYDRA_LOCK:
+            return guard(super().load_configuration(name, overrides, run_mode, *validation))

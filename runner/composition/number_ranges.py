@@ -1,7 +1,7 @@
-"""Numbers that a sweep gives in turn, each made when it is wanted, so that they can be counted before any is made.
+"""Ranges of numbers for sweeps, which are counted without making the numbers.
 
-Hydra's own ranges step through the binary values of what was typed, which gives `range(0.1,0.4,0.1)` a fourth number,
-and sort and cast by their ends, which loses numbers of `sort(range(1.3,0,-0.5))` and `int(range(0.5,3,0.5))`.
+Hydra's own ranges add binary floats, so that `range(0.1,0.4,0.1)` has a fourth number. They sort and cast only the
+ends, so that `sort(range(1.3,0,-0.5))` and `int(range(0.5,3,0.5))` lose numbers.
 """
 
 import builtins
@@ -16,14 +16,14 @@ from runner.config.hydra_private import grammar_functions
 from runner.messages.errors import UserError
 from runner.messages.ranges import is_finite, is_whole, shown
 
-# Far more digits than a float has, for the rounding of the steps between to leave no trace.
+# Far more digits than a float has, so that rounding between the steps has no effect.
 PRECISE = Context(prec=60, Emax=10**6, Emin=-(10**6))
 # Unless the command line says otherwise.
 MOST_JOBS = 1_000_000
 
 
 class Numbers(RangeSweep):
-    """What Hydra takes for a range: `count` numbers, rising or falling, of which `at` gives each."""
+    """A range for Hydra: `count` rising or falling numbers; `at` returns the one at an index."""
 
     def __init__(self, count: int, at: Callable[[int], float], first: float, last: float) -> None:
         super().__init__(start=first, stop=last)
@@ -31,7 +31,7 @@ class Numbers(RangeSweep):
         self.at = at
 
     def range(self) -> "_Iterable":  # type: ignore[override]  # Hydra iterates over what this returns
-        """Return the numbers, one after the other."""
+        """Return an iterable over the numbers."""
         return _Iterable(self)
 
     def sorted(self, reverse: bool) -> "Numbers":
@@ -58,15 +58,15 @@ class _Iterable:
 
 
 def decimal(number: float) -> Decimal:
-    """Return a number as it was typed."""
+    """Return the decimal number that was typed."""
     return Decimal(repr(number))
 
 
 def ranged(start: Any, stop: Any = None, step: Any = 1) -> Numbers:
-    """Sweep over `start + i * step` as long as that is before `stop`, which is left out; from 0 to a stop alone.
+    """Sweep over `start + i * step` up to `stop`, which is excluded; one argument is the stop, with start 0.
 
     Raises:
-        UserError: something is no finite number, or the step is 0.
+        UserError: an argument is not a finite number, or the step is 0.
     """
     first, end = (0, start) if stop is None else (start, stop)
     if not all(map(is_finite, (first, end, step))) or step == 0:
@@ -86,7 +86,7 @@ def ranged(start: Any, stop: Any = None, step: Any = 1) -> Numbers:
 
 
 def sort(*args: Any, sweep: Any = None, list: Any = None, reverse: bool = False) -> Any:  # noqa: A002  # Hydra's names
-    """Sort what Hydra's function sorts, and numbers by their values."""
+    """Sort values as Hydra does, and ranges by all their numbers."""
     given = sweep if sweep is not None else args[0] if len(args) == 1 else None
     if isinstance(given, Numbers):
         return given.sorted(reverse)
@@ -97,19 +97,19 @@ def sort(*args: Any, sweep: Any = None, list: Any = None, reverse: bool = False)
 
 
 def choice(*args: Any) -> ChoiceSweep:
-    """Sweep over values, of which Hydra's function takes all but null."""
+    """Sweep over values, which may be null, unlike in Hydra's function."""
     return grammar_functions.choice(*args)
 
 
 def shuffle(*args: Any, sweep: Any = None, list: Any = None) -> Any:  # noqa: A002
-    """Shuffle values, of which Hydra's function takes all but null, and makes a list of a single one."""
+    """Shuffle values, which may be null; a single value stays as it is, where Hydra's function makes it a list."""
     if len(args) == 1 and not isinstance(args[0], Sweep | builtins.list):
         return args[0]
     return grammar_functions.shuffle(*args, sweep=sweep, list=list)
 
 
 def _casting(hydras: Callable[..., Any], whole: bool) -> Callable[..., Any]:
-    """Return a cast of Hydra's that takes each number of several for itself, and keeps their order."""
+    """Return one of Hydra's casts, which casts each number of a range and keeps their order."""
 
     def cast(*args: Any, value: Any = None) -> Any:
         given = value if value is not None else args[0] if len(args) == 1 else None
@@ -130,7 +130,7 @@ def _casting(hydras: Callable[..., Any], whole: bool) -> Callable[..., Any]:
     return cast
 
 
-# What stands in the stead of Hydra's functions of the same names.
+# These replace Hydra's functions of the same names.
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "range": ranged,
     "choice": choice,
@@ -144,7 +144,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 
 
 def count_of(override: Override) -> int:
-    """Return how many values an override gives its key; 1 where that is not to be told from it alone."""
+    """Return how many values an override has; 1 where the override alone does not say."""
     value = override.value()
     if isinstance(value, Numbers):
         return value.count
@@ -152,7 +152,7 @@ def count_of(override: Override) -> int:
 
 
 def nested(text: str, override: Override) -> str | None:
-    """Return the line for an override in which something to sweep over stands where only a value can."""
+    """Return the line for an override that nests a sweep where only a value can be."""
     if not _nests(override.value(), outermost=True):
         return None
     return f"{text}: expected a space such as linspace(0,1,5) by itself, not within a list or beside other values"
@@ -169,5 +169,5 @@ def _nests(value: Any, outermost: bool = False) -> bool:
 
 
 def counted(number: int) -> str:
-    """Return a number of things in words; roughly, where nobody would read its digits."""
+    """Return a count as text; very large ones are rounded."""
     return f"{number:,}" if number < 10**15 else f"about 1e{int(number.bit_length() * 0.30103)}"

@@ -1,4 +1,4 @@
-"""The overrides of what is run, as a sweeper reads them: as they were typed, in their order."""
+"""Checks of the overrides of a run or sweep, as the user typed them."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -18,43 +18,43 @@ OUR_SWEEPER = "hydra_plugins.runner.GridSweeper"
 
 
 def task_overrides(cfg: DictConfig) -> list[str]:
-    """Return them, interpolations as they are written."""
+    """Return the overrides of the task that a config was composed from, interpolations unresolved."""
     texts = OmegaConf.to_container(cfg.hydra.overrides.task, resolve=False)
     assert isinstance(texts, list)
     return [str(text) for text in texts]
 
 
-def check_values(typed: Sequence[str], parser: OverridesParser) -> None:
-    """Check that nothing to sweep over stands within a value, where Hydra would fail in one way or another.
+def check_nesting(typed: Sequence[str], parser: OverridesParser) -> None:
+    """Check that no sweep such as linspace(0,1,5) is nested in another value, which Hydra does not support.
 
     Raises:
-        UserError: with a line for each override in which it does.
+        UserError: with a line for each override that nests one.
     """
     try:
         parsed = parser.parse_overrides(list(typed))
-    except HydraException:  # told when all is composed
+    except HydraException:  # reported by the composition
         return
     lines = [nested(shown_override(text), one) for text, one in zip(typed, parsed, strict=True)]
     if found := [line for line in lines if line is not None]:
         raise UserError(*found)
 
 
-def let_sweeper_read(cfg: DictConfig, typed: Sequence[str], composed: Sequence[str]) -> None:
-    """Set what was typed in the stead of what was composed of it."""
+def use_typed_overrides(cfg: DictConfig, typed: Sequence[str], composed: Sequence[str]) -> None:
+    """Give the sweeper the overrides as typed, in place of the prepared ones that the config was composed from."""
     task = task_overrides(cfg)
-    theirs = task[: len(task) - sum(not _is_of_hydra(text) for text in composed)]  # of a config file that is trusted
-    cfg.hydra.overrides.task = [*theirs, *(text for text in typed if not _is_of_hydra(text))]
+    from_files = task[: len(task) - sum(not _is_of_hydra(text) for text in composed)]
+    cfg.hydra.overrides.task = [*from_files, *(text for text in typed if not _is_of_hydra(text))]
 
 
-def beyond_sweeper(cfg: DictConfig, typed: Sequence[str], parser: OverridesParser) -> Iterator[str]:
-    """Yield a line for what another sweeper than ours would drop, or make without end."""
+def sweeper_mistakes(cfg: DictConfig, typed: Sequence[str], parser: OverridesParser) -> Iterator[str]:
+    """Yield a line for each override that a sweeper other than ours would drop, or make too many jobs of."""
     target = cfg.hydra.sweeper.get("_target_")
     if target == OUR_SWEEPER:
         return
     params = OmegaConf.to_container(cfg.hydra.sweeper.get("params") or OmegaConf.create({}), resolve=False)
     assert isinstance(params, dict)
     parsed = parser.parse_overrides([*(f"{key!s}={value}" for key, value in params.items()), *typed])
-    yield from _lost(parsed)
+    yield from _dropped(parsed)
     if target == BASIC_SWEEPER:
         yield from _too_many(parsed)
 
@@ -68,8 +68,8 @@ def _too_many(parsed: Sequence[Override]) -> Iterator[str]:
     yield from (f"{key}: expected at least one value" for key, count in counts.items() if count == 0)
 
 
-def _lost(parsed: Sequence[Override]) -> Iterator[str]:
-    """Yield a line for each mapping to be merged into one of the same key, of which Hydra's sweepers take the last."""
+def _dropped(parsed: Sequence[Override]) -> Iterator[str]:
+    """Yield a line for each mapping that follows another for the same key: Hydra's sweepers use only the last."""
     given: dict[str, str] = {}
     for one in parsed:
         text = shown_override(one.input_line or "")

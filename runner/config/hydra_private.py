@@ -35,7 +35,8 @@ from hydra.plugins.config_source import ConfigResult, ConfigSource
 from hydra.plugins.plugin import Plugin
 from omegaconf import Container, DictConfig, ListConfig
 
-BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
+BASIC_PLUGINS = "hydra._internal.core_plugins."
+BASIC_SWEEPER = f"{BASIC_PLUGINS}basic_sweeper.BasicSweeper"
 # Hydra raises an error in a defaults list while one of these functions runs; its frame holds which file and item it is.
 WALKS_DEFAULTS = defaults_list._create_defaults_tree_impl.__code__
 CHECKS_OVERRIDES_USED = defaults_list.Overrides.ensure_overrides_used.__code__

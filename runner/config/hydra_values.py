@@ -1,6 +1,6 @@
-"""Values that a config takes from Hydra, as in `${hydra:job.name}`, read from the config's own hydra part.
+"""Resolves interpolations such as `${hydra:job.name}` from the config itself instead of Hydra's global state.
 
-Hydra sets its global state only when a job begins; configs are checked and sweeps planned before that.
+Hydra sets that state when a job begins. Configs are checked, and the jobs of a sweep planned, before.
 """
 
 import copy
@@ -15,29 +15,29 @@ from hydra.core.override_parser.types import Override
 from hydra.core.utils import configure_log
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from runner.config import environment
+from runner.config.interpolation import guard
 from runner.messages.ranges import shown
 
 RESOLVER = re.compile(r"(?<!\\)\$\{hydra:")
 REFERENCE = re.compile(r"(?<!\\)\$\{hydra[:.]")
 
 
-def known(cfg: DictConfig, is_job: bool = False) -> DictConfig:
-    """Return a copy of a config in which references to Hydra resolve; the config itself where there are none.
+def with_hydra_values(cfg: DictConfig, is_job: bool = False) -> DictConfig:
+    """Return a copy of a config that has the values of Hydra that it refers to; the config itself where it has none.
 
     Args:
-        cfg: composed; not changed.
-        is_job: whether it is a job of a sweep, to which the launcher gives a number later; 0 until then.
+        cfg: a composed config; not changed.
+        is_job: a job of a sweep that its launcher has not numbered yet; it counts as the first.
     """
-    if not takes_from_hydra(cfg):
+    if not refers_to_hydra(cfg):
         return cfg
     cfg = copy.deepcopy(cfg)
     if "hydra" not in cfg and HydraConfig.initialized():  # Hydra removes it from the config of a task
         with open_dict(cfg):
             cfg["hydra"] = HydraConfig.get()
-        environment.own(cfg)
+        guard(cfg)
     if "hydra" in cfg:
-        settle(cfg)
+        use_own_hydra(cfg)
         with read_write(cfg.hydra), open_dict(cfg.hydra):
             if is_job and OmegaConf.is_missing(cfg.hydra.job, "num"):
                 cfg.hydra.job.num, cfg.hydra.job.id = 0, "0"
@@ -46,22 +46,20 @@ def known(cfg: DictConfig, is_job: bool = False) -> DictConfig:
     return cfg
 
 
-def takes_from_hydra(cfg: DictConfig) -> bool:
-    """Return whether any key outside the hydra part refers to it."""
+def refers_to_hydra(cfg: DictConfig) -> bool:
+    """Return whether a key of the runner refers to a value of Hydra."""
     return any(key != "hydra" and _refers(_unresolved(value)) for key, value in cfg.items_ex(resolve=False))
 
 
-def settle(cfg: DictConfig) -> None:
-    """Rewrite references to Hydra so that they resolve in the config itself, not in Hydra's global state."""
+def use_own_hydra(cfg: DictConfig) -> None:
+    """Rewrite `${hydra:...}` to `${hydra....}`, which refers to the key `hydra` of the config, not to Hydra's state."""
     with read_write(cfg.hydra):
         _rewrite(cfg, _unresolved(cfg))
 
 
-def too_late(cfg: DictConfig, master: DictConfig) -> Iterator[str]:
-    """Yield a line for each setting of the sweeper or launcher that a job's config changes, when both already run."""
-    alone = (
-        "a file that is itself varied cannot say so, expected it on the command line, or a sweep with that file alone"
-    )
+def changed_sweep_settings(cfg: DictConfig, master: DictConfig) -> Iterator[str]:
+    """Yield a line for each setting of the sweeper or launcher that a job's config changes: too late for its sweep."""
+    alone = "not allowed in a file that is swept over, expected on the command line, or a sweep with this file alone"
     for part in ("sweeper", "launcher"):
         group = f"hydra/{part}"
         if (choice := cfg.hydra.runtime.choices.get(group)) != master.hydra.runtime.choices.get(group):
@@ -71,16 +69,16 @@ def too_late(cfg: DictConfig, master: DictConfig) -> Iterator[str]:
         yield from (f"{path}={shown(value)}: {alone}" for path, value in ours.items() if sweeps.get(path) != value)
 
 
-def number(cfg: DictConfig, job: int) -> None:
+def set_job_number(cfg: DictConfig, job: int) -> None:
     """Set the number of a sweep's job in its config, as Hydra's launchers do."""
-    settle(cfg)
+    use_own_hydra(cfg)
     OmegaConf.update(cfg, "hydra.job.num", job)
     OmegaConf.update(cfg, "hydra.job.id", str(job))
     set_output_dir(cfg)
 
 
-def log_as_asked(master: DictConfig) -> None:
-    """Set up logging for jobs that run in this process, as the config of their sweep says."""
+def configure_logging(master: DictConfig) -> None:
+    """Configure logging for jobs that run in one process, from the config of their sweep."""
     cfg = copy.deepcopy(master)
     with read_write(cfg.hydra):
         folder = Path(str(OmegaConf.select(cfg, "hydra.sweep.dir"))).absolute()
@@ -90,22 +88,22 @@ def log_as_asked(master: DictConfig) -> None:
     configure_log(cfg.hydra.job_logging, cfg.hydra.verbose)
 
 
-def of_job(cfg: DictConfig, number: int, overrides: Iterable[Override]) -> dict[str, Any]:
-    """Return, by path, the values that Hydra would set in the hydra part of a job's config."""
+def job_values(cfg: DictConfig, number: int, overrides: Iterable[Override]) -> dict[str, Any]:
+    """Return, by path, the values that Hydra sets in the config of a sweep's job."""
     given, naming = list(overrides), cfg.hydra.job.config.override_dirname
     named = sorted(override.input_line or "" for override in given if override.key_or_group not in naming.exclude_keys)
     dirname = naming.item_sep.join(named).replace("=", naming.kv_sep)
     return {
         "hydra.job.num": number,
         "hydra.job.id": str(number),
-        "hydra.job.override_dirname": _settled(dirname),
-        "hydra.overrides.task": [_settled(override.input_line or "") for override in given],
+        "hydra.job.override_dirname": _own_references(dirname),
+        "hydra.overrides.task": [_own_references(override.input_line or "") for override in given],
     }
 
 
 def set_output_dir(cfg: DictConfig) -> None:
-    """Set the output folder that Hydra would give a numbered job of a sweep."""
-    environment.own(cfg)  # values set since then get our classes too
+    """Set the output folder that Hydra gives a numbered job of a sweep."""
+    guard(cfg)  # also what was set since
     OmegaConf.update(cfg, "hydra.runtime.output_dir", _output_dir(cfg, is_job=True))
 
 
@@ -121,15 +119,15 @@ def _refers(value: Any) -> bool:
 
 
 def _rewrite(config: Any, written: Any) -> None:
-    """Rewrite the texts in a config; `written` is the same config unresolved, in plain containers."""
+    """Rewrite the texts of a config; `written` is the same config in plain containers, unresolved."""
     for key, value in written.items() if isinstance(written, dict) else enumerate(written):
         if isinstance(value, dict | list):
             _rewrite(config[key], value)
         elif isinstance(value, str) and RESOLVER.search(value):
-            config[key] = _settled(value)
+            config[key] = _own_references(value)
 
 
-def _settled(text: str) -> str:
+def _own_references(text: str) -> str:
     return RESOLVER.sub("${hydra.", text)
 
 

@@ -1,4 +1,4 @@
-"""Reading the YAML files of configs as Hydra does, with a size limit: a few lines of aliases can make gigabytes."""
+"""Reads YAML config files as Hydra does, but limits their size: a few lines with aliases can expand to gigabytes."""
 
 import functools
 import os
@@ -12,18 +12,18 @@ from runner.config.hydra_private import FileConfigSource, HookedPackageSource, c
 from runner.config.omegaconf_private import yaml_loader
 from runner.messages.errors import UserError
 
-# Far more than any config has. A repeated alias counts each time, a text once per CHARACTERS_A_NODE characters.
+# Far more than any config has. Each use of an alias counts, and each 1,000 characters of a text.
 MOST_NODES = 20_000
-CHARACTERS_A_NODE = 1_000
+CHARACTERS_PER_NODE = 1_000
 HEADER_CHARACTERS = 512
 
 
-class _BoundedLoader:
-    """Refuses a YAML document that is nested too deeply, or too large once its aliases are expanded."""
+class _LimitedLoader:
+    """Rejects a YAML document that is nested too deeply or whose aliases expand too far, before it is constructed."""
 
     def get_single_data(self) -> Any:
         try:
-            return super().get_single_data()  # type: ignore[misc]  # of the loader that this is mixed into
+            return super().get_single_data()  # type: ignore[misc]  # in the loader that this is mixed into
         except RecursionError:
             raise UserError(f"{_name_of(self)}: nested too deeply") from None
 
@@ -46,21 +46,21 @@ def _size_of(node: yaml.Node, known: dict[int, int]) -> int:
             parts = [part for pair in node.value for part in pair]
         elif isinstance(node, yaml.SequenceNode):
             parts = node.value
-        own = 1 + (len(node.value) // CHARACTERS_A_NODE if isinstance(node, yaml.ScalarNode) else 0)
+        own = 1 + (len(node.value) // CHARACTERS_PER_NODE if isinstance(node, yaml.ScalarNode) else 0)
         known[id(node)] = min(own + sum(_size_of(part, known) for part in parts), 10 * MOST_NODES)
     return known[id(node)]
 
 
 @functools.cache
 def _loader() -> Any:
-    return type("BoundedLoader", (_BoundedLoader, yaml_loader()), {})
+    return type("LimitedLoader", (_LimitedLoader, yaml_loader()), {})
 
 
-def check_bounds(text: str, name: str) -> None:
-    """Check the size of YAML that stands as text in a config.
+def check_size(text: str, name: str) -> None:
+    """Check YAML in a text of a config.
 
     Raises:
-        UserError: it is nested too deeply, or its aliases would make it huge.
+        UserError: it is nested too deeply, or its aliases expand too far.
     """
     loader = _loader()(text)
     loader.name = name
@@ -71,50 +71,50 @@ def check_bounds(text: str, name: str) -> None:
 
 
 def _read(file: IO[str], source: ConfigSource) -> ConfigResult:
-    """Return the content of a file as Hydra's own sources do."""
+    """Return the config in a file, as Hydra's own sources do."""
     header = header_of(file.read(HEADER_CHARACTERS))
     file.seek(0)
-    held = yaml.load(file, Loader=_loader())  # of plain values
+    held = yaml.load(file, Loader=_loader())
     if held is not None and not isinstance(held, list | dict | str):
         raise OSError(f"Invalid loaded object type: {type(held).__name__}")
-    if isinstance(held, str):  # OmegaConf parses a text as YAML once more
-        check_bounds(held, str(getattr(file, "name", source.path)))
+    if isinstance(held, str):  # OmegaConf parses it as YAML again
+        check_size(held, str(getattr(file, "name", source.path)))
     config = OmegaConf.create({} if held is None else held)
     return ConfigResult(
         provider=source.provider, path=f"{source.scheme()}://{source.path}", config=config, header=header
     )
 
 
-class BoundedFiles(FileConfigSource):
+class LimitedFileSource(FileConfigSource):
     """The YAML files of a folder."""
 
     def load_config(self, config_path: str) -> ConfigResult:
         """Read a file.
 
         Raises:
-            UserError: it is nested too deeply, or its aliases would make it huge.
+            UserError: it is nested too deeply, or its aliases expand too far.
         """
         path = os.path.realpath(os.path.join(self.path, config_file_name(config_path)))  # noqa: PTH118
-        if not os.path.exists(path):  # noqa: PTH110  # as Hydra's own method, which this replaces
+        if not os.path.exists(path):  # noqa: PTH110  # as in Hydra's own source
             raise ConfigLoadError(f"Config not found : {path}")
         with open(path, encoding="utf-8") as file:
             return _read(file, self)
 
 
-class BoundedResources(HookedPackageSource):
+class LimitedPackageSource(HookedPackageSource):
     """The YAML files of a package."""
 
     def read_resource(self, resource: Any) -> ConfigResult:
         """Read a file.
 
         Raises:
-            UserError: it is nested too deeply, or its aliases would make it huge.
+            UserError: it is nested too deeply, or its aliases expand too far.
         """
         with resource.open(encoding="utf-8") as file:
             return _read(file, self)
 
 
-def bounded(source: ConfigSource) -> ConfigSource:
-    """Return a source that reads the same files with a size limit; the source itself where it reads no YAML."""
-    kind = {"file": BoundedFiles, "pkg": BoundedResources}.get(source.scheme())
+def with_limits(source: ConfigSource) -> ConfigSource:
+    """Return a source that reads the same YAML files with limits; sources of other kinds are returned as they are."""
+    kind = {"file": LimitedFileSource, "pkg": LimitedPackageSource}.get(source.scheme())
     return source if kind is None else kind(source.provider, f"{source.scheme()}://{source.path}")

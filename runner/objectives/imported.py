@@ -75,8 +75,8 @@ def kept_going(function: Function, arguments: Mapping[str, Any]) -> Function:
     def kept(weight: Tensor) -> Tensor:
         try:
             return function(weight, **arguments)
-        except SystemExit as stop:
-            asked = RuntimeError(f"the function asks for the end of the program, by SystemExit({stop.code!r})")
+        except (SystemExit, GeneratorExit) as stop:
+            asked = RuntimeError(f"the function asks for the end of the program, by {stop!r}")
             raise asked.with_traceback(stop.__traceback__) from stop
 
     return kept

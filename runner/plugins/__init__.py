@@ -2,7 +2,7 @@
 
 from hydra.core.plugins import Plugins
 
-from runner.composition import spaces
+from runner.composition import override_functions
 from runner.config.hydra_private import register_plugin
 from runner.plugins.launcher import BatchedLauncher
 from runner.plugins.sweeper import GridSweeper
@@ -15,4 +15,4 @@ def register() -> None:
         plugins = Plugins.instance()
     for plugin in (GridSweeper, BatchedLauncher):
         register_plugin(plugins, plugin, f"hydra_plugins.runner.{plugin.__name__}")
-    spaces.register()
+    override_functions.register()

@@ -46,10 +46,10 @@ class BatchedLauncher(Launcher):
         jobs = []
         for index, overrides in enumerate(job_overrides, start=initial_job_idx):
             cfg = loader.load_sweep_config(self._config, list(overrides))
-            hydra_values.number(cfg, index)
+            hydra_values.set_job_number(cfg, index)
             varying = tuple(text for text in overrides if text not in shared)
             jobs.append(Job(tuple(overrides), varying, to_config(cfg)))
-        hydra_values.log_as_asked(self._config)
+        hydra_values.configure_logging(self._config)
         texts = sorted({text for job in jobs for text in job.overrides})
         results = run_sweep(GridPlan(labelled(named(jobs))), texts, self.memory_mib)
         raise_failures(results)

@@ -48,7 +48,7 @@ class GridSweeper(Sweeper):
         """
         request, jobs = plan_grid(arguments, self._params, self._context.config_loader, self._config)
         if isinstance(self._launcher, BatchedLauncher):
-            hydra_values.log_as_asked(self._config)
+            hydra_values.configure_logging(self._config)
             with notes_on_signal(lambda: _continue_command(jobs)):
                 results = run_sweep(
                     GridPlan(jobs), request.texts, self._launcher.memory_mib, request.resume, request.fail_fast

@@ -50,9 +50,9 @@ class Composed:
         Raises:
             UserError: an interpolation cannot be resolved.
         """
-        uses_hydra_values = hydra_values.takes_from_hydra(cfg)
+        uses_hydra_values = hydra_values.refers_to_hydra(cfg)
         if uses_hydra_values:
-            _update(cfg, hydra_values.of_job(cfg, 0, overrides))
+            _update(cfg, hydra_values.job_values(cfg, 0, overrides))
             hydra_values.set_output_dir(cfg)
         written = {key: value for key, value in unresolved(cfg).items() if key != "hydra"}
         derived = list(_derived(written))
@@ -65,7 +65,7 @@ class Composed:
 
     def hydra_values(self, number: int, overrides: Sequence[Override]) -> Tree:
         """Return the values that Hydra would set for a job, by path; empty if no interpolation uses them."""
-        return hydra_values.of_job(self.cfg, number, overrides) if self.uses_hydra_values else {}
+        return hydra_values.job_values(self.cfg, number, overrides) if self.uses_hydra_values else {}
 
     def with_values(self, settings: Sequence[Override], of_hydra: Tree) -> Tree:
         """Return the resolved config of a job that has these values.

@@ -4,6 +4,7 @@ This is the language of Hydra's basic sweeper, with more: ranges of numbers (`li
 that vary together, `repeats` for several seeds, and `where` to select combinations.
 """
 
+import ast
 import functools
 import itertools
 import math
@@ -233,4 +234,8 @@ def _fail_fast(override: Override | None) -> bool:
 def _condition(override: Override | None) -> Condition | None:
     if override is None:
         return None
-    return Condition(parse(str(override.value()), path="where", conditions=True))
+    text = str(override.value())
+    condition = parse(text, path="where", conditions=True)
+    if not isinstance(ast.parse(f"({text}\n)", mode="eval").body, ast.Compare | ast.BoolOp | ast.UnaryOp):
+        raise UserError(f"where={text}: expected a condition, as in lr*steps <= 10")
+    return Condition(condition)

@@ -12,8 +12,8 @@ from typing import Any, Protocol, cast
 from hydra.core.override_parser.types import Override, OverrideType, ValueType
 from omegaconf import DictConfig
 
-from runner.composition import spaces
-from runner.composition.composition import mistakes_in
+from runner.composition import override_functions
+from runner.composition.config_checks import mistakes_in
 from runner.config.schema import Config
 from runner.messages.errors import UserError
 from runner.messages.overrides import without_plus
@@ -51,8 +51,8 @@ def plan_grid(
     """
     for key in NOT_IN_FILES:
         if any(without_plus(name) == key for name in params):
-            raise UserError(f"hydra.sweeper.params.{key}: a config file cannot say so, expected it on the command line")
-    request = sweep_request(arguments, params, spaces.parser(loader))
+            raise UserError(f"hydra.sweeper.params.{key}: not allowed in a config file, expected on the command line")
+    request = sweep_request(arguments, params, override_functions.parser(loader))
     return request, _jobs(request, cast(JobLoader, loader), master)
 
 

@@ -1,1 +1,1 @@
-"""What a config file may not set, because its author may not be the one who runs it."""
+"""Refuses settings in config files that could run code, write elsewhere or send data away: a file may be untrusted."""

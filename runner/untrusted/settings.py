@@ -1,6 +1,6 @@
-"""The doors that a config file keeps shut: a stranger's YAML runs no code, imports nothing and writes nowhere else.
+"""Hydra's settings that are refused in config files: a file runs no code, imports nothing and writes nowhere else.
 
-What the command line itself says is the user's own doing, and `allow_code=true` there opens all of them.
+The command line is trusted; `allow_code=true` there allows all of them in config files, too.
 """
 
 import contextlib
@@ -10,109 +10,127 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from runner.config.environment import PUBLIC
 from runner.config.folders import is_within
+from runner.config.hydra_private import BASIC_PLUGINS
+from runner.config.interpolation import PUBLIC
 from runner.config.uris import sqlite_path
 from runner.messages.errors import UserError
 from runner.messages.overrides import allows_code, key_of, split_override
 from runner.messages.ranges import shown
 from runner.messages.redaction import Hidden
-from runner.untrusted.hydra_paths import EXPECTED, HARMLESS
+from runner.untrusted.hydra_paths import EXPECTED, PATH_INTERPOLATION
 
-# Of a setting, those on the way to it.
+# The keys on the way to a setting, within `hydra`.
 Keys: TypeAlias = tuple[str, ...]
 COMMANDS = ("setup", "python", "srun_args", "additional_parameters")
 DATABASE = (
-    "a new place within outputs/ to which no link leads, as in sqlite:///outputs/mine.db; "
+    "a new path inside outputs/ without links, as in sqlite:///outputs/mine.db; "
     "a server or another database on the command line or in MLFLOW_TRACKING_URI"
 )
-# What the user's environment says of where to record, as in our own files.
+# The environment variable for where to record, as the runner's own files refer to it.
 PUBLIC_VALUE = re.compile(rf"\$\{{oc\.env:({'|'.join(PUBLIC.values())})(?:,[^${{}}]*)?\}}")
+# Launchers and sweepers whose settings are known; others may take a command, an address or a database.
+KNOWN_PLUGINS = (
+    "hydra_plugins.runner.",
+    "hydra_plugins.hydra_joblib_launcher.",
+    "hydra_plugins.hydra_submitit_launcher.",
+    BASIC_PLUGINS,
+)
 LEVELS = "levels of loggers only, as in root.level or loggers.NAME.level"
 
 
-def shut_doors(
-    hydra: Mapping[str, Any], own: Mapping[str, Mapping[str, Any]], overrides: Sequence[str]
+def refused_hydra_settings(
+    hydra: Mapping[str, Any], installed: Mapping[str, Mapping[str, Any]], overrides: Sequence[str]
 ) -> Iterator[str]:
-    """Yield a line for each setting of Hydra's own that no config file may make.
+    """Yield a line for each of Hydra's settings that is refused in a config file.
 
     Args:
-        hydra: the composed part of the config, unresolved.
-        own: of its groups, what the chosen option says where no stranger has made it.
-        overrides: of the command line, whose settings are let through.
+        hydra: the key `hydra` of the composed config, unresolved.
+        installed: by group, the settings of the chosen option if it is an installed one.
+        overrides: those of the command line, whose settings are allowed.
     """
-    given = given_by(overrides)
-    given += [f"hydra.job.env_set.{name}" for name in (hydra.get("job") or {}).get("env_copy") or ()]  # told of that
+    given = given_keys(overrides)
+    given += [f"hydra.job.env_set.{name}" for name in (hydra.get("job") or {}).get("env_copy") or ()]  # reported once
     for parts, value in _leaves(hydra):
         path = ".".join(("hydra", *parts))
-        is_own = any(path == name or path.startswith((f"{name}.", f"{name}[")) for name in given)
-        if not is_own and (allowed := _unlike_allowed(parts, value, own)) is not None:
-            yield f"{path}={shown(value)}: a config file cannot say so, expected {allowed}, or allow_code=true"
+        is_given = any(path == name or path.startswith((f"{name}.", f"{name}[")) for name in given)
+        if not is_given and (allowed := _allowed_instead(parts, value, hydra, installed)) is not None:
+            yield f"{path}={shown(value)}: not allowed in a config file, expected {allowed}, or allow_code=true"
     said = hydra.get("overrides") or {}
     for kind in ("hydra", "task"):
         for text in said.get(kind) or ():
             if text not in overrides:
-                yield f"hydra.overrides.{kind}={shown(text)}: a config file cannot say so, expected it as an argument"
+                yield f"hydra.overrides.{kind}={shown(text)}: not allowed in a config file, expected as an argument"
 
 
-def given_by(overrides: Sequence[str]) -> list[str]:
+def given_keys(overrides: Sequence[str]) -> list[str]:
     """Return the keys that the command line sets; a choice of a group sets none of its keys."""
     keys = [key_of(override) for override in overrides]
     return [key for key in keys if "/" not in key]
 
 
-def chosen_by(overrides: Sequence[str]) -> list[str]:
+def chosen_groups(overrides: Sequence[str]) -> list[str]:
     """Return the groups of Hydra's own whose options the command line chooses."""
     keys = [key_of(override) for override in overrides]
     return [key.removeprefix("hydra/") for key in keys if key.startswith("hydra/")]
 
 
-def shut_places(written: Mapping[str, Any], said: Mapping[str, Any], overrides: Sequence[str]) -> Iterator[str]:
-    """Yield a line for each setting by which a config file would have a record go elsewhere, or secrets with it.
+def refused_tracking(written: Mapping[str, Any], values: Mapping[str, Any], overrides: Sequence[str]) -> Iterator[str]:
+    """Yield a line for each setting with which a config file would record elsewhere, or send secrets.
 
     Args:
-        written: what a config file sets of tracking, by key, interpolations unresolved.
-        said: the same, resolved; what comes from the environment is hidden.
-        overrides: of the command line, whose settings are let through.
+        written: the settings of tracking in config files, by key, unresolved.
+        values: the same, resolved; what comes from the environment is hidden.
+        overrides: those of the command line, whose settings are allowed.
     """
     texts = [split_override(override) for override in overrides]
-    given = [one.key for one in texts if one.key != "tracking" or (one.value or "").startswith("{")]  # no choice
+    given = [one.key for one in texts if one.key != "tracking" or (one.value or "").startswith("{")]  # not an option
     for key, text in written.items():
-        if f"tracking.{key}" in given or "tracking" in given or said.get(key) is None:
+        if f"tracking.{key}" in given or "tracking" in given or values.get(key) is None:
             continue
-        place, refused = str(said[key]), f"tracking.{key}={shown(text)}: a config file cannot say so, expected"
+        path, refused = str(values[key]), f"tracking.{key}={shown(text)}: not allowed in a config file, expected"
         variable = PUBLIC_VALUE.fullmatch(str(text))
         variable = variable if variable is not None and variable[1] == PUBLIC.get(key) else None
         if variable is not None and os.environ.get(variable[1]):
             continue
-        if isinstance(said[key], Hidden) or ("oc.env" in str(text) and variable is None):
-            yield f"{refused} what comes from the environment to be given on the command line"
-        elif key == "uri" and (sqlite_path(place) is None or "?" in place or not is_within(str(sqlite_path(place)))):
+        if isinstance(values[key], Hidden) or ("oc.env" in str(text) and variable is None):
+            yield f"{refused} environment variables on the command line only"
+        elif key == "uri" and (sqlite_path(path) is None or "?" in path or not is_within(str(sqlite_path(path)))):
             yield f"{refused} {DATABASE}"
-        elif key == "artifacts" and not is_within(place):
+        elif key == "artifacts" and not is_within(path):
             yield f"{refused} {EXPECTED}"
 
 
-def _unlike_allowed(parts: Keys, value: Any, own: Mapping[str, Mapping[str, Any]]) -> str | None:
-    """Return what is allowed where a config file's setting is none of that."""
+def _allowed_instead(
+    parts: Keys, value: Any, hydra: Mapping[str, Any], installed: Mapping[str, Mapping[str, Any]]
+) -> str | None:
+    """Return what is allowed instead of a setting in a config file; None where the setting is allowed."""
     path = ".".join(parts)
-    for door, check in DOORS.items():
-        if (path == door or path.startswith(f"{door}.")) and value not in (None, "", [], {}):
+    for setting, check in CHECKS.items():
+        if (path == setting or path.startswith(f"{setting}.")) and value not in (None, "", [], {}):
             if check is _levels:
-                return None if _is_own(parts, value, own) else _levels(parts, value)
-            plain = HARMLESS.sub("x", value) if isinstance(value, str) else value
+                return None if _is_installed(parts, value, installed) else _levels(parts, value)
+            if setting in ("launcher", "sweeper") and not _is_known(hydra.get(setting)):
+                return None if _is_installed(parts, value, installed) else f"no settings of this {setting}"
+            plain = PATH_INTERPOLATION.sub("x", value) if isinstance(value, str) else value
             if "${" in str(plain):
-                return "no interpolation but of Hydra's own job, folders and time"
+                return "no interpolations but those of Hydra's job, folders and time"
             return check(parts, plain)
     return None
 
 
-def _is_own(parts: Keys, value: Any, own: Mapping[str, Mapping[str, Any]]) -> bool:
-    """Tell whether a setting is that of the option which was chosen."""
-    theirs: Any = own
+def _is_known(plugin: Any) -> bool:
+    """Return whether the settings of a launcher or sweeper are known."""
+    target = plugin.get("_target_") if isinstance(plugin, Mapping) else None
+    return target is None or str(target).startswith(KNOWN_PLUGINS)
+
+
+def _is_installed(parts: Keys, value: Any, installed: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Return whether a setting is that of the chosen, installed option."""
+    expected: Any = installed
     for part in parts:
-        theirs = theirs.get(part) if isinstance(theirs, Mapping) else None
-    return bool(value in theirs) if isinstance(theirs, list) else bool(value == theirs)
+        expected = expected.get(part) if isinstance(expected, Mapping) else None
+    return bool(value in expected) if isinstance(expected, list) else bool(value == expected)
 
 
 def _nothing(_parts: Keys, _value: Any) -> str | None:
@@ -145,7 +163,7 @@ def _file_folder(_parts: Keys, value: Any) -> str | None:
 
 
 def _levels(parts: Keys, value: Any) -> str | None:
-    """Let logging be told how much to say, and nothing of where or by what."""
+    """Allow levels of logging, but no handlers, files or classes."""
     is_flag = parts[1:] in (("version",), ("disable_existing_loggers",)) and isinstance(value, bool | int)
     is_of_logger = parts[1:] == ("root", "level") or (len(parts) == 4 and parts[1] == "loggers")
     is_level = parts[-1] == "level" and re.fullmatch(r"[A-Z]+|\d{1,4}", str(value)) is not None
@@ -167,12 +185,12 @@ def _values_only(parts: Keys, value: Any) -> str | None:
     if re.match(r"(allow_code|hydra|tracking)\b", swept) and not (
         swept == "tracking" and re.fullmatch(r"[\w,]+", value)
     ):
-        return "no allow_code, no place of the record and nothing of Hydra's own among what varies"
+        return "no allow_code, tracking or settings of Hydra among what is swept"
     return _without_targets(parts, value)
 
 
 def _leaves(value: Any, parts: Keys = ()) -> Iterator[tuple[Keys, Any]]:
-    """Yield the settings in a tree, each with the keys on the way to it; those in a list have that of the list."""
+    """Yield the settings in a tree, each with the keys on the way to it; items of a list have those of the list."""
     if isinstance(value, Mapping) and value:
         for name, inner in value.items():
             yield from _leaves(inner, (*parts, str(name)))
@@ -183,19 +201,19 @@ def _leaves(value: Any, parts: Keys = ()) -> Iterator[tuple[Keys, Any]]:
         yield parts, value
 
 
-DOORS: dict[str, Callable[[Keys, Any], str | None]] = {
+CHECKS: dict[str, Callable[[Keys, Any], str | None]] = {
     "callbacks": _nothing,
     "searchpath": _file_folder,
     "hydra_logging": _levels,
     "job_logging": _levels,
     "job.env_set": _nothing,
     "job.env_copy": _nothing,
-    "job.chdir": _false,  # places are checked from here
+    "job.chdir": _false,  # paths are checked relative to the working directory
     "job.name": _file_name,
     "job.id": _file_name,
     "job.config.override_dirname": _separator,
     "runtime.output_dir": _missing,
-    "output_subdir": _path,  # `hydra_places` says where
+    "output_subdir": _path,  # `hydra_paths` checks where
     "run.dir": _path,
     "sweep.dir": _path,
     "sweep.subdir": _path,
@@ -209,20 +227,20 @@ def check_search_path(primary: Mapping[str, Any], overrides: Sequence[str]) -> N
     """Check the search path of a primary config, before Hydra imports the packages that it names.
 
     Raises:
-        UserError: it names others than folders.
+        UserError: it names anything but folders.
     """
     hydra = primary.get("hydra")
     named = hydra.get("searchpath") if isinstance(hydra, Mapping) else None
-    found = list(shut_doors({"searchpath": named}, {}, overrides))
+    found = list(refused_hydra_settings({"searchpath": named}, {}, overrides))
     if found:
         raise UserError(*found)
 
 
 @contextlib.contextmanager
 def without_working_directory() -> Iterator[None]:
-    """Look for Hydra's plugins as if the working directory were not on the import path.
+    """Remove the working directory from the import path while Hydra looks for plugins.
 
-    Under `python -m` it is, and Hydra imports every module of a folder `hydra_plugins` there.
+    `python -m` adds it, and Hydra imports every module of a folder `hydra_plugins` there.
     """
     if allows_code(sys.argv[1:]):
         yield

@@ -31,9 +31,9 @@ def write(folder: Path, items: str, body: str = "lr: 0.5") -> None:
 
 ANY = "expected GROUP: OPTION, override GROUP: OPTION or the name of another file"
 MISTAKES = {
-    "[/optimizer: adam]": "- /optimizer: adam': optimizer is chosen already; expected '- override /optimizer: adam'",
-    "[/optimizer: gd]": "- /optimizer: gd': optimizer is chosen already; expected '- override /optimizer: gd'",
-    "[optional /optimizer: nope]": "- optional /optimizer: nope': optimizer is chosen already; expected",
+    "[/optimizer: adam]": "- /optimizer: adam': optimizer has an option already; expected '- override",
+    "[/optimizer: gd]": "- /optimizer: gd': optimizer has an option already; expected '- override /optimizer: gd'",
+    "[optional /optimizer: nope]": "- optional /optimizer: nope': optimizer has an option already; expected",
     "[/hydra/launcher: basic]": "expected '- override /hydra/launcher: basic'",
     "[optimizer: adam]": "- optimizer: adam': expected '- override /optimizer: adam'",
     "[override optimizer: adam]": "- override optimizer: adam': expected '- override /optimizer: adam'",
@@ -45,31 +45,31 @@ MISTAKES = {
     "[override /optimizer: 7]": "- override /optimizer: 7': expected one of adadelta,",
     "[override /tracking: on]": "one of off, server, sqlite; YAML reads on, yes or true as true, unless quoted",
     "[override /optimizer: [1]]": "- override /optimizer: [1]': expected one of",
-    "[override /optimizer: {name: {a: b}}]": "expected the name of an option; settings stand below the defaults list",
+    "[override /optimizer: {name: {a: b}}]": "expected the name of an option; settings go below the defaults list",
     "[override /optimizer: ]": "- override /optimizer: null': expected one of adadelta,",
     "[override /optimizer: '???']": "here, or as optimizer=OPTION on the command line",
     "['override /optimizer:adam']": "- override /optimizer:adam': expected '- override /optimizer: adam'",
     "[/optimizer=adam]": "expected '- override /optimizer: adam'",
     "[optimizer]": "- optimizer': expected '- override /optimizer: OPTION'",
-    "[{override /optimizer: adam, override /stop: rules}]": "expected one choice an item, each after a dash of its own",
-    "[{/optimizer: adam, optional: true}]": "expected one choice an item",
+    "[{override /optimizer: adam, override /stop: rules}]": "expected one choice per item, each after its own dash",
+    "[{/optimizer: adam, optional: true}]": "expected one choice per item",
     "[off: adam]": "expected the name of a group before the colon",
     "[override: adam]": "expected the name of a group before the colon",
     "[base, null]": f"item 2 is empty: {ANY}, or none",
     "[{}]": f"item 1 is empty: {ANY}, or none",
     "['???']": f"- ???': {ANY}",
-    "[7]": f"- 7': {ANY}; a name that is a number stands in quotes",
+    "[7]": f"- 7': {ANY}; a name that is a number needs quotes",
     "[[base]]": f"- [base]': {ANY}",
     "[bse]": "- bse': no such file; expected one of 5, base, seed; did you mean 'base'?",
     "[_self_, base, _self_]": "- _self_': expected _self_ only once in the list",
     "[_self_: base]": "expected _self_ by itself",
     "[override /stop: rules, override /stop: rules]": "expected stop only once in the list",
-    "[override /optimizer: adam, base]": "- base': expected before '- override /optimizer: adam', since overrides come",
+    "[override /optimizer: adam, base]": "- base': expected before '- override /optimizer: adam', since overrides go",
     "['${nope}']": "- ${nope}': cannot be resolved",
     "[override /optimizer: '${nope}']": "- override /optimizer: ${nope}': cannot be resolved",
-    "[x]": "in defaults, a circle: it includes experiment/x; expected none",
-    "[/experiment: base]": "- /experiment: base': the file is itself an option of experiment; expected '- base'",
-    "[override /experiment: base]": "the file is itself an option of experiment; expected '- base'",
+    "[x]": "in defaults, a cycle: it includes experiment/x; expected none",
+    "[/experiment: base]": "- /experiment: base': the file itself is an option of experiment; expected '- base'",
+    "[override /experiment: base]": "the file itself is an option of experiment; expected '- base'",
     "{optimizer: adam}": "defaults: expected a list, each item after a dash, given a mapping",
     "optimizer": "defaults: expected a list, each item after a dash, given text",
     "": "defaults: expected a list, each item after a dash, given nothing",
@@ -116,7 +116,7 @@ def test_circles_of_several_files_and_mistakes_in_those_that_a_file_includes_are
     (folder / "objective" / "mine.yaml").write_text("defaults: [quadratc, _self_]\n")
     write(folder, "[override /objective: mine]")
     assert told(folder, "experiment=a", "lr=-1") == (
-        f"{folder}/experiment/a.yaml: in defaults, a circle: "
+        f"{folder}/experiment/a.yaml: in defaults, a cycle: "
         "it includes experiment/b, which includes experiment/a; expected none",
         "lr=-1: expected a finite number above 0",
     )
@@ -145,12 +145,12 @@ def test_a_primary_config_is_checked_too_and_what_the_command_line_says_is_told_
     assert line.startswith(f"{folder}/mine.yaml: in defaults, '- override optimizer: adamm': expected one of")
     (folder / "mine.yaml").write_text("defaults: [config, 3]\n")
     assert told(folder, primary="mine") == (
-        f"{folder}/mine.yaml: in defaults, '- 3': {ANY}; a name that is a number stands in quotes",
+        f"{folder}/mine.yaml: in defaults, '- 3': {ANY}; a name that is a number needs quotes",
     )
     assert told(folder, "experiment=[base,nope]") == ("experiment=nope: expected one of 5, base, seed",)
     assert told(folder, "optimizer=???")[0].startswith("optimizer=???: expected one of adadelta")
     assert told(folder, "experiment=5") == (
-        "experiment=5: a name that is a number stands in quotes, as in \"experiment='5'\"",
+        "experiment=5: a name that is a number needs quotes, as in \"experiment='5'\"",
     )
 
 
@@ -160,5 +160,5 @@ def test_the_command_line_ends_with_one_line_and_2(runner: Command, arguments: l
     experiments.mkdir(parents=True)
     (experiments / "x.yaml").write_text("# @package _global_\ndefaults:\n  - x\n")
     done = runner(*arguments, "--config-dir", "given", "experiment=x", "tracking=off")
-    line = "error: given/experiment/x.yaml: in defaults, a circle: it includes experiment/x; expected none\n"
+    line = "error: given/experiment/x.yaml: in defaults, a cycle: it includes experiment/x; expected none\n"
     assert (done.code, done.out, done.err) == (2, "", line)

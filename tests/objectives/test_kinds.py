@@ -197,7 +197,7 @@ def test_code_runs_only_where_the_command_line_allows_it(runner: Command) -> Non
     (folder / "sneaky.yaml").write_text("# @package _global_\nallow_code: true\n")
     done_sneaky = runner("--config-dir", "more", "experiment=sneaky", *target)
     assert done_sneaky.code == 2
-    assert done_sneaky.errors == ["allow_code=true: a config file cannot say so, expected it on the command line"]
+    assert done_sneaky.errors == ["allow_code=true: not allowed in a config file, expected on the command line"]
     assert not (runner.folder / "ran").exists()
     assert runner(*target, "allow_code=true").code == 0
 

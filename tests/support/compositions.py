@@ -9,6 +9,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from runner.composition import composition
+from runner.composition.checked_loader import CheckedConfigLoader
 from runner.composition.composition import compose_sweep
 from runner.composition.overrides import task_overrides
 from runner.sweeps.job import Job
@@ -23,4 +24,4 @@ def jobs_of(arguments: Sequence[str], params: dict[str, Any] | None = None) -> l
 def composed(folder: Path, *overrides: str, primary: str = "config") -> DictConfig:
     path = create_config_search_path(str(composition.config_folder()))
     path.prepend("command-line", f"file://{folder}")
-    return composition.CheckedConfigLoader(path).load_configuration(primary, list(overrides), RunMode.RUN)
+    return CheckedConfigLoader(path).load_configuration(primary, list(overrides), RunMode.RUN)

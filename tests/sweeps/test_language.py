@@ -12,7 +12,7 @@ from hydra.errors import OverrideParseException
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.composition.spaces import parser
+from runner.composition.override_functions import parser
 from runner.messages.errors import UserError
 from runner.sweeps.axes import Axis
 from runner.sweeps.language import SweepRequest, sweep_request

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.composition.composition import compose, compose_sweep, to_config
-from runner.composition.spaces import parser
+from runner.composition.override_functions import parser
 from runner.config.schema import Config
 from runner.messages.errors import UserError
 from runner.sweeps.job import Job
@@ -204,7 +204,7 @@ def test_the_number_of_jobs_of_hydras_basic_sweeper_is_limited() -> None:
         jobs_of(["hydra/sweeper=basic", "lr=range(1000000000)", "seed=1,2"])
     with pytest.raises(UserError, match="lr: expected at least one value"):
         jobs_of(["hydra/sweeper=basic", "lr=range(5,1)"])
-    with pytest.raises(UserError, match=r"hydra\.sweeper\.params\.max_jobs: a config file cannot say so"):
+    with pytest.raises(UserError, match=r"hydra\.sweeper\.params\.max_jobs: not allowed in a config file"):
         jobs_of(["lr=0.1,0.2"], {"max_jobs": 5})
 
 

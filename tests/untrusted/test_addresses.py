@@ -67,7 +67,7 @@ def test_no_server_that_a_config_file_names_is_called(given: Path, listener: Lis
     )
     assert done.code == 2
     assert "tracking.uri=http://127.0.0.1:" in done.err
-    assert "a config file cannot say so" in done.err
+    assert "not allowed in a config file" in done.err
     assert len(done.errors) == len(done.err.splitlines())
     assert SECRET not in done.out + done.err
     assert listener.calls == []
@@ -105,7 +105,7 @@ SENT = {
 
 
 def told(*overrides: str) -> list[str]:
-    with pytest.raises(UserError, match="a config file cannot say so") as error:
+    with pytest.raises(UserError, match="not allowed in a config file") as error:
         compose(overrides)
     return list(error.value.lines)
 
@@ -120,6 +120,17 @@ def test_only_a_database_in_outputs_is_named_by_a_config_file(given: Path, uri: 
 @pytest.mark.parametrize("setting", SENT)
 def test_nothing_of_the_environment_leaves_by_a_config_file(given: Path, setting: str) -> None:
     assert told(*experiment(given, SENT[setting]))
+
+
+@pytest.mark.parametrize("part", ["launcher", "sweeper"])
+def test_settings_of_unknown_launchers_and_sweepers_are_refused_in_config_files(given: Path, part: str) -> None:
+    text = f"hydra:\n  {part}:\n    _target_: hydra_plugins.other.Plugin\n    storage: http://host/\n"
+    lines = told(*experiment(given, text))
+    for setting in ("_target_=hydra_plugins.other.Plugin", "storage=http://host/"):
+        expected = f"not allowed in a config file, expected no settings of this {part}, or allow_code=true"
+        assert f"hydra.{part}.{setting}: {expected}" in lines
+    target = [f"++hydra.{part}._target_=hydra_plugins.other.Plugin", f"++hydra.{part}.storage='http://host/'"]
+    assert compose(target).hydra[part].storage == "http://host/"
 
 
 def test_a_database_in_outputs_is_named_by_a_config_file(given: Path) -> None:

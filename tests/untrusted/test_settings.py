@@ -83,11 +83,11 @@ def ran(runner: Command, done: Done) -> bool:
 
 
 LEVELS = "levels of loggers only, as in root.level or loggers.NAME.level, or allow_code=true"
-PLACE = "a new place within outputs/ to which no link leads"
-OTHERWISE = f"{PLACE}, or the setting on the command line"
-INTERPOLATION = "no interpolation but of Hydra's own job, folders and time, or allow_code=true"
+PATH = "a new path inside outputs/ without links"
+OTHERWISE = f"{PATH}, or the setting on the command line"
+INTERPOLATION = "no interpolations but those of Hydra's job, folders and time, or allow_code=true"
 SCRIPT = "none of setup, python, srun_args, additional_parameters, and no line breaks, or allow_code=true"
-VARIED = "no allow_code, no place of the record and nothing of Hydra's own among what varies, or allow_code=true"
+VARIED = "no allow_code, tracking or settings of Hydra among what is swept, or allow_code=true"
 # What is refused of each, and what is expected instead.
 REFUSED = {
     "callbacks": {"hydra.callbacks.evil._target_=evil.touch": "nothing, or allow_code=true"},
@@ -135,18 +135,18 @@ REFUSED = {
             "hydra.overrides.task=objective=callable",
             'hydra.overrides.task=objective.target="evil:touch"',
         ],
-        "it as an argument",
+        "as an argument",
     ),
-    "Hydra's arguments": {"hydra.overrides.hydra=hydra.sweep.dir=/tmp/elsewhere": "it as an argument"},
+    "Hydra's arguments": {"hydra.overrides.hydra=hydra.sweep.dir=/tmp/elsewhere": "as an argument"},
     "params": {"hydra.sweeper.params.allow_code=true": VARIED},
     "Hydra's params": {"hydra.sweeper.params.hydra.sweep.dir=/tmp/elsewhere": VARIED},
     "lines of a job script": {"hydra.launcher.partition=a touch ran": SCRIPT},
     "tracking.uri": {
-        "tracking.uri=sqlite:///../elsewhere/mlflow.db": f"{PLACE}, as in sqlite:///outputs/mine.db;"
+        "tracking.uri=sqlite:///../elsewhere/mlflow.db": f"{PATH}, as in sqlite:///outputs/mine.db;"
         " a server or another database on the command line or in MLFLOW_TRACKING_URI"
     },
     "tracking.artifacts": {"tracking.artifacts=/tmp/elsewhere": OTHERWISE},
-    "allow_code": {"allow_code=true": "it on the command line"},
+    "allow_code": {"allow_code=true": "on the command line"},
 }
 # What cannot be read, or is not what Hydra itself takes, is told in other words.
 OTHER = {
@@ -161,7 +161,7 @@ OTHER = {
 # What is refused beside these settings.
 UNKNOWN = r"objective.target=evil:touch: unknown key, expected one of objective.name, .*"
 MORE = {
-    ("run.dir", "primary"): [rf"hydra.output_subdir=.hydra: a config file cannot say so, expected {OTHERWISE}"],
+    ("run.dir", "primary"): [rf"hydra.output_subdir=.hydra: not allowed in a config file, expected {OTHERWISE}"],
     ("allow_code", "experiment"): [UNKNOWN],
     ("allow_code", "primary"): [UNKNOWN],
 }
@@ -182,7 +182,10 @@ def test_a_config_file_opens_no_door(stranger: Command, door: str, way: str) -> 
     assert not ran(stranger, done)
     assert done.code == 2, done.out + done.err
     assert len(done.errors) == len(done.err.splitlines())
-    said = [f"{setting}: a config file cannot say so, expected {it}" for setting, it in REFUSED.get(door, {}).items()]
+    said = [
+        f"{setting}: not allowed in a config file, expected {allowed}"
+        for setting, allowed in REFUSED.get(door, {}).items()
+    ]
     expected = [*OTHER.get((door, way), map(re.escape, said)), *MORE.get((door, way), [])]
     told = [line.removeprefix(f"{stranger.folder}/") for line in done.errors]
     assert len(told) == len(expected), told
@@ -217,7 +220,7 @@ def test_an_experiment_that_is_swept_over_opens_none_either(stranger: Command, d
     done = stranger("--config-dir", "given", "-m", "experiment=evil,seed", "steps=2", f"hydra/launcher={launcher}")
     assert not ran(stranger, done)
     assert done.code == 2, done.out + done.err
-    assert "a config file cannot say so" in done.err
+    assert "not allowed in a config file" in done.err
 
 
 @pytest.mark.parametrize("settings", ["setup: [touch ran]", "submitit_folder: /tmp/elsewhere"])
@@ -228,7 +231,7 @@ def test_choosing_a_launcher_lets_no_file_set_it_up(stranger: Command, settings:
     arguments = ["experiment=evil", "lr=0.1,0.2", "steps=2", "tracking=off", "hydra/launcher=submitit_slurm"]
     done = stranger("--config-dir", "given", "-m", *arguments)
     assert done.code == 2
-    assert "a config file cannot say so" in done.err
+    assert "not allowed in a config file" in done.err
 
 
 def test_a_config_file_may_say_what_harms_nobody(stranger: Command) -> None:
@@ -303,7 +306,7 @@ def test_yaml_within_an_interpolation_is_bounded_too(stranger: Command) -> None:
 
 
 def test_what_one_file_interpolates_for_another_is_bounded_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runner.config.environment.MOST_INTERPOLATIONS", 50)
+    monkeypatch.setattr("runner.config.interpolation.MOST_INTERPOLATIONS", 50)
     folder = tmp_path / "experiment"
     folder.mkdir()
     refers = [f"'{f'${{tags.a{number - 1}}}' * 10}'" for number in range(1, 12)]

@@ -1,4 +1,4 @@
-"""Where configs are found, their defaults lists checked as they are read."""
+"""The repository of config files, which checks their defaults lists as it reads them."""
 
 import copy
 from typing import Any, Self
@@ -9,45 +9,45 @@ from hydra.errors import ConfigCompositionException
 from hydra.plugins.config_source import ConfigResult
 from omegaconf import Container, DictConfig, ListConfig, OmegaConf
 
-from runner.composition.defaults_lists import ConfigFile, checked, file_name, named
-from runner.config.environment import note_named
+from runner.composition.defaults_lists import ConfigFile, checked_items, file_name, option_read_as
 from runner.config.hydra_private import HookedConfigRepository
+from runner.config.interpolation import note_variables
 from runner.config.schema import GROUPS
-from runner.config.yaml_files import bounded
+from runner.config.yaml_files import with_limits
 from runner.messages.errors import UserError, nearest
 
 
-class CheckedSources(HookedConfigRepository):
-    """Reads configs as Hydra does; Hydra copies it for each composition and option list, to replace what is in it."""
+class CheckedConfigRepository(HookedConfigRepository):
+    """Reads configs as Hydra does; Hydra copies the repository for each composition and replaces its sources."""
 
     def __deepcopy__(self, _memo: dict[int, Any]) -> Self:
         return copy.copy(self)
 
     def initialize_sources(self, config_search_path: ConfigSearchPath) -> None:
-        """Look for configs on the search path, and read YAML within bounds."""
+        """Look for configs on the search path; YAML files are read with limits on their size."""
         super().initialize_sources(config_search_path)
-        self.sources = list(map(bounded, self.sources))
+        self.sources = list(map(with_limits, self.sources))
 
     def file(self, config_path: str) -> ConfigFile:
-        """Return the file of a config that there is."""
+        """Return the file of an existing config."""
         source = self.source_of(config_path)
         name = config_path if source is None else file_name(f"{source.scheme()}://{source.path}", config_path)
         return ConfigFile(config_path, name, self.get_group_options)
 
     def load_config(self, config_path: str) -> ConfigResult | None:
-        """Return a config, or None where there is none; `name: off` means the option of that name."""
+        """Return a config, or None if it does not exist; `name: off` is read as the option of that name."""
         loaded, group = super().load_config(config_path), config_path.rpartition("/")[0]
         if loaded is not None and isinstance(loaded.config, DictConfig) and group in GROUPS:
             value = dict(loaded.config.items_ex(resolve=False)).get("name")
-            if isinstance(value, bool) and (option := named(self.get_group_options(group), value)) is not None:
+            if isinstance(value, bool) and (option := option_read_as(self.get_group_options(group), value)) is not None:
                 loaded.config["name"] = option
         return loaded
 
     def take_defaults(self, config_path: str, cfg: Container) -> ListConfig:
-        """Take the defaults list out of a config.
+        """Remove the defaults list from a config and return it.
 
         Raises:
-            ConfigCompositionException: with the line that says why there is none.
+            ConfigCompositionException: with a line that says what is wrong with it.
         """
         if (line := self._misshapen(config_path, cfg)) is not None:
             raise ConfigCompositionException(line) from UserError(line)
@@ -63,21 +63,21 @@ class CheckedSources(HookedConfigRepository):
         """Return the items of a defaults list, checked.
 
         Raises:
-            ConfigCompositionException: with a line for each item that no defaults list can hold.
+            ConfigCompositionException: with a line for each wrong item.
         """
         if not items:
             return super().read_defaults(config_path, items)
         written = OmegaConf.to_container(items, resolve=False)
         assert isinstance(written, list)
-        note_named(str(written))
+        note_variables(str(written))
         try:
-            taken = checked(self.file(config_path), written)
+            taken = checked_items(self.file(config_path), written)
         except UserError as error:
             raise ConfigCompositionException(str(error)) from error
         return super().read_defaults(config_path, OmegaConf.create(taken))
 
     def _misshapen(self, config_path: str, cfg: Container) -> str | None:
-        """Return what is wrong with a file that is no mapping, or whose defaults list has another name."""
+        """Return the line for a file that is not a mapping, or that misspells `defaults`."""
         if not isinstance(cfg, DictConfig):
             is_global = config_path.rpartition("/")[0] in ("", "experiment")
             return f"{self.file(config_path).name}: expected keys with values, as in lr: 0.1" if is_global else None

@@ -1,7 +1,7 @@
-"""Resolving the interpolations of configs: limited in number and size, with values of the environment tracked.
+"""Resolves interpolations with limits, and marks what comes from environment variables as secret.
 
-OmegaConf itself is not patched: the containers of a config get subclasses of its classes, and the counts belong to
-the thread or task that resolves.
+A guarded config consists of containers of subclasses of OmegaConf's, so that OmegaConf itself is not changed. The
+counts and variables of one resolution belong to the thread or task that runs it.
 """
 
 import contextlib
@@ -19,12 +19,12 @@ from omegaconf.errors import InterpolationResolutionError
 from runner.config.omegaconf_private import BaseContainer, ResolvingContainer, raw_value, set_class, set_classes
 from runner.config.schema import key_help
 from runner.config.shipped import public_words
-from runner.config.yaml_files import check_bounds
+from runner.config.yaml_files import check_size
 from runner.messages.redaction import Hidden, hidden, note
 
-# These variables are not secret, except for the password in a URI, which is always hidden.
+# Where to record: not secret; passwords in URIs are hidden everywhere.
 PUBLIC = {"uri": "MLFLOW_TRACKING_URI", "experiment": "MLFLOW_EXPERIMENT_NAME"}
-# An interpolation is resolved again at each reference, so a few lines can make a config huge.
+# Each reference is resolved again, so that a few lines can expand to a huge config.
 MOST_INTERPOLATIONS = 1_000
 MOST_CHARACTERS = 1_000_000
 NAMED = re.compile(r"\$\{\s*oc\.env:\s*(\w+)")
@@ -32,34 +32,38 @@ C = TypeVar("C", bound=BaseContainer)
 
 
 @dataclass
-class _Reading:
-    """How many interpolations have been resolved, and which environment variables they read."""
+class _Resolution:
+    """The number of interpolations resolved in a config so far, and the environment variables read."""
 
     interpolations: int = 0
     variables: list[str] = field(default_factory=list)
 
 
-_current: ContextVar[_Reading | None] = ContextVar("interpolations resolved", default=None)
+_current: ContextVar[_Resolution | None] = ContextVar("resolution of a config", default=None)
 
 
 @contextlib.contextmanager
-def reading() -> Iterator[None]:
-    """Start a new count of the interpolations resolved and the environment variables read."""
-    token = _current.set(_Reading())
+def resolution() -> Iterator[None]:
+    """Start new counts of what is resolved in a config and which environment variables it reads."""
+    token = _current.set(_Resolution())
     try:
         yield
     finally:
         _current.reset(token)
 
 
-class _Own(ResolvingContainer):
-    """A container that resolves its interpolations within bounds, as do the containers in it."""
+class _Guarded(ResolvingContainer):
+    """A container that resolves interpolations with limits; so do the containers created in it."""
 
     def resolve_value(self, *arguments: Any, **named: Any) -> Any:
-        """Resolve one text; refuse to after too many, or too long ones."""
+        """Resolve one value.
+
+        Raises:
+            InterpolationResolutionError: too many values were resolved, or one is too long.
+        """
         now = _current.get()
-        if now is None:  # outside `reading`, by Hydra
-            with reading():
+        if now is None:  # resolved by Hydra itself
+            with resolution():
                 return self.resolve_value(*arguments, **named)
         now.interpolations += 1
         if now.interpolations <= MOST_INTERPOLATIONS:
@@ -72,7 +76,7 @@ class _Own(ResolvingContainer):
         )
 
     def call_resolver(self, name: str, arguments: tuple[Any, ...], texts: tuple[str, ...], key: Any, node: Node) -> Any:
-        """Return the value of a resolver, and track the environment variable that it reads."""
+        """Return the result of a resolver; environment variables that it reads are marked as secret."""
         if name == "key_help":
             return key_help()
         if (
@@ -82,7 +86,7 @@ class _Own(ResolvingContainer):
             and not os.environ.get(arguments[0])
         ):
             arguments = ("", *arguments[1:])  # an empty variable counts as unset, as in MLflow
-        if name == "now" and not OmegaConf.has_resolver(name):  # Hydra registers it at its start
+        if name == "now" and not OmegaConf.has_resolver(name):  # Hydra has not registered it in this process
             return self.cached_results(name).setdefault(texts, datetime.now().strftime(*arguments))  # as Hydra's
         now = _current.get()
         if name == "oc.env" and now is not None and arguments:
@@ -93,60 +97,60 @@ class _Own(ResolvingContainer):
             for variable in read:
                 note(os.environ[variable], public_words())
         if name == "oc.create" and arguments and isinstance(arguments[0], str):
-            check_bounds(arguments[0], "${oc.create:...}")
-        return _owned(super().call_resolver(name, arguments, texts, key, node))
+            check_size(arguments[0], "${oc.create:...}")
+        return _guarded(super().call_resolver(name, arguments, texts, key, node))
 
     def resolve_node(self, *arguments: Any, **named: Any) -> Node | None:
-        """Resolve one interpolation; a container gets our classes."""
-        found: Node | None = _owned(super().resolve_node(*arguments, **named))
+        """Resolve one interpolation; a config in the result is guarded."""
+        found: Node | None = _guarded(super().resolve_node(*arguments, **named))
         return found
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        return set_class(super().__deepcopy__(memo), _CLASSES)  # type: ignore[misc]  # of the class that this is mixed into
+        return set_class(super().__deepcopy__(memo), _CLASSES)  # type: ignore[misc]  # in the class that this is mixed into
 
 
-class _OwnDict(_Own, DictConfig):
+class _GuardedDict(_Guarded, DictConfig):
     pass
 
 
-class _OwnList(_Own, ListConfig):
+class _GuardedList(_Guarded, ListConfig):
     pass
 
 
-_CLASSES: dict[type, type] = {DictConfig: _OwnDict, ListConfig: _OwnList}
+_CLASSES: dict[type, type] = {DictConfig: _GuardedDict, ListConfig: _GuardedList}
 
 
-def own(config: C) -> C:
-    """Give a config and everything in it our classes, and return it."""
+def guard(config: C) -> C:
+    """Guard a config and all that is in it, in place; return it."""
     set_classes(config, _CLASSES)
     return config
 
 
-def note_named(text: str) -> None:
-    """Hide the environment variables that a text refers to: Hydra itself resolves those in the choice of an option."""
+def note_variables(text: str) -> None:
+    """Mark the environment variables that a text refers to as secret: Hydra resolves those in a choice of options."""
     for name in NAMED.findall(text):
         if name in os.environ and name not in PUBLIC.values():
             note(os.environ[name], public_words())
 
 
-def _owned(value: Any) -> Any:
-    return own(value) if type(value) in _CLASSES else value
+def _guarded(value: Any) -> Any:
+    return guard(value) if type(value) in _CLASSES else value
 
 
-def member(parent: Any, key: Any, raw: Any, is_text: bool = False) -> Any:
-    """Return the resolved value under a key; texts from the environment become `Hidden`.
+def resolved(parent: Any, key: Any, raw: Any, is_text: bool = False) -> Any:
+    """Return the resolved value of a key, with texts that come from the environment as hidden ones.
 
     Args:
-        parent: the config, with our classes, or a part of it.
-        key: of a mapping, or an index of a list.
+        parent: a guarded config, or a part of one.
+        key: a key of a mapping, or the index in a list.
         raw: the unresolved value, in plain containers.
-        is_text: whether numbers from the environment are hidden too.
+        is_text: the key takes texts, so that numbers from the environment are hidden as well.
 
     Raises:
         OmegaConfBaseException: an interpolation cannot be resolved.
     """
     now = _current.get()
-    assert now is not None, "within `reading`"
+    assert now is not None, "within `resolution`"
     now.variables.clear()
     value = parent[key]
     if not (isinstance(raw, str) and "${" in raw):
@@ -161,7 +165,7 @@ def member(parent: Any, key: Any, raw: Any, is_text: bool = False) -> Any:
 
 def _members(node: Any, raw: Any, is_text: bool) -> Any:
     if isinstance(raw, Mapping) and OmegaConf.is_dict(node):
-        return {key: member(node, key, raw[key], is_text) for key in raw}
+        return {key: resolved(node, key, raw[key], is_text) for key in raw}
     if isinstance(raw, list) and OmegaConf.is_list(node):
-        return [member(node, index, inner, is_text) for index, inner in enumerate(raw)]
+        return [resolved(node, index, inner, is_text) for index, inner in enumerate(raw)]
     return node

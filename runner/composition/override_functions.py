@@ -1,7 +1,7 @@
-"""linspace, logspace and geomspace in Hydra's override grammar, beside its own choice and range.
+"""linspace, logspace and geomspace as functions in overrides, beside Hydra's choice and range.
 
-The points are those of decimal arithmetic on the numbers as typed, each rounded once: `linspace(0,1,11)` has 0.3 and
-`geomspace(1,256,9)` has 2.0. They are always floats; `int(linspace(10,100,10))` makes them whole.
+The points are computed in decimal from the numbers as typed and rounded once: `linspace(0,1,11)` has 0.3 and
+`geomspace(1,256,9)` has 2.0. They are always floats; `int(linspace(10,100,10))` makes them integers.
 """
 
 import inspect
@@ -19,17 +19,17 @@ from runner.messages.ranges import is_finite, is_whole, shown
 
 
 def linspace(start: Any, stop: Any, n: Any) -> Numbers:
-    """Sweep over n numbers at equal distances, both ends among them.
+    """Sweep over n evenly spaced numbers, both ends included.
 
     Raises:
-        UserError: an end is no finite number, or n is no whole number of at least 2.
+        UserError: an end is not a finite number, or n is not an integer of at least 2.
     """
     _check("linspace", start, stop, n)
     return Numbers(n, _evenly(start, stop, n), start, stop)
 
 
 def logspace(start: Any, stop: Any, n: Any) -> Numbers:
-    """Sweep over n powers of ten whose exponents are at equal distances.
+    """Sweep over n powers of ten with evenly spaced exponents.
 
     Raises:
         UserError: as for linspace, or a power is larger than a float can be.
@@ -44,7 +44,7 @@ def logspace(start: Any, stop: Any, n: Any) -> Numbers:
 
 
 def geomspace(start: Any, stop: Any, n: Any) -> Numbers:
-    """Sweep over n numbers, each the same multiple of the one before, both ends among them.
+    """Sweep over n numbers with equal ratios, both ends included.
 
     Raises:
         UserError: as for linspace, or the ends are not both above or both below 0.
@@ -66,10 +66,10 @@ def geomspace(start: Any, stop: Any, n: Any) -> Numbers:
 
 
 def zipped(**lists: Any) -> NoReturn:
-    """Refuse keys that move together as later versions of Hydra may write them.
+    """Refuse `zip(...)`, as later versions of Hydra may write it.
 
     Raises:
-        UserError: always, with how it is written here.
+        UserError: always, with the spelling to use here.
     """
     given = ",".join(f"{key}={shown(values)}" for key, values in lists.items())
     swept = " ".join(f"{key}={','.join(map(shown, _listed(values)))}" for key, values in lists.items())
@@ -81,12 +81,12 @@ def _listed(values: Any) -> list[Any]:
 
 
 def parser(loader: ConfigLoader | None = None) -> OverridesParser:
-    """Return a parser of overrides that knows the functions."""
+    """Return a parser of overrides that may call the functions."""
     return OverridesParser(_functions(), loader)
 
 
 def register() -> None:
-    """Make the functions known to every parser of overrides that Hydra creates in this process, for other sweepers."""
+    """Let every parser of overrides that Hydra creates in this process know the functions, for other sweepers."""
     use_override_functions(_functions)
 
 
@@ -104,13 +104,13 @@ def _functions() -> Functions:
 def _check(name: str, start: object, stop: object, n: object) -> None:
     call = f"{name}({','.join(shown(value) for value in (start, stop, n))})"
     if not (is_finite(start) and is_finite(stop)):
-        raise UserError(f"{call}: expected finite numbers as its two ends")
+        raise UserError(f"{call}: expected finite numbers as both ends")
     if not (is_whole(n) and n >= 2):  # type: ignore[operator]  # is_whole has shown it to be an int
         raise UserError(f"{call}: expected a whole number of points, at least 2")
 
 
 def _evenly(start: float, stop: float, n: int) -> Callable[[int], float]:
-    """Return the number at each of n places at equal distances, both ends exact."""
+    """Return a function from an index to one of n evenly spaced numbers; both ends are exact."""
     first, last = decimal(start), decimal(stop)
     with localcontext(PRECISE):
         distance = last - first
