@@ -129,8 +129,8 @@ def test_settings_of_unknown_launchers_and_sweepers_are_refused_in_config_files(
     for setting in ("_target_=hydra_plugins.other.Plugin", "storage=http://host/"):
         expected = f"not allowed in a config file, expected no settings of this {part}, or allow_code=true"
         assert f"hydra.{part}.{setting}: {expected}" in lines
-    target = [f"++hydra.{part}._target_=hydra_plugins.other.Plugin", f"++hydra.{part}.storage='http://host/'"]
-    assert compose(target).hydra[part].storage == "http://host/"
+    target = f"++hydra.{part}={{_target_:hydra_plugins.other.Plugin,storage:mine}}"
+    assert compose([target]).hydra[part].storage == "mine"
 
 
 def test_a_database_in_outputs_is_named_by_a_config_file(given: Path) -> None:
