@@ -13,6 +13,7 @@ import stat
 import subprocess
 import tempfile
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -173,7 +174,17 @@ def _compare(checkout: Checkout, commit: str, folder: Path) -> "subprocess.Popen
 
 def _ignored(env: dict[str, str]) -> list[str]:
     """Return the git options for the user's own list of ignored files, if the user's config names one."""
+    if not any(b"excludesfile" in content.lower() for content in _user_configs(env)):
+        return []  # without waiting for git
     command = ["git", "config", "--global", "--no-includes", "--type=path", "core.excludesFile"]
     asked = subprocess.run(command, env=env, cwd="/", capture_output=True, text=True, check=False, timeout=GIT_SECONDS)
     file = asked.stdout.rstrip("\n")
     return ["-c", f"core.excludesFile={file}"] if file else []
+
+
+def _user_configs(env: dict[str, str]) -> Iterator[bytes]:
+    """Yield the contents of git's config files of the user."""
+    home = env.get("HOME", "")
+    for path in (Path(home, ".gitconfig"), Path(env.get("XDG_CONFIG_HOME") or Path(home, ".config"), "git", "config")):
+        with contextlib.suppress(OSError):
+            yield path.read_bytes()

@@ -65,12 +65,12 @@ def everything(client: MlflowClient, folder: Path) -> list[Any]:
     return [dict(experiment.tags), again, histories, found, artifacts]
 
 
-def test_all_that_can_be_read_is_what_the_public_client_would_have_left(tmp_path: Path) -> None:
+def test_bulk_rows_read_back_like_those_of_the_public_client(tmp_path: Path) -> None:
     one_by_one, bulk = (written(tmp_path / name, name == "bulk") for name in ("client", "bulk"))
     assert everything(bulk, tmp_path / "bulk") == everything(one_by_one, tmp_path / "client")
 
 
-def test_so_it_is_in_postgresql(tmp_path: Path, postgresql: Callable[[str], str]) -> None:
+def test_bulk_rows_read_back_alike_in_postgresql(tmp_path: Path, postgresql: Callable[[str], str]) -> None:
     uris = {name: postgresql(name) for name in ("client", "bulk")}
     one_by_one, bulk = (written(tmp_path / name, name == "bulk", uris[name]) for name in uris)
     assert everything(bulk, tmp_path / "bulk") == everything(one_by_one, tmp_path / "client")
@@ -131,7 +131,7 @@ def test_a_sweep_that_another_process_has_resumed_is_not_ended_by_an_old_journal
     assert run.info.status == "FINISHED"
 
 
-def test_tables_of_another_layout_are_left_to_the_public_client(tmp_path: Path) -> None:
+def test_tables_of_another_layout_are_written_by_the_public_client(tmp_path: Path) -> None:
     store = opened(tmp_path, bulk=True)
     with store_of(store._client).engine.begin() as connection:
         connection.execute(text("alter table params add column unit varchar(10)"))
@@ -173,7 +173,7 @@ def test_several_processes_write_to_one_fresh_file_at_once(tmp_path: Path) -> No
     assert {len(client.get_metric_history(run.info.run_id, "loss")) for run in runs[:5]} == {10}
 
 
-def test_an_entry_that_is_tried_again_is_not_kept_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_retried_entry_is_not_written_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = opened(tmp_path, bulk=True)
     assert isinstance(store, BulkStore)
     for limit in ("ROWS_A_TRANSACTION", "VALUES_AT_ONCE"):

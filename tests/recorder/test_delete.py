@@ -42,7 +42,7 @@ def delete(folder: Path) -> Callable[..., int]:
     return lambda *arguments: main(["--uri", f"sqlite:///{folder}/mlflow.db", *arguments])
 
 
-def test_a_sweep_goes_to_the_trash_with_its_runs(
+def test_deleting_a_sweep_moves_its_runs_to_the_trash(
     folder: Path, delete: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     ids = recorded(folder)
@@ -51,7 +51,7 @@ def test_a_sweep_goes_to_the_trash_with_its_runs(
     assert active(folder) == [ids["left"]]
 
 
-def test_so_do_runs_whose_sweep_was_deleted_alone(folder: Path, delete: Callable[..., int]) -> None:
+def test_deleting_a_sweep_already_in_the_trash_moves_its_runs_there(folder: Path, delete: Callable[..., int]) -> None:
     ids = recorded(folder)
     opened(folder, bulk=True).client.delete_run(ids["parent"])
     assert len(active(folder)) == 4
@@ -60,7 +60,7 @@ def test_so_do_runs_whose_sweep_was_deleted_alone(folder: Path, delete: Callable
 
 
 @pytest.mark.parametrize("is_in_trash", [True, False])
-def test_from_disk_rows_and_artifacts_go_and_those_of_others_stay(
+def test_gc_removes_the_rows_and_artifacts_of_the_given_runs_only(
     folder: Path, delete: Callable[..., int], is_in_trash: bool
 ) -> None:
     ids = recorded(folder)
@@ -73,7 +73,7 @@ def test_from_disk_rows_and_artifacts_go_and_those_of_others_stay(
     assert [query(folder, f"select * from {table}") for table in TABLES] == left
 
 
-def test_so_it_is_in_postgresql(tmp_path: Path, postgresql: Callable[[str], str]) -> None:
+def test_gc_works_in_postgresql(tmp_path: Path, postgresql: Callable[[str], str]) -> None:
     uri = postgresql("deleting")
     ids = recorded(tmp_path, uri)
     assert main(["--uri", uri, "--gc", ids["parent"]]) == 0
@@ -82,7 +82,7 @@ def test_so_it_is_in_postgresql(tmp_path: Path, postgresql: Callable[[str], str]
     assert [run.info.run_id for run in found] == [ids["left"]]
 
 
-def test_nothing_is_deleted_where_an_id_is_none_or_several(
+def test_nothing_is_deleted_if_an_id_matches_no_run_or_several(
     folder: Path, delete: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     ids = recorded(folder)
@@ -97,7 +97,7 @@ def test_nothing_is_deleted_where_an_id_is_none_or_several(
     assert not (folder / "nowhere.db").exists()
 
 
-def test_what_is_running_is_deleted_by_force_only(
+def test_running_runs_are_deleted_only_with_force(
     folder: Path, delete: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     store = opened(folder, bulk=True)
@@ -111,7 +111,7 @@ def test_what_is_running_is_deleted_by_force_only(
     assert active(folder) == []
 
 
-def test_no_folder_is_removed_but_that_of_the_run(folder: Path, delete: Callable[..., int], tmp_path: Path) -> None:
+def test_only_the_folder_of_the_run_is_removed(folder: Path, delete: Callable[..., int], tmp_path: Path) -> None:
     ids = recorded(folder)
     for name in ("precious", "precious/artifacts"):
         (tmp_path / name).mkdir()
@@ -126,7 +126,7 @@ def test_no_folder_is_removed_but_that_of_the_run(folder: Path, delete: Callable
 
 
 @pytest.mark.parametrize("bulk", [True, False])
-def test_a_deleted_experiment_comes_back_without_its_deleted_runs(folder: Path, bulk: bool) -> None:
+def test_a_deleted_experiment_is_restored_without_its_deleted_runs(folder: Path, bulk: bool) -> None:
     store = opened(folder, bulk)
     for run in ("old", "older"):
         store.apply(Begin(run, run, "some experiment", 1))
@@ -141,7 +141,7 @@ def test_a_deleted_experiment_comes_back_without_its_deleted_runs(folder: Path, 
     assert again.warning == "experiment 'some experiment' was deleted: it is restored, without its deleted runs"
 
 
-def test_a_run_in_a_deleted_experiments_name_says_so_and_can_be_deleted(runner: Command) -> None:
+def test_a_run_that_restores_an_experiment_warns_and_can_be_deleted(runner: Command) -> None:
     assert runner("steps=2", "name=old").code == 0
     with sqlite3.connect(runner.folder / "outputs/mlflow.db") as database:
         database.execute("update experiments set lifecycle_stage = 'deleted' where name = 'descent'")

@@ -118,7 +118,7 @@ def is_recorded(server: Server) -> bool:
         (BASIC, {}, "me:p%40ss%3Aword@"),
     ],
 )
-def test_a_server_that_asks_who_is_there_is_recorded_in(
+def test_runs_are_recorded_on_an_authenticating_server(
     runner: Command, server: Server, authorization: str, env: dict[str, str], user: str
 ) -> None:  # fmt: skip
     with guarding(Guard(server.uri, authorization, prefix="/team/mlflow")) as uri:
@@ -126,7 +126,7 @@ def test_a_server_that_asks_who_is_there_is_recorded_in(
     assert is_recorded(server)
 
 
-def test_who_is_not_let_in_reads_why_and_nothing_is_left(runner: Command, server: Server) -> None:
+def test_denied_access_is_explained_and_leaves_nothing(runner: Command, server: Server) -> None:
     with guarding(Guard(server.uri, "Bearer abc")) as uri:
         code, err = record(runner, server, uri.replace("://", "://me:secret@"))
     assert code == 2
@@ -137,7 +137,7 @@ def test_who_is_not_let_in_reads_why_and_nothing_is_left(runner: Command, server
 
 
 @pytest.mark.parametrize("way", ["trusted", "unchecked", "both"])
-def test_a_server_with_a_certificate_of_its_own_is_recorded_in(
+def test_runs_are_recorded_on_a_server_with_a_private_certificate(
     runner: Command, server: Server, certificates: Certificates, way: str
 ) -> None:  # fmt: skip
     trusted = {"MLFLOW_TRACKING_SERVER_CERT_PATH": str(certificates.server)}
@@ -152,7 +152,7 @@ def test_a_server_with_a_certificate_of_its_own_is_recorded_in(
 
 
 @pytest.mark.parametrize("asks", [False, True])
-def test_a_certificate_that_is_wanting_is_told_in_a_line(
+def test_a_missing_certificate_is_reported_in_a_line(
     runner: Command, server: Server, certificates: Certificates, asks: bool
 ) -> None:  # fmt: skip
     env = {"MLFLOW_TRACKING_SERVER_CERT_PATH": str(certificates.server)} if asks else {}
@@ -163,7 +163,7 @@ def test_a_certificate_that_is_wanting_is_told_in_a_line(
     assert list(runner.folder.iterdir()) == []
 
 
-def test_a_replay_is_let_in_as_a_run_is(runner: Command, server: Server) -> None:
+def test_a_replay_authenticates_like_a_run(runner: Command, server: Server) -> None:
     guard = Guard(server.uri, "Bearer abc")
     guard.mood = "ill"
     with guarding(guard) as uri:
@@ -177,7 +177,7 @@ def test_a_replay_is_let_in_as_a_run_is(runner: Command, server: Server) -> None
     assert is_recorded(server)
 
 
-def test_what_is_no_mlflow_server_is_told_in_a_line(runner: Command, server: Server) -> None:
+def test_a_server_that_is_not_mlflow_is_reported_in_a_line(runner: Command, server: Server) -> None:
     with guarding(Guard(server.uri, prefix="/elsewhere")) as uri:
         code, err = record(runner, server, uri.removesuffix("/elsewhere"))
     assert (code, err.count("\n")) == (2, 1)

@@ -39,7 +39,7 @@ def test_every_name_is_accepted_and_none_is_shared(keys: list[str]) -> None:
     assert renamed(names) == names
 
 
-def test_names_that_meet_are_numbered() -> None:
+def test_duplicate_names_are_numbered() -> None:
     assert renamed(("a@", "a#", "a_", "a_", "a@")) == ("a__2", "a__3", "a_", "a_", "a__2")
 
 
@@ -48,7 +48,7 @@ def test_a_long_text_shows_that_it_was_cut() -> None:
     assert cut("x" * 30, 12) == "xxx... (cut)"
 
 
-def test_texts_that_no_database_holds_and_another_name_are_made_acceptable() -> None:
+def test_texts_that_databases_refuse_are_replaced_and_a_second_name_is_dropped() -> None:
     given = Begin("r", "a\0b", "e\0", 0, params={"p": "\0"}, tags={"t": "\udcff", "mlflow.runName": "another"})
     begun = accepted(given)
     assert isinstance(begun, Begin)
@@ -56,7 +56,7 @@ def test_texts_that_no_database_holds_and_another_name_are_made_acceptable() -> 
     assert begun.tags == {"t": "?"}
 
 
-def test_entries_are_made_acceptable() -> None:
+def test_entries_are_changed_to_what_mlflow_accepts() -> None:
     begun = accepted(Begin("r", "", "e", 0, params={"a@": "p" * 6001}, tags={"t@": "t" * 8001}))
     assert isinstance(begun, Begin)
     assert (begun.name, begun.params["a_"][-9:], len(begun.params["a_"])) == ("r", "... (cut)", 6000)

@@ -20,7 +20,7 @@ def opened(uri: str) -> None:
     open_store({"uri": uri, "artifacts": None, "again": False})
 
 
-def test_a_database_of_something_else_is_left_as_it_was(tmp_path: Path) -> None:
+def test_a_database_of_another_program_is_refused_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "places.sqlite"
     with sqlite3.connect(path) as database:
         database.execute("create table bookmarks (title text)")
@@ -30,7 +30,7 @@ def test_a_database_of_something_else_is_left_as_it_was(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
-def test_what_is_no_database_is_told_at_once(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_database_is_reported_at_once(tmp_path: Path) -> None:
     (tmp_path / "folder.db").mkdir()
     (tmp_path / "text.db").write_text("text " * 1000)
     (tmp_path / "file").touch()
@@ -70,7 +70,9 @@ def test_a_long_name_of_an_experiment_is_refused_before_the_run(runner: Command)
     assert list(runner.folder.iterdir()) == []
 
 
-def test_a_database_of_a_server_under_anothers_versions_is_left_as_it_was(postgresql: Callable[[str], str]) -> None:
+def test_a_server_database_with_another_programs_schema_version_is_refused_unchanged(
+    postgresql: Callable[[str], str],
+) -> None:
     uri = postgresql("anothers")
     engine = sa.create_engine(uri)
     with engine.begin() as connection:

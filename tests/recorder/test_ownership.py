@@ -37,18 +37,20 @@ def silent_sweep(store: Store) -> str:
     return store._runs["parent"]
 
 
-def test_of_several_that_claim_a_sweep_at_once_one_has_it(folder: Path) -> None:
+def test_one_of_several_concurrent_claims_succeeds(folder: Path) -> None:
     run_id = silent_sweep(opened(folder, bulk=True))
     assert [OWNED in text for text in refusals(f"sqlite:///{folder}/mlflow.db", run_id)] == [True] * 5
 
 
-def test_so_it_is_in_postgresql(tmp_path: Path, postgresql: Callable[[str], str]) -> None:
+def test_one_of_several_concurrent_claims_succeeds_in_postgresql(
+    tmp_path: Path, postgresql: Callable[[str], str]
+) -> None:
     uri = postgresql("claims")
     run_id = silent_sweep(open_store({"uri": uri, "artifacts": str(tmp_path), "again": False}))
     assert [OWNED in text for text in refusals(uri, run_id)] == [True] * 5
 
 
-def test_an_owner_elsewhere_keeps_its_sweep_until_it_was_silent_for_long(folder: Path) -> None:
+def test_an_owner_on_another_host_keeps_its_sweep_until_its_heartbeat_is_old(folder: Path) -> None:
     store = opened(folder, bulk=True)
     run_id = silent_sweep(store)
     take(store.client, run_id, claim("first", host="elsewhere"))
@@ -62,7 +64,7 @@ def test_an_owner_elsewhere_keeps_its_sweep_until_it_was_silent_for_long(folder:
     assert store.client.get_run(run_id).data.params.keys() == {f"runner.owner.{number}" for number in (1, 2, 3)}
 
 
-def test_a_sweep_that_has_ended_is_free_again(folder: Path) -> None:
+def test_a_sweep_that_has_ended_can_be_claimed_again(folder: Path) -> None:
     store = opened(folder, bulk=True)
     run_id = silent_sweep(store)
     for owner in ("first", "second"):
@@ -72,7 +74,7 @@ def test_a_sweep_that_has_ended_is_free_again(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("bulk", [True, False])
-def test_who_has_lost_its_sweep_hears_of_it_and_neither_ends_nor_empties_it(folder: Path, bulk: bool) -> None:
+def test_a_former_owner_gets_an_error_and_does_not_change_the_sweep(folder: Path, bulk: bool) -> None:
     store = opened(folder, bulk)
     run_id = silent_sweep(store)
     take(store.client, run_id, claim("second"))
@@ -89,7 +91,7 @@ def test_who_has_lost_its_sweep_hears_of_it_and_neither_ends_nor_empties_it(fold
     assert [child.info.lifecycle_stage for child in children] == ["active"]
 
 
-def test_of_two_that_resume_a_sweep_at_once_one_runs(runner: Command) -> None:
+def test_one_of_two_concurrent_resumes_runs(runner: Command) -> None:
     assert runner("-m", "lr=0.0001,0.0002", "steps=3").code == 0
     ((parent,),) = rows(runner, "select run_uuid from tags where key = 'runner.kind'")
     both = [runner.fork("-m", "lr=0.0001,0.0002", *LONG[:2], f"resume={parent}") for _ in range(2)]
@@ -107,7 +109,7 @@ def test_of_two_that_resume_a_sweep_at_once_one_runs(runner: Command) -> None:
     assert running(runner) == []
 
 
-def test_of_two_that_would_resume_a_sweep_that_is_not_there_one_begins_it(runner: Command) -> None:
+def test_one_of_two_concurrent_resumes_of_a_missing_sweep_starts_it(runner: Command) -> None:
     command = ["-m", "lr=0.0001,0.0002", *LONG[:2], "resume=true"]
     both = [runner.fork(*command) for _ in range(2)]
     wait_until(lambda: any(process.poll() is not None for process in both))
@@ -122,7 +124,7 @@ def test_of_two_that_would_resume_a_sweep_that_is_not_there_one_begins_it(runner
 
 
 @pytest.mark.parametrize("bulk", [True, False])
-def test_who_begins_a_sweep_beside_one_of_its_kind_leaves_nothing(folder: Path, bulk: bool) -> None:
+def test_a_concurrent_start_of_the_same_sweep_leaves_nothing(folder: Path, bulk: bool) -> None:
     first, second = opened(folder, bulk), opened(folder, bulk)
     tags = SWEEP | {"runner.resume": "true"} | process_tags()
     first.apply(Begin("first", "sweep", "some experiment", 1, tags=tags | {"runner.owner": "first"}))
@@ -140,7 +142,7 @@ def running(runner: Command) -> list[tuple[object, ...]]:
 NAMESPACE = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
 
 
-def test_a_run_in_another_namespace_of_processes_is_not_taken_for_dead(runner: Command) -> None:
+def test_a_run_in_another_pid_namespace_is_not_marked_as_dead(runner: Command) -> None:
     if subprocess.run([*NAMESPACE, "true"], capture_output=True, check=False).returncode != 0:
         pytest.skip("no namespace of processes can be made here")
     command = [*NAMESPACE, sys.executable, "-m", "runner", *LONG]
@@ -169,7 +171,7 @@ def test_a_forked_child_is_a_process_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("bulk", [True, False])
-def test_a_run_that_was_marked_in_error_ends_without_the_mark(folder: Path, bulk: bool) -> None:
+def test_a_live_run_marked_as_killed_loses_the_mark(folder: Path, bulk: bool) -> None:
     store = opened(folder, bulk)
     for run in ("ends", "goes on"):
         store.apply(Begin(run, run, "some experiment", 1, tags=GONE))
@@ -184,10 +186,10 @@ def test_a_run_that_was_marked_in_error_ends_without_the_mark(folder: Path, bulk
 
 
 @pytest.mark.parametrize("beat", ["9" * 400, "9" * 5000, "\u00b2", "-1", ""])
-def test_a_heartbeat_that_no_process_wrote_is_none(beat: str) -> None:
+def test_an_invalid_heartbeat_is_ignored(beat: str) -> None:
     assert not is_alive({"runner.host": "elsewhere", "runner.heartbeat": beat})
 
 
 @pytest.mark.parametrize("text", ["[" * 3000, '{"owner": "a", "since_ms": 1' + "0" * 30 + "}", '{"owner": "a"}', "5"])
-def test_a_claim_that_no_sweep_wrote_is_nobodys(text: str) -> None:
+def test_an_invalid_claim_has_no_owner(text: str) -> None:
     assert Claim.read(1, text) == Claim(1, "", 0, {})

@@ -128,7 +128,7 @@ def test_a_users_function_is_recorded_once_for_a_sweep_without_its_secrets(place
     assert parent.data.tags["runner.secrets"] == "source/bowls.py:4"
 
 
-def test_what_a_run_needs_and_is_not_recorded_is_named(place: Path, client: MlflowClient) -> None:
+def test_a_secret_that_a_run_needs_is_named(place: Path, client: MlflowClient) -> None:
     (place / "large.py").write_text(f"def bowl(weight, api_key):\n    return (weight**2).sum()\n{'#' * 2**20}\n")
     done = runner.run([*CALLABLE, "objective.target=large:bowl", "objective.arguments.api_key=abc"])
     assert done.run_id is not None

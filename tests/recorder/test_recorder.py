@@ -115,7 +115,7 @@ def test_a_diverged_run_is_finished_and_tells_the_step(runner: Command) -> None:
     assert all(math.isfinite(loss) for at, loss in losses.items() if at < step)
 
 
-def test_warnings_that_the_caller_makes_errors_are_none_of_mlflows(runner: Command) -> None:
+def test_pythonwarnings_error_does_not_affect_mlflow(runner: Command) -> None:
     done = runner("steps=3", PYTHONWARNINGS="error")
     assert (done.code, done.err) == (0, "")
     assert [run.info.status for run in runs_in(runner)] == ["FINISHED"]
@@ -150,7 +150,7 @@ def test_a_database_of_another_schema_is_refused_and_left_alone(runner: Command)
     assert not list(runner.folder.rglob("*.journal"))
 
 
-def test_a_server_that_is_away_is_told_at_once_without_its_password(runner: Command) -> None:
+def test_an_unreachable_server_is_reported_at_once_without_its_password(runner: Command) -> None:
     done = runner("tracking=server", "tracking.uri=http://me:secret@127.0.0.1:9")
     assert done.code == 2
     assert len(done.errors) == 1

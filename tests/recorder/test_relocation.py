@@ -53,7 +53,7 @@ def test_a_moved_record_keeps_its_artifacts_and_takes_new_ones(first: Path, tmp_
     assert artifacts(third) == {"early": "early", "late": "late"}
 
 
-def test_a_copied_record_is_one_of_its_own(first: Path, tmp_path: Path) -> None:
+def test_a_copied_record_is_independent(first: Path, tmp_path: Path) -> None:
     before = sorted(first.rglob("*"))
     second = Path(shutil.copytree(first, tmp_path / "second"))
     record(second, "late")
@@ -65,7 +65,7 @@ def test_a_copied_record_is_one_of_its_own(first: Path, tmp_path: Path) -> None:
     assert artifacts(second) == {"early": "early", "late": "late"}
 
 
-def test_artifacts_that_were_always_elsewhere_stay_there(first: Path, tmp_path: Path) -> None:
+def test_artifacts_outside_outputs_are_not_moved(first: Path, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere/outputs/artifacts"
     client = MlflowClient(f"sqlite:///{first}/outputs/mlflow.db".replace("%", "%25"))
     experiment = client.create_experiment("apart", elsewhere.as_uri())
@@ -77,7 +77,7 @@ def test_artifacts_that_were_always_elsewhere_stay_there(first: Path, tmp_path: 
 
 
 @pytest.mark.parametrize("is_copied", [True, False])
-def test_a_journal_that_was_left_is_recorded_where_it_has_moved_to(
+def test_a_journal_moved_with_its_outputs_is_recorded_in_the_new_place(
     first: Path, tmp_path: Path, is_copied: bool
 ) -> None:
     opening = Open(f"sqlite:///{first}/outputs/mlflow.db".replace("%", "%25"), str(first / "outputs/artifacts"), {})

@@ -69,7 +69,7 @@ def test_a_journal_is_recorded_once_however_often_it_is_replayed(tmp_path: Path)
     assert not list((store / "journals").iterdir())
 
 
-def test_whatever_is_torn_off_what_came_before_is_recorded(tmp_path: Path) -> None:
+def test_entries_before_a_truncation_are_recorded(tmp_path: Path) -> None:
     """Each cut leaves the entries before it: looked at byte by byte in the reader, at each entry's edges in MLflow."""
     empty = template(tmp_path / "empty")
     entries = [encode(entry) for entry in journal(empty)]
@@ -119,7 +119,7 @@ def test_a_corrupt_entry_is_counted_and_its_journal_set_aside(tmp_path: Path, lo
     assert ("second", "KILLED") in content(store)[0]
 
 
-def test_what_a_killed_runner_and_recorder_leave_is_replayed(runner: Command) -> None:
+def test_the_journal_of_a_killed_runner_and_recorder_is_replayed(runner: Command) -> None:
     process = runner.fork("steps=3000000", "log_every=100", "lr=0.0001")
     wait_until(lambda: rows(runner, "select count(*) from metrics where key = 'loss'") > [(100,)])
     from tests.support.processes import recorder_of
@@ -143,7 +143,7 @@ def test_what_a_killed_runner_and_recorder_leave_is_replayed(runner: Command) ->
     assert "0 journals, 0 runs" in runner(module="runner.replay").out
 
 
-def test_a_run_under_way_is_neither_replayed_nor_reaped(runner: Command) -> None:
+def test_a_running_run_is_neither_replayed_nor_reaped(runner: Command) -> None:
     process = runner.fork("steps=3000000", "log_every=100", "lr=0.0001")
     wait_until(lambda: rows(runner, "select count(*) from metrics where key = 'loss'") > [(100,)])
     assert "0 journals, 0 runs" in runner(module="runner.replay").out
@@ -164,7 +164,7 @@ def test_runs_whose_process_is_gone_are_reaped(runner: Command) -> None:
 
 
 @pytest.mark.parametrize(("age", "status"), [(10_000, "KILLED"), (10, "RUNNING")])
-def test_a_run_of_another_host_is_reaped_only_when_it_was_long_silent(runner: Command, age: int, status: str) -> None:
+def test_a_run_of_another_host_is_reaped_only_when_its_heartbeat_is_old(runner: Command, age: int, status: str) -> None:
     assert runner("steps=2").code == 0
     import time
 

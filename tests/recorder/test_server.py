@@ -74,7 +74,7 @@ def test_runs_sweeps_and_artifacts_go_through_the_server(runner: Command, server
         assert (f"{config.lr}", f"{config.steps}") == (run.data.params["lr"], run.data.params["steps"])
 
 
-def test_of_several_that_claim_a_sweep_at_once_through_a_server_one_has_it(server: Server) -> None:
+def test_one_of_several_concurrent_claims_through_a_server_succeeds(server: Server) -> None:
     client = MlflowClient(server.uri)
     experiment = client.create_experiment(server.experiment)
     run_id = client.create_run(experiment, tags={"runner.kind": "sweep"}).info.run_id
@@ -96,7 +96,7 @@ def test_a_sweep_is_deleted_through_a_server_but_not_from_its_disk(
     assert runs_of(server) == []
 
 
-def test_a_server_that_is_away_is_told_within_seconds_or_spooled_for(runner: Command, server: Server) -> None:
+def test_an_unreachable_server_is_reported_within_seconds_or_spooled(runner: Command, server: Server) -> None:
     server.signal(signal.SIGKILL)
     started = time.monotonic()
     away = runner(*to(server), "steps=5")
@@ -150,7 +150,7 @@ def end(runner: Command, server: Server, process: "subprocess.Popen[str]") -> No
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
-def test_a_server_that_comes_back_while_the_run_lasts_has_all_of_it(
+def test_a_server_that_returns_during_the_run_gets_all_of_it(
     runner: Command, server: Server, number: signal.Signals
 ) -> None:
     process = under_way(runner, server)
@@ -190,7 +190,7 @@ def test_a_run_whose_creation_was_answered_by_an_error_is_found_again(runner: Co
 
 
 @pytest.mark.parametrize("mood", ["refusing", "ill but said to be well"])
-def test_what_a_server_refuses_is_kept_and_replayed(runner: Command, server: Server, mood: str) -> None:
+def test_entries_that_a_server_refuses_are_kept_and_replayed(runner: Command, server: Server, mood: str) -> None:
     gateway = Gateway(server.uri)
     arguments = [*to(server, gateway.uri), "steps=40000", *LONG[1:]]
     gateway.mood = "ill but said to be well"
@@ -211,7 +211,7 @@ def test_what_a_server_refuses_is_kept_and_replayed(runner: Command, server: Ser
     assert losses(server, "long") == losses(server, "spooled") == list(range(100, 40_001, 100))
 
 
-def test_a_run_that_is_stopped_waits_only_seconds_for_a_server_that_hangs(runner: Command, server: Server) -> None:
+def test_a_stopped_run_waits_only_seconds_for_a_hanging_server(runner: Command, server: Server) -> None:
     gateway = Gateway(server.uri)
     process = runner.fork(*to(server, gateway.uri), "steps=3000000", *LONG[1:])
     wait_until(lambda: statuses(server).get("long") == "RUNNING")
@@ -227,14 +227,14 @@ def test_a_run_that_is_stopped_waits_only_seconds_for_a_server_that_hangs(runner
     assert statuses(server) == {"long": "KILLED"}
 
 
-def test_a_database_that_is_not_there_is_told_in_a_line(runner: Command, postgresql: Callable[[str], str]) -> None:
+def test_a_missing_server_database_is_reported_in_a_line(runner: Command, postgresql: Callable[[str], str]) -> None:
     uri = postgresql("there").replace("/there", "/nowhere")
     done = runner(f"tracking.uri={uri}", "steps=3")
     assert done.code == 2
     assert ["does not exist" in line for line in done.err.splitlines()] == [True]
 
 
-def test_what_a_dead_server_did_not_take_is_replayed(runner: Command, server: Server) -> None:
+def test_entries_that_a_dead_server_missed_are_replayed(runner: Command, server: Server) -> None:
     process = runner.fork(*to(server), *LONG)
     wait_until(lambda: statuses(server).get("long") == "RUNNING")
     server.signal(signal.SIGKILL)

@@ -90,7 +90,7 @@ def outputs_removed(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("act", [removed, replaced_by_nothing, cut_to_nothing, emptied])
-def test_what_is_no_longer_there_is_found_out(tmp_path: Path, act: Callable[[Path], None]) -> None:
+def test_a_removed_or_changed_record_is_detected(tmp_path: Path, act: Callable[[Path], None]) -> None:
     uri = f"sqlite:///{tmp_path}/outputs/mlflow.db"
     store = open_store({"uri": uri, "artifacts": f"{tmp_path}/outputs/artifacts", "again": False})
     store.apply(Begin("a", "a", "descent", 1000))
@@ -105,7 +105,9 @@ def test_what_is_no_longer_there_is_found_out(tmp_path: Path, act: Callable[[Pat
 
 
 @pytest.mark.parametrize("act", [removed, emptied, artifacts_removed, outputs_removed])
-def test_a_run_whose_database_goes_is_recorded_anew(runner: Command, go: Path, act: Callable[[Path], None]) -> None:
+def test_a_run_whose_database_is_removed_is_recorded_again(
+    runner: Command, go: Path, act: Callable[[Path], None]
+) -> None:
     process = started(runner, go)
     act(runner.folder)
     code, (line,) = ended(process, go)
@@ -114,7 +116,7 @@ def test_a_run_whose_database_goes_is_recorded_anew(runner: Command, go: Path, a
     assert list((runner.folder / "outputs/artifacts").rglob("config.yaml"))
 
 
-def test_a_run_whose_working_directory_goes_keeps_its_journal(tmp_path: Path, go: Path) -> None:
+def test_a_run_whose_working_directory_is_removed_keeps_its_journal(tmp_path: Path, go: Path) -> None:
     place = Command(tmp_path / "work")
     process = started(place, go)
     shutil.rmtree(place.folder)

@@ -38,7 +38,7 @@ def tags_at(folder: Path) -> dict[str, str]:
     return Look.at(folder).tags()
 
 
-def test_a_clean_checkout_has_its_commit_wherever_one_stands_in_it(git: Git, tmp_path: Path) -> None:
+def test_a_clean_checkout_has_its_commit_in_every_subfolder(git: Git, tmp_path: Path) -> None:
     (tmp_path / "deep/er").mkdir(parents=True)
     assert tags_at(tmp_path / "deep/er") == {"git.commit": git("rev-parse", "HEAD"), "git.dirty": "false"}
 
@@ -47,7 +47,7 @@ def test_a_clean_checkout_has_its_commit_wherever_one_stands_in_it(git: Git, tmp
 @pytest.mark.parametrize(
     ("name", "text", "dirty"), [("notes.txt", "second\n", "true"), ("new.py", "", "true"), ("seen.log", "", "false")]
 )
-def test_what_is_changed_or_new_is_dirty_but_what_is_ignored_is_not(
+def test_changed_and_new_files_are_dirty_but_ignored_ones_are_not(
     tmp_path: Path, name: str, text: str, dirty: str
 ) -> None:
     (tmp_path / ".git/info").mkdir(exist_ok=True)
@@ -63,7 +63,7 @@ def test_staged_and_deleted_files_are_dirty(git: Git, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("git")
-def test_what_the_user_ignores_everywhere_is_not_dirty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_globally_ignored_files_are_not_dirty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home = tmp_path / ".git/home"
     home.mkdir()
     (home / ".gitconfig").write_text("[core]\nexcludesFile = ~/ignored\n")
@@ -99,21 +99,21 @@ def test_a_second_working_tree_has_its_own_commit_and_files(git: Git, tmp_path: 
     there("worktree", "remove", str(second))
 
 
-def test_without_a_commit_or_a_checkout_nothing_is_said(tmp_path: Path) -> None:
+def test_without_a_commit_or_a_checkout_there_are_no_tags(tmp_path: Path) -> None:
     git_in(tmp_path)("init", "-q")
     assert tags_at(tmp_path) == {}
     (tmp_path / ".git/HEAD").unlink()
     assert tags_at(tmp_path) == {}
 
 
-def test_a_branch_that_is_named_outside_the_repository_is_not_read(git: Git, tmp_path: Path) -> None:
+def test_a_branch_name_that_leads_outside_the_repository_is_not_read(git: Git, tmp_path: Path) -> None:
     (tmp_path.parent / "private").write_text(git("rev-parse", "HEAD"))
     (tmp_path / ".git/HEAD").write_text("ref: refs/../../../private\n")
     assert tags_at(tmp_path) == {}
 
 
 @pytest.mark.usefixtures("git")
-def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path: Path) -> None:
+def test_a_pipe_instead_of_a_file_does_not_block(tmp_path: Path) -> None:
     for name in ("HEAD", "packed-refs"):
         (tmp_path / ".git" / name).unlink(missing_ok=True)
         os.mkfifo(tmp_path / ".git" / name)
@@ -125,7 +125,7 @@ def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path: Path) -> None
     [("HEAD", "ref: refs/heads/\0x\n"), ("commondir", "a\0b\n"), ("HEAD", f"ref: refs/{'a' * 9000}\n")],
 )
 @pytest.mark.usefixtures("git")
-def test_what_names_no_file_stops_no_run(tmp_path: Path, name: str, text: str) -> None:
+def test_an_invalid_file_name_does_not_stop_a_run(tmp_path: Path, name: str, text: str) -> None:
     (tmp_path / ".git" / name).write_text(text)
     assert tags_at(tmp_path) == {}
     inner = tmp_path / "inner"
@@ -135,7 +135,7 @@ def test_what_names_no_file_stops_no_run(tmp_path: Path, name: str, text: str) -
 
 
 @pytest.mark.usefixtures("git")
-def test_a_look_leaves_the_folder_as_it_was_and_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_check_changes_nothing_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spare = tmp_path.parent / "spare"
     spare.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(spare))
@@ -176,7 +176,7 @@ PROGRAMS = """
 """
 
 
-def test_a_strangers_git_config_runs_no_program(runner: Command, tmp_path: Path) -> None:
+def test_an_untrusted_git_config_runs_no_program(runner: Command, tmp_path: Path) -> None:
     # Each program that a config can name leaves a trace; so does each hook.
     traps = tmp_path.parent / "traps"
     traps.mkdir()

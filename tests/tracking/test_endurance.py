@@ -37,9 +37,7 @@ def journalled(runner: Command) -> int:
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("moments", MOMENTS)
 @pytest.mark.parametrize("who", ["runner", "recorder", "both"])
-def test_a_single_run_that_is_killed_misses_nothing_that_its_journal_was_given(
-    tmp_path: Path, who: str, moments: int
-) -> None:
+def test_a_killed_run_is_recorded_up_to_its_last_journal_entry(tmp_path: Path, who: str, moments: int) -> None:
     draw = random.Random(who)
     for moment in range(moments):
         runner = Command(tmp_path / str(moment))

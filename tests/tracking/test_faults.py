@@ -85,7 +85,7 @@ def test_a_database_that_is_locked_for_a_while_is_waited_for(runner: Command, se
     assert rows(runner, query) == [("FINISHED", 10000)]
 
 
-def test_a_run_that_is_stopped_waits_only_seconds_for_a_locked_database(runner: Command) -> None:
+def test_a_stopped_run_waits_only_seconds_for_a_locked_database(runner: Command) -> None:
     process = runner.fork("steps=3000000", "log_every=10", "lr=0.0001")
     wait_until(lambda: losses(runner) > 100)
     with sqlite3.connect(runner.folder / "outputs/mlflow.db", timeout=30, isolation_level=None) as database:
@@ -99,7 +99,7 @@ def test_a_run_that_is_stopped_waits_only_seconds_for_a_locked_database(runner: 
     wait_until(lambda: not list((runner.folder / "outputs/journals").glob("*.journal")))
 
 
-def test_a_second_ctrl_c_leaves_at_once(runner: Command) -> None:
+def test_a_second_ctrl_c_exits_at_once(runner: Command) -> None:
     process = runner.start("steps=3000000", "log_every=10", "lr=0.0001")
     wait_until(lambda: losses(runner) > 100)
     process.send_signal(signal.SIGINT)

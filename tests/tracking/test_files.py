@@ -57,7 +57,7 @@ def untouched(victim: Path) -> bool:
     return (victim.read_text(), list(victim.parent.iterdir())) == (KEPT, [victim])
 
 
-def test_a_lock_that_is_a_link_is_refused_and_what_it_names_kept(runner: Command, victim: Path) -> None:
+def test_a_lock_file_that_is_a_link_is_refused_and_its_target_kept(runner: Command, victim: Path) -> None:
     (runner.folder / "outputs").mkdir()
     (runner.folder / "outputs/mlflow.db.lock").symlink_to(victim)
     done = runner("steps=3")
@@ -113,7 +113,7 @@ def test_outputs_itself_may_be_elsewhere(tmp_path: Path, monkeypatch: pytest.Mon
     assert (tmp_path / "disk/journals/a.journal").is_file()
 
 
-def test_a_folder_of_anothers_writes_nothing_elsewhere(runner: Command, victim: Path) -> None:
+def test_an_untrusted_folder_writes_nothing_outside_it(runner: Command, victim: Path) -> None:
     """A database that says artifacts are at home, and journals for them, for another database and for other files."""
     outputs = runner.folder / "outputs"
     store = settings(runner.folder)
@@ -180,7 +180,7 @@ BAD: dict[str, Callable[[Path], None]] = {
 }
 
 
-def test_what_is_no_journal_keeps_no_other_from_being_recorded(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_journal_does_not_stop_the_replay(tmp_path: Path) -> None:
     folder = tmp_path / "outputs/journals"
     folder.mkdir(parents=True)
     for name, make in BAD.items():

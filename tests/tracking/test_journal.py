@@ -118,7 +118,7 @@ def test_a_reader_follows_a_growing_journal(entries: list[Entry], piece: int) ->
 
 
 @pytest.mark.parametrize("head", [b'{"kind":"Unknown"}', b'{"kind":"Close","more":1}', b"[]", b"no JSON", b"{}"])
-def test_an_entry_of_another_version_is_counted_and_left_out(tmp_path: Path, head: bytes) -> None:
+def test_an_entry_of_another_version_is_counted_and_skipped(tmp_path: Path, head: bytes) -> None:
     strange = HEADER.pack(MAGIC, len(head), 0, zlib.crc32(head)) + head
     path = tmp_path / "strange.journal"
     path.write_bytes(encode(Close()) + strange + encode(Close()))
@@ -127,13 +127,13 @@ def test_an_entry_of_another_version_is_counted_and_left_out(tmp_path: Path, hea
     assert reader.corrupt == 1
 
 
-def test_a_journal_is_never_written_by_two(tmp_path: Path) -> None:
+def test_a_journal_has_one_writer(tmp_path: Path) -> None:
     JournalWriter(tmp_path / "a.journal")
     with pytest.raises(FileExistsError, match=r"a\.journal"):
         JournalWriter(tmp_path / "a.journal")
 
 
-def test_metrics_are_taken_apart_run_by_run() -> None:
+def test_metrics_are_split_by_run() -> None:
     values = array.array("d", range(12)).tobytes()
     block = Metrics(["a", "b"], ["loss", "weight", "gradient"], [5, 10], 0, values)
     assert list(block.of_run(1)) == [

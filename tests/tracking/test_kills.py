@@ -50,7 +50,7 @@ def test_a_run_that_is_stopped_is_killed_with_what_was_recorded(
         assert re.fullmatch(r"continue   'initial_weight=[\d.e-]+' starts from this weight", lines[-1])
 
 
-def test_a_recorder_that_is_killed_is_followed_by_another(runner: Command) -> None:
+def test_a_killed_recorder_is_replaced_at_the_end(runner: Command) -> None:
     process = runner.start("steps=60000", "log_every=10", "lr=0.0001")
     wait_until(lambda: losses(runner) > 100)
     os.kill(recorder_of(process.pid), signal.SIGKILL)
@@ -60,7 +60,7 @@ def test_a_recorder_that_is_killed_is_followed_by_another(runner: Command) -> No
     assert is_closed(runner)
 
 
-def test_it_is_followed_while_the_run_lasts(runner: Command) -> None:
+def test_a_killed_recorder_is_replaced_during_the_run(runner: Command) -> None:
     process = runner.start(*LONG)
     wait_until(lambda: losses(runner) > 100)
     time.sleep(5)

@@ -60,7 +60,7 @@ def _python_as(user: int, folder: Path, *arguments: str, umask: str = "002") -> 
     return Done(done.returncode, done.stdout, done.stderr)
 
 
-def test_two_users_record_in_a_folder_that_they_share(shared: Path) -> None:
+def test_two_users_record_in_a_shared_folder(shared: Path) -> None:
     done = [as_user(FIRST, shared, "steps=3", "name=first", umask="022")]
     done += [as_user(SECOND, shared, "steps=3", "name=second", umask="077")]
     done += [as_user(FIRST, shared, "steps=3", "name=third")]
@@ -73,7 +73,7 @@ def test_two_users_record_in_a_folder_that_they_share(shared: Path) -> None:
         assert (found.st_gid, found.st_mode & stat.S_IWGRP) == (GROUP, stat.S_IWGRP), path
 
 
-def test_what_cannot_be_written_is_told_before_the_run_begins(shared: Path) -> None:
+def test_unwritable_places_are_reported_before_the_run_begins(shared: Path) -> None:
     shared.chmod(0o755)
     done = as_user(FIRST, shared, "steps=3")
     assert (done.code, done.out, len(done.err.splitlines())) == (1, "", 1)

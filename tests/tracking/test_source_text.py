@@ -40,7 +40,7 @@ def test_literals_under_secret_names_are_hidden() -> None:
 
 
 @pytest.mark.parametrize("text", PUBLIC)
-def test_what_is_no_secret_stays_byte_for_byte(text: str) -> None:
+def test_other_source_stays_byte_for_byte(text: str) -> None:
     assert without_secrets(text.encode()) == (text.encode(), [])
 
 
@@ -52,5 +52,5 @@ def test_another_encoding_is_kept() -> None:
 
 
 @pytest.mark.parametrize("content", [b"def (", b"x = '\xff'", b"# coding: nonsense\n", b"\0"])
-def test_what_is_not_python_is_left_out(content: bytes) -> None:
+def test_source_that_is_not_python_is_left_out(content: bytes) -> None:
     assert without_secrets(content) == (b"", [])
