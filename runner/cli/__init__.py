@@ -1,1 +1,1 @@
-"""The command line's edge: arguments, exit codes and errors in a line."""
+"""The command line: flags, exit codes and error lines."""

@@ -1,4 +1,4 @@
-"""The command line's edge: Hydra's entry point, signals, and errors as one line and an exit code."""
+"""The command line: checks flags, runs Hydra, handles signals, and reports errors as lines and an exit code."""
 
 import argparse
 import errno
@@ -41,12 +41,12 @@ SHELLS = ("bash", "fish", "zsh")
 def main() -> int:
     """Run what the arguments say and return the exit code: 2 for a user's mistake, 1 for a failure."""
     _open_streams()
-    tracebacks.want_tracebacks(None)
-    tracebacks.want_tracebacks(tracebacks.wants_tracebacks())
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, instead of printing a traceback and leaving with 1
-    signals.listen()
-    if any(key_of(text).startswith("hydra") for text in sys.argv[1:]):  # a callback, a logger: code of the user's
-        termination.expect_guests()
+    tracebacks.set_tracebacks(None)
+    tracebacks.set_tracebacks(tracebacks.shows_tracebacks())
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # lets Hydra raise errors instead of exiting with 1
+    signals.handle()
+    if any(key_of(text).startswith("hydra") for text in sys.argv[1:]):  # may run a callback or a logger of the user's
+        termination.expect_user_code()
     try:
         _run()
     except Exception as error:
@@ -54,13 +54,13 @@ def main() -> int:
             return 0
         if not isinstance(error, RunnerError):
             tracebacks.show_traceback(error)
-        elif isinstance(error.__cause__, Exception):  # what the user's own code has raised
+        elif isinstance(error.__cause__, Exception):  # an error of the user's code
             tracebacks.show_traceback(error.__cause__)
-        return _tell(*_told(error))
+        return _report(*_lines_of(error))
     except Terminated as stop:
-        return _tell(["terminated"], 128 + signal.SIGTERM, _notes(stop))
+        return _report(["terminated"], 128 + signal.SIGTERM, _notes(stop))
     except KeyboardInterrupt as stop:
-        return _tell(["interrupted"], 128 + signal.SIGINT, _notes(stop))
+        return _report(["interrupted"], 128 + signal.SIGINT, _notes(stop))
     return 0
 
 
@@ -73,41 +73,41 @@ def _run() -> None:
         composition.install()
         plugins.register()
         prints_configs = _check_flags()
-        logging.raiseExceptions = not prints_configs  # nobody needs to read to the end
+        logging.raiseExceptions = not prints_configs  # as in `--cfg job | head`
         with guarded(prints_configs):
             _run_hydra()
         sys.stdout.flush()
     except Exception:
-        signals.check()  # what a library makes of a signal is no failure
+        signals.check()  # a library may turn a signal into another error
         raise
 
 
 def _notes(stop: KeyboardInterrupt) -> Sequence[str]:
-    """Return the lines that say where a signal has stopped us."""
+    """Return the lines that say where a signal stopped the run."""
     notes: list[str] = getattr(stop, "__notes__", [])
     return notes or ["stopped    before anything was run or recorded"]
 
 
-def _told(error: Exception) -> tuple[Sequence[str], int]:
-    """Return the lines that tell an error, and the exit code that goes with it."""
+def _lines_of(error: Exception) -> tuple[Sequence[str], int]:
+    """Return the lines and the exit code of an error."""
     if isinstance(error, RunnerError):
         return error.lines, error.exit_code
     if isinstance(error, HydraException | OmegaConfBaseException):
         return [explain(error)], UserError.exit_code
-    if isinstance(error, OSError) and error.filename is not None:  # of a folder that Hydra was told to make, or a disk
+    if isinstance(error, OSError) and error.filename is not None:  # of a folder that Hydra creates, or of a disk
         return [f"{error.filename}: {error.strerror}"], 1 if error.errno in ILL_DISK else UserError.exit_code
     if (line := explain_logging(error)) is not None:
         return [line], UserError.exit_code
-    return [f"{tracebacks.told(error)}{tracebacks.on_demand()}"], RunnerError.exit_code
+    return [f"{tracebacks.described(error)}{tracebacks.traceback_hint()}"], RunnerError.exit_code
 
 
 def _check_flags() -> bool:
-    """Check what Hydra would tell with a traceback or a page of usage, and put flags before the overrides.
+    """Check the flags, for which Hydra would print a traceback or its usage, and move them before the overrides.
 
-    Returns whether they have configs, or names of their files, printed.
+    Returns whether they print configs or names of config files.
 
     Raises:
-        UserError: flags that there are not, that do not go together, or whose values are wrong.
+        UserError: a flag is unknown or has a wrong value, or flags exclude each other.
     """
     flags, others = _parser().parse_known_args()
     unknown = [text for text in others if text.startswith("-")]
@@ -123,23 +123,23 @@ def _check_flags() -> bool:
         file = flags.experimental_rerun
         raise UserError(f"--experimental-rerun {file}: not supported, it would unpickle the file; expected key=value")
     if flags.package is not None and hides(flags.package):
-        raise UserError(f"--package {flags.package}: holds something secret, expected another part of the config")
+        raise UserError(f"--package {flags.package}: names a secret, expected another part of the config")
     if flags.config_path is not None:
         _find_configs(flags.config_path)
     if flags.shell_completion:
         _check_completion(flags.overrides)
         composition.install(is_completing=True)
-    if others:  # argparse takes overrides from one side of a flag only
+    if others:  # argparse takes overrides on one side of a flag only
         overrides = [*flags.overrides, *others]
         sys.argv[1:] = [text for text in sys.argv[1:] if text not in overrides] + overrides
     return any((flags.cfg, flags.info, flags.help, flags.hydra_help, flags.shell_completion))
 
 
 def _find_configs(given: str) -> None:
-    """Let --config-path be from the working directory, as --config-dir is, instead of from our own module.
+    """Make --config-path relative to the working directory, as --config-dir is, instead of to the module.
 
     Raises:
-        UserError: there is no such folder.
+        UserError: the folder does not exist.
     """
     if "://" in given:
         return
@@ -160,7 +160,7 @@ def _parser() -> argparse.ArgumentParser:
     def fail(message: str) -> NoReturn:
         raise UserError(f"{message.removeprefix('argument ')}; see --help")
 
-    parser.error = fail  # type: ignore[method-assign]  # instead of a page of usage
+    parser.error = fail  # type: ignore[method-assign]  # instead of printing the usage
     return parser
 
 
@@ -178,9 +178,7 @@ def _check_completion(overrides: list[str]) -> None:
         given = " ".join(overrides)
         raise UserError(f"--shell-completion {given}: expected install=, uninstall= or query= with {', '.join(SHELLS)}")
     if command == "query" and "COMP_LINE" not in os.environ:
-        raise UserError(
-            f"--shell-completion {command}={shell}: expected of a shell that completes, which sets COMP_LINE"
-        )
+        raise UserError(f"--shell-completion {command}={shell}: expected to be called by a shell, which sets COMP_LINE")
 
 
 def _overrides() -> list[str]:
@@ -190,7 +188,7 @@ def _overrides() -> list[str]:
 
 def _run_hydra() -> None:
     failed: list[Exception] = []
-    wants_tracebacks = tracebacks.wants_tracebacks()
+    show_all = tracebacks.shows_tracebacks()
 
     folder = Path.cwd()
 
@@ -202,7 +200,7 @@ def _run_hydra() -> None:
         except Exception as error:
             # Hydra heads what a single run raises with a line of its own; a sweep collects what its jobs raise.
             if config.parent_run is not None and not isinstance(error, RunnerError):
-                raise _failure(error, wants_tracebacks) from error
+                raise _failure(error, show_all) from error
             if config.parent_run is not None:
                 raise
             failed.append(error)
@@ -214,33 +212,33 @@ def _run_hydra() -> None:
         raise failed[0]
 
 
-def _failure(error: Exception, wants_tracebacks: bool) -> RunnerError:
-    """Return what a job's function has raised as an error that reaches another process with all that it tells."""
-    tracebacks.want_tracebacks(wants_tracebacks)
+def _failure(error: Exception, show_all: bool) -> RunnerError:
+    """Return an error of a job's function as one that can be pickled, with its description."""
+    tracebacks.set_tracebacks(show_all)
     tracebacks.show_traceback(error)
-    return RunnerError(tracebacks.told(error))
+    return RunnerError(tracebacks.described(error))
 
 
-def _tell(lines: Sequence[str], exit_code: int, notes: Sequence[str] = ()) -> int:
+def _report(lines: Sequence[str], exit_code: int, notes: Sequence[str] = ()) -> int:
     for line in [*(f"error: {line}" for line in lines), *notes]:
         complain(line)
     return exit_code
 
 
 def _is_unread() -> bool:
-    """Return whether nobody reads our output any more, which is no failure; what is left of it then goes nowhere."""
+    """Return whether stdout was closed by its reader, which is not a failure; the rest of the output is discarded."""
     poll = select.poll()
     poll.register(sys.stdout.fileno(), 0)
-    if not poll.poll(0):  # what is broken is not our output
+    if not poll.poll(0):  # the broken pipe is another one
         return False
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return True
 
 
 def _open_streams() -> None:
-    """Open what the caller has closed, and print what its encoding has no letter for in another way."""
+    """Open closed standard streams, and escape characters that the encoding of stdout does not have."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115  # for as long as the process lives
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115  # until the process ends
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")

@@ -12,7 +12,7 @@ from runner.execution.recording import PlannedRun, Recording, Sink
 from runner.execution.trajectory import Trajectory
 from runner.messages.errors import RunnerError
 from runner.process import signals
-from runner.process.tracebacks import told
+from runner.process.tracebacks import described
 from runner.tensors.device import Hardware, choose_device, set_threads
 
 
@@ -98,7 +98,7 @@ def execute(
             ended = {index: result(index) for index in descent.endings}
             raise BatchError(ended, {index: recording.recorded[index] for index in descent.going}) from error
         unfinished = {index: replace(result(index), outcome=_outcome_of(error)) for index in descent.going}
-        recording.end(unfinished, reason=told(error))
+        recording.end(unfinished, reason=described(error))
         view.stop()
         raise
     return [result(index) for index in range(len(runs))]

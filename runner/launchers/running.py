@@ -11,7 +11,7 @@ from runner.execution.recording import PlannedRun, Sink
 from runner.execution.weights import weights_of
 from runner.launchers.shard import NOT_RUN, RunReport, Shard
 from runner.messages.errors import RunnerError, UserError
-from runner.process.tracebacks import show_traceback, told
+from runner.process.tracebacks import described, show_traceback
 from runner.tracking.journal import End, now_ms
 
 
@@ -65,7 +65,7 @@ class _Execution:
             if len(runs) > 1:
                 raise
             show_traceback(error)
-            yield self._failure(runs[0], told(error))
+            yield self._failure(runs[0], described(error))
         else:
             yield from map(_report_of, runs, results)
 

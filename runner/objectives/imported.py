@@ -14,7 +14,7 @@ from torch.func import vmap
 from runner.messages.errors import FunctionError, UserError, nearest
 from runner.messages.ranges import shown, unknown_key
 from runner.process import termination
-from runner.process.tracebacks import told
+from runner.process.tracebacks import described
 
 Function = Callable[..., Tensor]
 
@@ -29,11 +29,11 @@ def import_function(target: str) -> Function:
     if not module_name or not name:
         raise UserError(f"objective.target={shown(target)}: expected package.module:function")
     look_in_working_directory()
-    termination.expect_guests()
+    termination.expect_user_code()
     try:
         module = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:  # whatever a stranger's module raises
-        raise UserError(f"objective.target={target}: cannot be imported ({told(error)})") from error
+        raise UserError(f"objective.target={target}: cannot be imported ({described(error)})") from error
     found = getattr(module, name, None)
     if not callable(found):
         functions = [key for key, value in vars(module).items() if inspect.isfunction(value)]
@@ -93,7 +93,7 @@ def over_rows(function: Function, is_of_one_point: bool, start: Tensor) -> tuple
     try:
         lifted(start.expand(2, -1).clone().requires_grad_())
     except (Exception, SystemExit) as error:  # vmap's refusal, or one that calling the function alone tells better
-        why = told(error, is_brief=True)
+        why = described(error, is_brief=True)
         return lambda points: _stacked([function(point) for point in points]), why
     return lifted, None
 
@@ -117,7 +117,7 @@ def check_loss(loss: Callable[[Tensor], Tensor], points: Tensor, name: str) -> N
     except UserError:
         raise
     except (Exception, SystemExit) as error:  # a stranger's function may raise anything
-        raise FunctionError(f"objective={name}: the function raises {told(error)}") from error
+        raise FunctionError(f"objective={name}: the function raises {described(error)}") from error
     if not isinstance(value, Tensor):
         raise UserError(f"objective={name}: the function returns {type(value).__name__}, expected a tensor")
     if value.shape != points.shape[:1]:
@@ -131,7 +131,7 @@ def check_loss(loss: Callable[[Tensor], Tensor], points: Tensor, name: str) -> N
     try:
         gradient = torch.autograd.grad(value, weight, torch.ones_like(value), allow_unused=True)[0]
     except Exception as error:  # whatever a backward pass of a stranger's raises
-        raise UserError(f"objective={name}: the gradient cannot be computed: {told(error)}") from error
+        raise UserError(f"objective={name}: the gradient cannot be computed: {described(error)}") from error
     if gradient is None:
         raise UserError(f"objective={name}: the loss does not depend on the weight")
 
@@ -149,4 +149,6 @@ def check_curvature(loss: Callable[[Tensor], Tensor], points: Tensor, name: str)
         if gradient.requires_grad:
             torch.autograd.grad(gradient, weight, torch.ones_like(gradient), allow_unused=True)
     except Exception as error:  # whatever a second backward pass of a stranger's raises
-        raise UserError(f"diagnostics.curvature=true: objective {name} has none to compute: {told(error)}") from error
+        raise UserError(
+            f"diagnostics.curvature=true: objective {name} has none to compute: {described(error)}"
+        ) from error

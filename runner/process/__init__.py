@@ -1,1 +1,1 @@
-"""The process a run lives in: its signals, its end, and which of its code is the user's."""
+"""The process that a run executes in: signals, exit, and which code is the user's."""

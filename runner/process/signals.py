@@ -1,4 +1,4 @@
-"""Being stopped: Ctrl-C and SIGTERM end what runs, and a second one ends the process at once."""
+"""Handles Ctrl-C and SIGTERM: the first ends the run, a second one exits the process at once."""
 
 import contextlib
 import os
@@ -11,42 +11,42 @@ from runner.messages.errors import Terminated
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _received: list[signal.Signals] = []
-_is_process_ours = False
+_owns_process = False
 
 
-def leave_at_once() -> None:
-    """Let a signal end the process, which is ours, while there is nothing to put an end to."""
-    global _is_process_ours
-    _is_process_ours = True
-    _take(_leave)
+def exit_on_signal() -> None:
+    """Exit the process at a signal, before a run has begun; the process belongs to the runner alone."""
+    global _owns_process
+    _owns_process = True
+    _set_handler(_exit)
 
 
-def listen() -> None:
-    """Take SIGTERM, and SIGINT unless whoever started us ignores it."""
+def handle() -> None:
+    """Handle SIGTERM, and SIGINT unless the parent process ignores it."""
     _received.clear()
-    _take(_handle)
+    _set_handler(_handle)
 
 
 @contextlib.contextmanager
-def given_back() -> Iterator[None]:
-    """Take signals as before once this ends."""
+def restored() -> Iterator[None]:
+    """Restore the signal handlers afterwards."""
     before = {number: signal.getsignal(number) for number in SIGNALS}
     try:
         yield
     finally:
-        if _is_heard():
+        if _is_main_thread():
             for number, handler in before.items():
-                if handler is not None:  # one that Python knows
+                if handler is not None:  # installed from Python
                     signal.signal(number, handler)
 
 
-def _is_heard() -> bool:
-    """Return whether signals reach this thread."""
+def _is_main_thread() -> bool:
+    """Return whether this thread can handle signals."""
     return threading.current_thread() is threading.main_thread()
 
 
-def _take(handler: Callable[[int, FrameType | None], None]) -> None:
-    if not _is_heard():
+def _set_handler(handler: Callable[[int, FrameType | None], None]) -> None:
+    if not _is_main_thread():
         return
     signal.signal(signal.SIGTERM, handler)
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
@@ -54,10 +54,10 @@ def _take(handler: Callable[[int, FrameType | None], None]) -> None:
 
 
 def check() -> None:
-    """Raise again what a signal has raised, in case a library has swallowed it.
+    """Raise the exception of a signal again, in case a library has swallowed it.
 
     Raises:
-        KeyboardInterrupt: SIGINT has come; `Terminated` where it was SIGTERM.
+        KeyboardInterrupt: SIGINT was received; `Terminated` for SIGTERM.
     """
     if _received:
         _raise(_received[0])
@@ -65,18 +65,18 @@ def check() -> None:
 
 def _handle(number: int, _frame: FrameType | None) -> None:
     received = signal.Signals(number)
-    if received in _received and _is_process_ours:
-        _leave(number)  # the journal keeps what is not recorded, and the recorder brings it home
+    if received in _received and _owns_process:
+        _exit(number)  # the recorder records the rest of the journal
     _received.append(received)
     _raise(received)
 
 
-def _leave(number: int, _frame: FrameType | None = None) -> None:
+def _exit(number: int, _frame: FrameType | None = None) -> None:
     word = "terminated" if number == signal.SIGTERM else "interrupted"
     when = (
-        ": left at once; python -m runner.replay records what is missing" if _received else " before anything was run"
+        ": exited at once; python -m runner.replay records what is missing" if _received else " before anything was run"
     )
-    with contextlib.suppress(OSError):  # nobody reads it
+    with contextlib.suppress(OSError):  # stderr is closed
         os.write(2, f"error: {word}{when}\n".encode())
     os._exit(128 + number)
 

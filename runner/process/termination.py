@@ -1,4 +1,4 @@
-"""Leaving: at once where the process is ours alone, and as any program does where others have something to finish."""
+"""Exits the process: at once if only the runner uses it, else as Python does, after threads and exit handlers."""
 
 import atexit
 import contextlib
@@ -14,20 +14,20 @@ from runner.process import signals
 from runner.process.user_code import is_user_code
 
 COMMAND = "runner"
-# What `python -m` itself has called when it calls a program's main module.
+# The functions of `python -m` that call a program's main module.
 CALLERS = [("runpy", "_run_code"), ("runpy", "_run_module_as_main")]
 
-_has_guests = False
+_runs_user_code = False
 
 
-def expect_guests() -> None:
-    """Take it that code of the user's runs in this process, wherever it comes from."""
-    global _has_guests
-    _has_guests = True
+def expect_user_code() -> None:
+    """Say that the user's code runs in this process, so that it exits as Python does."""
+    global _runs_user_code
+    _runs_user_code = True
 
 
 def is_program(main: FrameType) -> bool:
-    """Return whether nobody has called us, whose frame this is: the process is `python -m runner`, or the command."""
+    """Return whether the frame is that of `python -m runner` or of the installed command, not called by other code."""
     if threading.current_thread() is not threading.main_thread():
         return False
     callers = list(_callers(main))
@@ -49,7 +49,7 @@ def _callers(frame: FrameType) -> Iterator[FrameType]:
 
 
 def has_hooks() -> bool:
-    """Return whether somebody measures, debugs or waits for the end of this process, which has just begun."""
+    """Return whether a profiler, a debugger or an exit handler is active in this process, which has just started."""
     monitoring = getattr(sys, "monitoring", None)  # from Python 3.12 on
     tools = () if monitoring is None else map(monitoring.get_tool, range(6))
     return (
@@ -61,45 +61,45 @@ def has_hooks() -> bool:
     )
 
 
-def leave(code: int, is_free: bool) -> None:
-    """End the process with an exit code; return where others go on after us, all having gone well.
+def exit_process(code: int, is_free: bool) -> None:
+    """Exit the process with a code; return if other code continues afterwards and the code is 0.
 
     Args:
         code: the exit code.
-        is_free: nobody had called or hooked us at the start.
+        is_free: at the start, no other code had called the runner or hooked into the process.
 
     Raises:
-        SystemExit: the code is not 0, and others have something to finish.
+        SystemExit: the code is not 0, and other code has to finish.
     """
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError):  # nobody reads it, or the disk is full
+        with contextlib.suppress(OSError):  # the reader has gone, or the disk is full
             stream.flush()
-    if is_free and not _others_finish():
-        os._exit(code)  # taking torch down module by module would take a tenth of a short run's time
+    if is_free and not _has_other_code():
+        os._exit(code)  # unloading torch takes a tenth of the time of a short run
     if code != 0:
         sys.exit(code)
 
 
-def _others_finish() -> bool:
-    """Return whether others than we have threads, processes or modules here that the end of Python finishes."""
+def _has_other_code() -> bool:
+    """Return whether threads, processes or modules of other code exist, which have to end with Python."""
     multiprocessing = sys.modules.get("multiprocessing")
-    # One of Hydra's launchers may have left processes that wait for more work, and hold our output open.
+    # A launcher of Hydra's may have left worker processes that keep stdout open.
     has_workers = multiprocessing is not None and bool(multiprocessing.active_children())
     threads = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
-    if _has_guests or has_workers or any(not thread.daemon for thread in threads):
+    if _runs_user_code or has_workers or any(not thread.daemon for thread in threads):
         return True
-    # Looked up so, no module is loaded that loads itself late.
+    # `__dict__` does not trigger modules that load lazily.
     others = [module for module in list(sys.modules.values()) if module is not sys.modules["__main__"]]
     return any(is_user_code(getattr(module, "__dict__", {}).get("__file__")) for module in others)
 
 
 @contextlib.contextmanager
-def visiting() -> Iterator[None]:
-    """Leave signals, arguments, environment and the printing of texts as they were, for whoever goes on after us."""
+def restored_state() -> Iterator[None]:
+    """Restore signal handlers, arguments, environment and stdout for code that runs after the runner."""
     arguments, full_error = list(sys.argv), os.environ.get("HYDRA_FULL_ERROR")
     errors = sys.stdout.errors if isinstance(sys.stdout, io.TextIOWrapper) else None
     try:
-        with signals.given_back():
+        with signals.restored():
             yield
     finally:
         sys.argv[:] = arguments

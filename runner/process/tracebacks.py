@@ -1,4 +1,4 @@
-"""Where in the user's own code an error comes from: the last frames in its line, and its whole traceback on demand."""
+"""Shows where in the user's code an error was raised: the last frames in one line, or the whole traceback if asked."""
 
 import os
 import traceback
@@ -13,23 +13,23 @@ FULL_ERROR = "HYDRA_FULL_ERROR"
 _is_wanted: bool | None = None
 
 
-def want_tracebacks(is_wanted: bool | None) -> None:
-    """Show whole tracebacks or not, whatever the environment says; None where it decides."""
+def set_tracebacks(is_wanted: bool | None) -> None:
+    """Show whole tracebacks or not; None lets the environment variable decide."""
     global _is_wanted
     _is_wanted = is_wanted
 
 
-def wants_tracebacks() -> bool:
-    """Return whether whole tracebacks are to be shown."""
+def shows_tracebacks() -> bool:
+    """Return whether whole tracebacks are shown."""
     return os.environ.get(FULL_ERROR) == "1" if _is_wanted is None else _is_wanted
 
 
-def told(error: BaseException, is_brief: bool = False) -> str:
-    """Return an error's type and message in one line, and from which lines of the user's own code it comes.
+def described(error: BaseException, is_brief: bool = False) -> str:
+    """Return an error's type and message in one line, and the lines of the user's code that raised it.
 
     Args:
         error: the error.
-        is_brief: the first sentence of its message is enough.
+        is_brief: only the first sentence of the message.
     """
     line = one_line(error)
     if is_brief:
@@ -38,22 +38,22 @@ def told(error: BaseException, is_brief: bool = False) -> str:
     return line + (f" (at {', from '.join(reversed(places))})" if places else "")
 
 
-def on_demand() -> str:
-    """Return how to see whole tracebacks, to follow a line, where they are not shown."""
-    return "" if wants_tracebacks() else f"; {FULL_ERROR}=1 shows the whole traceback"
+def traceback_hint() -> str:
+    """Return the end of an error line that says how to see the whole traceback; empty where it is shown."""
+    return "" if shows_tracebacks() else f"; {FULL_ERROR}=1 shows the whole traceback"
 
 
 def show_traceback(error: BaseException) -> None:
-    """Print the whole traceback where that is wanted."""
-    if wants_tracebacks():
+    """Print the whole traceback if tracebacks are shown."""
+    if shows_tracebacks():
         traceback.print_exception(error)
 
 
 def _frames(error: BaseException) -> Sequence[traceback.FrameSummary]:
-    """Return the frames of the user's own code, or of the installed package that the user's function is of."""
+    """Return the frames of the user's code, or of the installed package that holds the user's function."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if is_user_code(frame.filename)]
-    # Of what we have called, all but what stands between us and it.
+    # Leave out the frames of torch between the runner and the function.
     others = [frame for frame in frames if not frame.filename.startswith(OURS) and is_packaged(frame.filename)]
     return own or [frame for frame in others if f"{os.sep}torch{os.sep}" not in frame.filename]
 

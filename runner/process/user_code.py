@@ -1,4 +1,4 @@
-"""Which code is the user's own: neither Python's, nor ours, nor an installed package."""
+"""Tells the user's own code from that of Python, the runner and installed packages."""
 
 import os
 from pathlib import Path
@@ -9,12 +9,12 @@ KNOWN_FOLDERS = (OURS, f"{Path(os.__file__).parent}{os.sep}")
 
 
 def is_user_code(path: object) -> bool:
-    """Return whether a module of the user's lies at a path; anything else, as the names of no files, is none."""
+    """Return whether a path is that of a module of the user; names such as `<string>` are not."""
     if not isinstance(path, str) or not path.startswith(os.sep):
         return False
     return not path.startswith(KNOWN_FOLDERS) and not is_packaged(path)
 
 
 def is_packaged(path: str) -> bool:
-    """Return whether a path is of a file of an installed package."""
+    """Return whether a path is inside an installed package."""
     return any(folder in path for folder in PACKAGES)

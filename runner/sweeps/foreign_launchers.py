@@ -11,7 +11,7 @@ from runner.console.recorded import interrupted_record, say_recorded
 from runner.console.view import notes_on_signal
 from runner.messages.errors import DivergedError, SweepError
 from runner.messages.printing import say, warn
-from runner.process.tracebacks import on_demand
+from runner.process.tracebacks import traceback_hint
 from runner.sweeps.fingerprint import sweep_fingerprint
 from runner.sweeps.job import Job, shared_config
 from runner.sweeps.outcome import divergence_sentence
@@ -59,7 +59,7 @@ def launch(
     _say_totals(jobs, failures, diverged)
     say_recorded(tracker.recorded(run), parent.config)
     if failures:
-        raise SweepError(*failures, f"{len(failures):,} of {len(jobs):,} jobs failed{on_demand()}")
+        raise SweepError(*failures, f"{len(failures):,} of {len(jobs):,} jobs failed{traceback_hint()}")
     if unwanted := [job.name for job in diverged if job.config.fail_on_divergence]:
         raise DivergedError(f"{divergence_sentence(unwanted, len(jobs))}; fail_on_divergence=true")
     return returns

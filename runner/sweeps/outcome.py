@@ -9,7 +9,7 @@ from typing import Any
 from runner.config.direction import Direction
 from runner.config.schema import Config
 from runner.messages.errors import DivergedError, SweepError
-from runner.process.tracebacks import on_demand
+from runner.process.tracebacks import traceback_hint
 from runner.sweeps.job import Job
 
 FAILURES_IN_FULL = 5
@@ -108,7 +108,7 @@ def raise_failures(results: Sequence[JobResult]) -> None:
     rest = [f"and {more:,} more"] if more else []
     diverged = _unwanted_divergence(results)
     also = [diverged] if diverged is not None else []
-    raise SweepError(*lines, *rest, *also, f"{len(failed):,} of {len(results):,} jobs failed{on_demand()}")
+    raise SweepError(*lines, *rest, *also, f"{len(failed):,} of {len(results):,} jobs failed{traceback_hint()}")
 
 
 def raise_diverged(results: Sequence[JobResult]) -> None:

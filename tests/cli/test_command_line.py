@@ -72,7 +72,7 @@ def test_info_prints_what_the_config_is_composed_of(runner: Command) -> None:
         (["--lr=0.1"], "--lr=0.1: unknown flag, expected key=value or one of --help, -h"),
         (["--multirum", "lr=1,2"], "--multirum: unknown flag, expected key=value or one of --help, -h"),
         (["-sc", "install=cmd"], "--shell-completion install=cmd: expected install=, uninstall= or query= with"),
-        (["-sc", "query=bash"], "--shell-completion query=bash: expected of a shell that completes"),
+        (["-sc", "query=bash"], "--shell-completion query=bash: expected to be called by a shell"),
         (["--experimental-rerun", "a.pickle"], "--experimental-rerun a.pickle: not supported"),
         (["-m", "lr=1,2", "hydra.launcher.memory_mib=0"], "hydra.launcher.memory_mib=0: expected a whole number"),
         (["device=cuda"], "device=cuda: not on this machine, expected one of auto, cpu"),

@@ -8,7 +8,7 @@ import pytest
 
 import runner as package
 from runner.messages.errors import UserError
-from runner.process.tracebacks import told
+from runner.process.tracebacks import described
 from tests.conftest import Command
 
 MODULE = """import torch
@@ -82,7 +82,7 @@ def test_where_a_gradient_fails_and_why_jobs_run_one_by_one(capfd: pytest.Captur
 def test_a_function_that_leaves_or_has_no_words_fails_as_others_do(name: str, line: str) -> None:
     with pytest.raises(Exception) as raised:  # noqa: PT011  # whatever the function raises
         package.run([*CHOSEN, f"objective.target=its_own:{name}", "lr=0.1"])
-    assert re.match(line, told(raised.value))
+    assert re.match(line, described(raised.value))
 
 
 @pytest.mark.parametrize("launcher", ["basic", "batched"])
