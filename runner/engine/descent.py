@@ -1,27 +1,123 @@
-"""The descent: forward, backward, update, record, for all the runs of a batch at once."""
+"""The descent: steps of forward pass, backward pass and update, for all the runs of a batch at once."""
 
-import functools
+import itertools
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
+from runner.engine.inputs import Inputs, InputSource
 from runner.optimizers import State
+from runner.schedules import LossDrivenRates
+from runner.schedules import State as ScheduleState
 
 BLOCK_SECONDS = 0.25
 BLOCK_BYTES = 16 * 2**20
 LONGEST_BLOCK = 1024
 
-Sample = Tensor | None
-Loss = Callable[[Tensor, Sample], Tensor]
-Update = Callable[[Tensor, Tensor, State, Tensor], tuple[Tensor, State]]
-Rate = Callable[[int, Tensor | None], Tensor]
+BatchLoss: TypeAlias = Callable[[Tensor, Tensor | None], Tensor]
+Update: TypeAlias = Callable[[Tensor, Tensor, State, Tensor], tuple[Tensor, State]]
 
 
-def no_draw(_step: int) -> None:
-    """Return nothing: nothing is random in any step."""
+class Carry(NamedTuple):
+    """What a step takes over from the step before.
+
+    Attributes:
+        weight: `(rows, dim)`.
+        optimizer_state: what the update rule keeps.
+        schedule_state: what a schedule that follows the losses keeps; nothing for the others.
+    """
+
+    weight: Tensor
+    optimizer_state: State
+    schedule_state: ScheduleState = ()
+
+
+class Outputs(NamedTuple):
+    """What a step computes.
+
+    Attributes:
+        loss: `(rows,)`, of the forward pass.
+        gradient: `(rows, dim)`, of the same pass, with its noise, before clipping.
+        weight: `(rows, dim)`, after the update.
+        lr: `(rows, 1)`, the learning rates of the update, in float64.
+    """
+
+    loss: Tensor
+    gradient: Tensor
+    weight: Tensor
+    lr: Tensor
+
+
+@dataclass(frozen=True)
+class AnyStep(ABC):
+    """A step of all rows, `(carry, inputs) -> (carry, outputs)`, by whatever makes the update.
+
+    Attributes:
+        loss: weights `(rows, dim)` and the step's samples, None for all, to losses `(rows,)`.
+        ones: `(rows,)`, what the backward pass begins with.
+        rates: the learning rates where they follow the losses; None where they are inputs.
+        lr_dtype: of the learning rates that the update takes.
+    """
+
+    loss: BatchLoss
+    ones: Tensor
+    rates: LossDrivenRates | None
+    lr_dtype: torch.dtype
+
+    @abstractmethod
+    def __call__(self, carry: Carry, inputs: Inputs) -> tuple[Carry, Outputs]:
+        """Make the step."""
+
+    @abstractmethod
+    def evaluations(self, steps: int) -> int:
+        """Return how many forward and backward passes the first `steps` steps took."""
+
+    def loss_and_gradient(
+        self, weight: Tensor, samples: Tensor | None = None, noise: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return losses `(rows,)` and gradients `(rows, dim)`: the forward pass, and the backward pass from zero."""
+        point = weight.detach().requires_grad_()
+        loss = self.loss(point, samples)
+        (gradient,) = torch.autograd.grad(loss, point, self.ones)
+        return loss.detach(), gradient if noise is None else gradient + noise
+
+    def learning_rates(self, carry: Carry, inputs: Inputs) -> Tensor:
+        """Return the learning rates `(rows, 1)` of the step."""
+        return inputs.schedule if self.rates is None else self.rates.rate(inputs.schedule, carry.schedule_state)
+
+    def schedule_after(self, carry: Carry, inputs: Inputs, loss: Tensor) -> ScheduleState:
+        """Return what the schedule keeps after the step, whose losses are `(rows,)`."""
+        return () if self.rates is None else self.rates.after(inputs.schedule, loss, carry.schedule_state)
+
+
+@dataclass(frozen=True)
+class Step(AnyStep):
+    """A step by one of our update rules.
+
+    It is a pure function of tensors that branches on no value, so torch can trace and compile it.
+
+    Attributes:
+        update: weights, gradients `(rows, dim)`, state and learning rates `(rows, 1)` to the next weights and state.
+    """
+
+    update: Update
+
+    def __call__(self, carry: Carry, inputs: Inputs) -> tuple[Carry, Outputs]:
+        """Make the step."""
+        rates = self.learning_rates(carry, inputs)
+        loss, gradient = self.loss_and_gradient(carry.weight, inputs.samples, inputs.noise)
+        lr = rates.to(self.lr_dtype) if inputs.lr is None else inputs.lr
+        weight, state = self.update(carry.weight, gradient, carry.optimizer_state, lr)
+        return Carry(weight, state, self.schedule_after(carry, inputs, loss)), Outputs(loss, gradient, weight, rates)
+
+    def evaluations(self, steps: int) -> int:
+        """Return how many forward and backward passes the first `steps` steps took: one each."""
+        return steps
 
 
 @dataclass(frozen=True)
@@ -29,24 +125,16 @@ class Problem:
     """What a batch of runs does, in tensors.
 
     Attributes:
-        loss: weights `(rows, dim)`, and the samples of the step, to losses `(rows,)`.
-        update: weights, gradients `(rows, dim)`, state and learning rates to the next weights and state.
-        rate: a step and the losses of the one before to the learning rates `(rows, 1)`.
-        weight: where to start, `(rows, dim)`, `rows` a multiple of ROWS.
-        state: what the update rule keeps, at the start.
+        step: one step of all rows.
+        start: the weights `(rows, dim)` at the start, `rows` a multiple of ROWS, and the first states.
+        inputs: of the steps.
         runs: how many of the rows are runs; the rest is padding.
-        sample: the samples `(rows, batch_size)` that a step sees, None for all of them.
-        noise: what is added to the gradient `(rows, dim)` in a step; None for nothing.
     """
 
-    loss: Loss
-    update: Update
-    rate: Rate
-    weight: Tensor
-    state: State
+    step: AnyStep
+    start: Carry
+    inputs: InputSource
     runs: int
-    sample: Callable[[int], Sample] = no_draw
-    noise: Callable[[int], Tensor | None] = no_draw
 
 
 @dataclass(frozen=True)
@@ -78,80 +166,42 @@ class Block:
         if bool(finite.all()):
             return {}
         runs = finite.all(0).logical_not().nonzero()[:, 0]
-        # What is true first is where the largest of bytes is found first.
+        # argmax of bytes returns the first of several maxima.
         index = finite[:, runs].logical_not().to(torch.uint8).argmax(0)
         return {run: self.first + at for run, at in zip(runs.tolist(), index.tolist(), strict=True)}
 
 
-@dataclass
-class _Trace:
-    """The steps of a block while they are made; tensors are kept, not read, so the device never waits."""
-
-    loss: list[Tensor] = field(default_factory=list)
-    gradient: list[Tensor] = field(default_factory=list)
-    weight: list[Tensor] = field(default_factory=list)
-    lr: list[Tensor] = field(default_factory=list)
-
-    def append(self, loss: Tensor, gradient: Tensor, weight: Tensor, lr: Tensor) -> None:
-        self.loss.append(loss)
-        self.gradient.append(gradient)
-        self.weight.append(weight)
-        self.lr.append(lr)
-
-    def block(self, first: int, runs: int) -> Block:
-        return Block(
-            first,
-            torch.stack(self.loss)[:, :runs],
-            torch.stack(self.gradient)[:, :runs],
-            torch.stack(self.weight)[:, :runs],
-            _stacked(self.lr)[:, :runs, 0],
-        )
-
-
-def _stacked(rates: list[Tensor]) -> Tensor:
-    first = rates[0]
-    return first.expand(len(rates), -1, -1) if all(rate is first for rate in rates) else torch.stack(rates)
-
-
 def descend(problem: Problem, steps: int, longest: int) -> Iterator[Block]:
-    """Make `steps` updates and yield them in blocks of at most `longest`, each a short time long."""
-    weight, state = problem.weight, problem.state
-    step, longest = 0, min(longest, block_length(weight))
-    loss: Tensor | None = None
-    while step < steps:
-        trace, first, deadline = _Trace(), step + 1, time.perf_counter() + BLOCK_SECONDS
-        # At a multiple of the longest, so that a slow machine shows the same steps as a fast one, and some besides.
-        last = min(steps, step - step % longest + longest)
-        while step < last and time.perf_counter() < deadline:
-            step += 1
-            lr = problem.rate(step, loss)
-            sample, noise = problem.sample(step), problem.noise(step)
-            loss, gradient = noisy_loss_and_gradient(problem.loss, weight, sample, noise)
-            weight, state = problem.update(weight, gradient, state, lr)
-            trace.append(loss, gradient, weight, lr)
-        yield trace.block(first, problem.runs)
+    """Make `steps` updates and yield them in blocks of at most `longest`, each a short time long.
+
+    The outputs are kept, not read, so that the loop never waits for the device.
+    """
+    carry, inputs = problem.start, iter(problem.inputs)
+    done, longest = 0, min(longest, block_length(carry.weight))
+    while done < steps:
+        made: list[Outputs] = []
+        deadline = time.perf_counter() + BLOCK_SECONDS
+        # Blocks also end at multiples of `longest`, so that a slow machine shows the same steps as a fast one.
+        for each in itertools.islice(inputs, min(steps - done, longest - done % longest)):
+            carry, outputs = problem.step(carry, each)
+            made.append(outputs)
+            if time.perf_counter() >= deadline:
+                break
+        yield _block(done + 1, made, problem.runs)
+        done += len(made)
 
 
-def loss_and_gradient(loss_of: Loss, weight: Tensor, sample: Sample = None) -> tuple[Tensor, Tensor]:
-    """Return losses `(rows,)` and gradients `(rows, dim)`: the forward pass, and the backward one from zero."""
-    point = weight.detach().requires_grad_()
-    loss = loss_of(point, sample)
-    (gradient,) = torch.autograd.grad(loss, point, _ones(loss.shape, loss.dtype, loss.device))
-    return loss.detach(), gradient
-
-
-@functools.lru_cache(maxsize=1)
-def _ones(shape: torch.Size, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return what the backward pass begins with, which is the same in each step; nobody may write to it."""
-    return torch.ones(shape, dtype=dtype, device=device)
-
-
-def noisy_loss_and_gradient(
-    loss_of: Loss, weight: Tensor, sample: Sample, noise: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """Return losses `(rows,)` and gradients `(rows, dim)` with what a step adds to these."""
-    loss, gradient = loss_and_gradient(loss_of, weight, sample)
-    return loss, gradient if noise is None else gradient + noise
+def _block(first: int, made: Sequence[Outputs], runs: int) -> Block:
+    loss, gradient, weight, lr = zip(*made, strict=True)
+    is_constant = all(rate is lr[0] for rate in lr)
+    rates = lr[0].expand(len(lr), -1, -1) if is_constant else torch.stack(lr)
+    return Block(
+        first,
+        torch.stack(loss)[:, :runs],
+        torch.stack(gradient)[:, :runs],
+        torch.stack(weight)[:, :runs],
+        rates[:, :runs, 0],
+    )
 
 
 def block_length(weight: Tensor) -> int:

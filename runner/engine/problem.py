@@ -9,16 +9,17 @@ from torch import Tensor
 
 from runner.config.schema import Config
 from runner.engine.batches import Member
-from runner.engine.descent import Problem, Sample, Update, loss_and_gradient, no_draw, noisy_loss_and_gradient
+from runner.engine.descent import AnyStep, BatchLoss, Carry, Problem, Step
+from runner.engine.inputs import InputSource
+from runner.engine.torch_step import TorchStep
 from runner.messages.errors import UserError
 from runner.messages.ranges import shown
 from runner.objectives import Objective, parameters_of
 from runner.objectives.imported import check_curvature, check_loss
 from runner.optimizers import OPTIONAL, State, rule_of
 from runner.optimizers.clipping import clip_by_norm, clip_by_value
-from runner.optimizers.torch_optim import Loss as Evaluate
 from runner.optimizers.torch_optim import TorchOptimizer
-from runner.schedules.schedule import Rates, schedule_of, schedule_parameters
+from runner.schedules import LossDrivenRates, Rates, rates_of, schedule_of, schedule_parameters
 from runner.tensors.device import choose_device
 from runner.tensors.draws import MiniBatches, Noise
 from runner.tensors.hyper_parameters import hyper_parameters
@@ -63,38 +64,56 @@ def prepare(members: Sequence[Member]) -> Batch:
     """
     config, objective = members[0].config, members[0].objective
     device = choose_device(config.device)
-    start = torch.stack([member.start for member in members]).to(device)
-    weight = padded(start, _multiple(members[0])).contiguous()
+    starts = torch.stack([member.start for member in members]).to(device)
+    weight = padded(starts, _multiple(members[0])).contiguous()
     parameters = parameters_of([member.objective for member in members], weight)
     configs = [member.config for member in members]
     rates = _rates(configs, weight)
 
     function = InPieces(objective.function, _multiple(members[0]))
 
-    def loss(point: Tensor, sample: Sample) -> Tensor:
-        return function(point, sample, **parameters)
+    def loss(point: Tensor, samples: Tensor | None) -> Tensor:
+        return function(point, samples, **parameters)
 
-    sample, noise = _samples(configs, objective, weight), _noise(configs, weight)
-
-    def evaluate(point: Tensor, step: int) -> tuple[Tensor, Tensor]:
-        return noisy_loss_and_gradient(loss, point, sample(step), noise(step))
-
-    update, state = _update(configs, weight, evaluate)
-    problem = Problem(loss, update, rates.at, weight, state, runs=len(members), sample=sample, noise=noise)
-    return Batch(members, problem, rates.vary)
+    step, state = _step(configs, weight, loss, rates)
+    start = Carry(weight, state, () if step.rates is None else step.rates.init())
+    inputs = _inputs(members, weight, rates, step.lr_dtype)
+    return Batch(members, Problem(step, start, inputs, len(members)), rates.vary)
 
 
 def _rates(configs: Sequence[Config], weight: Tensor) -> Rates:
     lr, steps = [config.lr for config in configs], [config.steps for config in configs]
     schedules = [config.schedule for config in configs]
-    # Padded even where the weights are not: what a schedule raises to a power rounds by where it stands.
+    # Padded even where the weights are not: how a power rounds depends on its place among others.
     rows = len(weight) + -len(weight) % ROWS
     arguments = schedule_parameters(schedules, lr, steps, rows, weight.device, configs[0].direction)
-    return Rates(schedule_of(schedules[0]), column(lr, rows, weight.device), arguments, len(weight))
+    return rates_of(schedule_of(schedules[0]), column(lr, rows, weight.device), arguments, len(weight))
 
 
-def _update(configs: Sequence[Config], weight: Tensor, evaluate: Evaluate) -> tuple[Update, State]:
-    """Return the update of the runs' optimizer, on clipped gradients, and its first state."""
+def _step(configs: Sequence[Config], weight: Tensor, loss: BatchLoss, rates: Rates) -> tuple[AnyStep, State]:
+    """Return the step of the runs, and the first state of their optimizer."""
+    config, clip = configs[0], _clipping(configs, weight)
+    ones, driven = torch.ones_like(weight[:, 0]), rates if isinstance(rates, LossDrivenRates) else None
+    if config.optimizer.is_torch_optim:
+        return TorchStep(
+            loss, ones, driven, torch.float64, TorchOptimizer(config.optimizer, weight, config.lr), clip
+        ), ()
+    rule = rule_of(config.optimizer)
+    hyper = hyper_parameters([config.optimizer.settings for config in configs], len(weight), weight.device, OPTIONAL)
+
+    def update(weight: Tensor, gradient: Tensor, state: State, lr: Tensor) -> tuple[Tensor, State]:
+        return rule.update(weight, gradient, state, lr=lr, **hyper)
+
+    def update_clipped(weight: Tensor, gradient: Tensor, state: State, lr: Tensor) -> tuple[Tensor, State]:
+        return rule.update(weight, clip(gradient), state, lr=lr, **hyper)
+
+    lr_dtype = weight.dtype if rule.casts_lr else torch.float64
+    is_clipped = config.clip_value is not None or config.clip_norm is not None
+    return Step(loss, ones, driven, lr_dtype, update_clipped if is_clipped else update), rule.init(weight, **hyper)
+
+
+def _clipping(configs: Sequence[Config], weight: Tensor) -> Callable[[Tensor], Tensor]:
+    """Return what clips gradients `(rows, dim)` as the runs ask for."""
     values, norms = [config.clip_value for config in configs], [config.clip_norm for config in configs]
     clips = [
         functools.partial(clip, limit=column([limit for limit in limits if limit], len(weight), weight.device))
@@ -107,46 +126,17 @@ def _update(configs: Sequence[Config], weight: Tensor, evaluate: Evaluate) -> tu
             gradient = clip(gradient)
         return gradient
 
-    def evaluate_clipped(point: Tensor, step: int) -> tuple[Tensor, Tensor]:
-        loss, gradient = evaluate(point, step)
-        return loss, clipped(gradient)
-
-    update, state = _rule(configs, weight, evaluate_clipped)
-    if not clips:
-        return update, state
-
-    def on_clipped(weight: Tensor, gradient: Tensor, state: State, lr: Tensor) -> tuple[Tensor, State]:
-        return update(weight, clipped(gradient), state, lr)
-
-    return on_clipped, state
+    return clipped
 
 
-def _rule(configs: Sequence[Config], weight: Tensor, evaluate: Evaluate) -> tuple[Update, State]:
-    config = configs[0]
-    if config.optimizer.is_torch_optim:
-        return TorchOptimizer(config.optimizer, weight, config.lr, evaluate).update, ()
-    rule = rule_of(config.optimizer)
-    hyper = hyper_parameters([config.optimizer.settings for config in configs], len(weight), weight.device, OPTIONAL)
-
-    def update(weight: Tensor, gradient: Tensor, state: State, lr: Tensor) -> tuple[Tensor, State]:
-        return rule.update(weight, gradient, state, lr=lr, **hyper)
-
-    return update, rule.init(weight, **hyper)
-
-
-def _samples(configs: Sequence[Config], objective: Objective, weight: Tensor) -> Callable[[int], Sample]:
-    if objective.batches is None:
-        return no_draw
-    batches = MiniBatches([config.seed for config in configs], *objective.batches)
-    return lambda step: padded(batches.at(step), len(weight)).to(weight.device)
-
-
-def _noise(configs: Sequence[Config], weight: Tensor) -> Callable[[int], Tensor | None]:
-    if configs[0].gradient_noise == 0:
-        return no_draw
-    noise = Noise([config.seed for config in configs], weight.shape[-1], weight.dtype)
-    scale = column([config.gradient_noise for config in configs], len(weight), weight.device).to(weight.dtype)
-    return lambda step: scale * padded(noise.at(step), len(weight)).to(weight.device)
+def _inputs(members: Sequence[Member], weight: Tensor, rates: Rates, lr_dtype: torch.dtype) -> InputSource:
+    configs, sizes = [member.config for member in members], members[0].objective.batches
+    seeds, noise, scale = [config.seed for config in configs], None, None
+    if configs[0].gradient_noise != 0:
+        noise = Noise(seeds, weight.shape[-1], weight.dtype)
+        scale = column([config.gradient_noise for config in configs], len(weight), weight.device).to(weight.dtype)
+    batches = None if sizes is None else MiniBatches(seeds, *sizes)
+    return InputSource(rates, weight, lr_dtype, noise, scale, batches)
 
 
 def check_batch(batch: Batch) -> None:
@@ -158,16 +148,16 @@ def check_batch(batch: Batch) -> None:
     problem, name = batch.problem, batch.objective.name
 
     def loss(weight: Tensor) -> Tensor:
-        return problem.loss(weight, None)
+        return problem.step.loss(weight, None)
 
-    check_loss(loss, problem.weight, name)
+    check_loss(loss, problem.start.weight, name)
     if batch.members[0].config.diagnostics.curvature:
-        check_curvature(loss, problem.weight, name)
+        check_curvature(loss, problem.start.weight, name)
 
 
 def starts_with_nan(batch: Batch) -> dict[int, str]:
     """Return which runs start where the loss or the gradient is NaN, and which of the two it is."""
-    loss, gradient = loss_and_gradient(batch.problem.loss, batch.problem.weight)
+    loss, gradient = batch.problem.step.loss_and_gradient(batch.problem.start.weight)
     runs = batch.problem.runs
     found = dict.fromkeys(gradient[:runs].isnan().any(-1).nonzero()[:, 0].tolist(), "gradient")
     return found | dict.fromkeys(loss[:runs].isnan().nonzero()[:, 0].tolist(), "loss")

@@ -66,10 +66,10 @@ class Descent:
         self._configs = batch.configs
         self._direction = self._configs[0].direction  # the runs of a batch agree in it
         stops = [config.stop for config in self._configs]
-        self._limits = Limits.of(stops, batch.problem.weight.device, self._direction)
+        self._limits = Limits.of(stops, batch.problem.start.weight.device, self._direction)
         limits = {run: config.stop.seconds for run, config in enumerate(self._configs)}
         self._seconds = {run: limit for run, limit in limits.items() if limit is not None}
-        weight = batch.problem.weight[: batch.problem.runs]
+        weight = batch.problem.start.weight[: batch.problem.runs]
         self._earlier = torch.zeros((0, len(weight)), dtype=weight.dtype, device=weight.device)
         nothing = torch.full_like(weight, torch.nan)
         self._now = _Standing(0, 0.0, weight, nothing, nothing[:, 0])
@@ -131,6 +131,7 @@ class Descent:
             objective=self._batch.members[run].objective,
             direction=self._direction,
             steps=ending.step,
+            gradient_evaluations=self._batch.problem.step.evaluations(ending.step),
             seconds=standing.seconds,
             weight=standing.weight,
             gradient=standing.gradient,

@@ -38,6 +38,7 @@ class Result:
     Attributes:
         direction: where it went; only one that goes down is held to a known minimum.
         steps: how many updates were made.
+        gradient_evaluations: how many forward and backward passes these took: one each, more with torch's LBFGS.
         seconds: how long they took.
         weight: `(dim,)`, after the last update.
         gradient: `(dim,)`, of the last forward pass; NaN when there was none.
@@ -53,6 +54,7 @@ class Result:
     objective: Objective
     direction: Direction
     steps: int
+    gradient_evaluations: int
     seconds: float
     weight: Tensor
     gradient: Tensor

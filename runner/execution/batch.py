@@ -74,7 +74,7 @@ def execute(
         _check_start(batch)
     view.start(hardware, batch)
     recording = Recording(runs, sink, batch.lr_varies, trajectory)
-    recording.begin(hardware, batch.problem.weight[: len(runs)])
+    recording.begin(hardware, batch.problem.start.weight[: len(runs)])
     descent, diagnostics = Descent(batch), Diagnostics(members, batch.lr_varies)
 
     def result(index: int) -> Result:

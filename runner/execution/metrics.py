@@ -104,7 +104,10 @@ def _final_metrics(result: Result) -> Iterator[tuple[str, float]]:
     if result.best is not None:
         yield "best/loss", result.best.loss
         yield "best/step", float(result.best.step)
+        if len(result.best.weight) <= MOST_COMPONENTS:
+            yield from _vector("best/weight", result.best.weight)
     yield "steps_done", float(result.steps)
+    yield "gradient_evaluations", float(result.gradient_evaluations)
     yield "seconds", result.seconds
     if result.seconds > 0:
         yield "steps_per_second", result.steps / result.seconds

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from runner.optimizers.update_rule import decayed, mixed_squares, plus_ratio, power, power_of, rule, shrunk, uphill
+from runner.optimizers.update_rule import decayed, mixed_squares, plus_ratio, power, rule, shrunk, uphill
+from runner.tensors.rows import padded
 
 Betas = tuple[Tensor, Tensor]
 
@@ -27,6 +28,7 @@ class Moments(NamedTuple):
     largest: Tensor
     own: tuple[Tensor, ...]
     one: Tensor
+    betas: Betas
     floor: Tensor
     take_mean: Tensor
     keep_square: Tensor
@@ -34,18 +36,18 @@ class Moments(NamedTuple):
 
 
 def _begin(weight: Tensor, *, betas: Betas, eps: Tensor, **_hyper: Any) -> Moments:
-    zeros = torch.zeros_like(weight)
     step = torch.zeros((1, 1), dtype=torch.float64, device=weight.device)
     return Moments(
         step=step,
-        mean=zeros,
-        square=zeros,
-        largest=zeros,
+        mean=torch.zeros_like(weight),
+        square=torch.zeros_like(weight),
+        largest=torch.zeros_like(weight),
         own=(),
         one=torch.ones_like(step),
-        floor=eps.to(weight.dtype),
+        betas=(padded(betas[0]).clone(), padded(betas[1]).clone()),
+        floor=eps.to(weight.dtype, copy=True),
         take_mean=(1 - betas[0]).to(weight.dtype),
-        keep_square=betas[1].to(weight.dtype),
+        keep_square=betas[1].to(weight.dtype, copy=True),
         take_square=(1 - betas[1]).to(weight.dtype),
     )
 
@@ -66,8 +68,8 @@ def adam(
     state: Moments,
     *,
     lr: Tensor,
-    betas: Betas,
-    eps: Tensor,  # noqa: ARG001  # it is in the state, cast once
+    betas: Betas,  # noqa: ARG001  # in the state
+    eps: Tensor,  # noqa: ARG001  # in the state
     weight_decay: Tensor | None,
     maximize: bool,
     decoupled_weight_decay: bool,
@@ -85,8 +87,8 @@ def adam(
     state = _after(state, gradient)
     if amsgrad:
         state = state._replace(largest=torch.maximum(state.largest, state.square))
-    downhill = lr / (power(betas[0], state.step) - state.one)
-    root = (state.one - power(betas[1], state.step)).sqrt().to(weight.dtype)
+    downhill = lr / (power(state.betas[0], state.step, len(weight)) - state.one)
+    root = (state.one - power(state.betas[1], state.step, len(weight))).sqrt().to(weight.dtype)
     below = (state.largest if amsgrad else state.square).sqrt() / root + state.floor
     return plus_ratio(weight, downhill, state.mean, below), state
 
@@ -137,7 +139,7 @@ def amsgrad(
 
 
 def _nadam_momentum(step: Tensor, betas: Betas, momentum_decay: Tensor) -> Tensor:
-    return betas[0] * torch.rsub(power_of(0.96, step * momentum_decay), 1, alpha=0.5)
+    return betas[0] * torch.rsub(power(0.96, padded(step * momentum_decay), len(betas[0])), 1, alpha=0.5)
 
 
 def _begin_nadam(weight: Tensor, *, betas: Betas, momentum_decay: Tensor, **hyper: Any) -> Moments:
@@ -155,7 +157,7 @@ def nadam(
     *,
     lr: Tensor,
     betas: Betas,
-    eps: Tensor,  # noqa: ARG001  # it is in the state, cast once
+    eps: Tensor,  # noqa: ARG001  # in the state
     weight_decay: Tensor | None,
     momentum_decay: Tensor,
     decoupled_weight_decay: bool,
@@ -179,7 +181,9 @@ def nadam(
     product = product * momentum.to(product.dtype)
     state, one = _after(state, gradient), state.one
     following = _nadam_momentum(state.step + one, betas, momentum_decay)
-    below = (state.square / (one - power(betas[1], state.step)).to(weight.dtype)).sqrt() + state.floor
+    below = (
+        state.square / (one - power(state.betas[1], state.step, len(weight))).to(weight.dtype)
+    ).sqrt() + state.floor
     state, product = state._replace(own=(following, product)), product.to(torch.float64)
     weight = plus_ratio(weight, lr * (one - momentum) / (product - one), gradient, below)
     return plus_ratio(weight, lr * following / (product * following - one), state.mean, below), state
@@ -199,8 +203,8 @@ def radam(
     state: Moments,
     *,
     lr: Tensor,
-    betas: Betas,
-    eps: Tensor,  # noqa: ARG001  # it is in the state, cast once
+    betas: Betas,  # noqa: ARG001  # in the state
+    eps: Tensor,  # noqa: ARG001  # in the state
     weight_decay: Tensor | None,
     decoupled_weight_decay: bool,
     maximize: bool,
@@ -216,13 +220,13 @@ def radam(
         gradient = decayed(gradient, weight, weight_decay)
     (longest, measure), dtype = state.own, weight.dtype
     state = _after(state, gradient)
-    faded = power(betas[1], state.step)
+    faded = power(state.betas[1], state.step, len(weight))
     known = state.one - faded
     length = longest - 2 * state.step * faded / known
     is_known = length > 5
     safe = length.clamp(min=5)
     rectified = ((safe - 4) * (safe - 2) * longest / (measure * safe)).sqrt().to(dtype)
-    plain = state.mean / (state.one - power(betas[0], state.step)).to(dtype) * lr.to(dtype)
+    plain = state.mean / (state.one - power(state.betas[0], state.step, len(weight))).to(dtype) * lr.to(dtype)
     scale = (state.square.sqrt() + state.floor).reciprocal() * known.sqrt().to(dtype)
     return weight - torch.where(is_known, plain * scale * rectified, plain), state
 
@@ -261,4 +265,6 @@ def adamax(
     mean = torch.lerp(state.mean, gradient, (1 - betas[0]).to(dtype))
     largest = torch.maximum(state.largest * betas[1].to(dtype), gradient.abs() + eps.to(dtype))
     step = state.step + 1
-    return plus_ratio(weight, lr / (power(betas[0], step) - 1), mean, largest), Largest(step, mean, largest)
+    return plus_ratio(weight, lr / (power(padded(betas[0]), step, len(weight)) - 1), mean, largest), Largest(
+        step, mean, largest
+    )

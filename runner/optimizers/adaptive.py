@@ -17,11 +17,10 @@ class Averages(NamedTuple):
 
 
 def _begin(weight: Tensor, **_hyper: Any) -> Averages:
-    zeros = torch.zeros_like(weight)
-    return Averages(zeros, zeros, zeros)
+    return Averages(torch.zeros_like(weight), torch.zeros_like(weight), torch.zeros_like(weight))
 
 
-@rule(_begin)
+@rule(_begin, casts_lr=True)
 def rmsprop(
     weight: Tensor,
     gradient: Tensor,
@@ -102,7 +101,7 @@ def _begin_deltas(weight: Tensor, **_hyper: Any) -> Deltas:
     return Deltas(torch.zeros_like(weight), torch.zeros_like(weight))
 
 
-@rule(_begin_deltas)
+@rule(_begin_deltas, casts_lr=True)
 def adadelta(
     weight: Tensor,
     gradient: Tensor,
@@ -135,7 +134,7 @@ def _begin_mean(weight: Tensor, **_hyper: Any) -> Mean:
     return Mean(torch.zeros_like(weight))
 
 
-@rule(_begin_mean)
+@rule(_begin_mean, casts_lr=True)
 def lion(
     weight: Tensor,
     gradient: Tensor,

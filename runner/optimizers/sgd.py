@@ -5,13 +5,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from runner.optimizers.update_rule import State, cast, decayed, plus, rule, uphill
+from runner.optimizers.update_rule import State, decayed, plus, rule, uphill
 
 
-@rule()
+@rule(casts_lr=True)
 def gd(weight: Tensor, gradient: Tensor, state: State, *, lr: Tensor) -> tuple[Tensor, State]:
     """Return `weight - lr * gradient`: gradient descent, the seed's rule."""
-    return weight - cast(lr, weight.dtype) * gradient, state
+    return weight - lr * gradient, state
 
 
 class Momentum(NamedTuple):
@@ -25,7 +25,7 @@ def _begin(weight: Tensor, **_hyper: Any) -> Momentum:
     return Momentum(torch.zeros_like(weight), torch.zeros((1, 1), dtype=torch.bool, device=weight.device))
 
 
-@rule(_begin)
+@rule(_begin, casts_lr=True)
 def momentum(
     weight: Tensor,
     gradient: Tensor,
@@ -53,7 +53,7 @@ def momentum(
     return plus(weight, -lr, direction), Momentum(buffer, torch.ones_like(state.has_begun))
 
 
-@rule(_begin)
+@rule(_begin, casts_lr=True)
 def nesterov(
     weight: Tensor,
     gradient: Tensor,

@@ -1,6 +1,7 @@
 """Any class of torch.optim, for a run on its own: not a pure function, and so not for batches."""
 
 import inspect
+from array import array
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,8 +18,8 @@ UNUSABLE = {
     "Muon": "it is for matrices, the weight of a run is one vector",
     "SparseAdam": "it takes sparse gradients, those of a run are dense",
 }
-# Losses and gradients of weights `(1, dim)` as a step, counted from 1, sees them.
-Loss = Callable[[Tensor, int], tuple[Tensor, Tensor]]
+# Weights `(1, dim)` to losses `(1,)` and gradients `(1, dim)`.
+Evaluate = Callable[[Tensor], tuple[Tensor, Tensor]]
 TRIAL_LR = 0.1
 TRIAL_STEPS = 2
 
@@ -36,14 +37,13 @@ def algorithms() -> dict[str, type[torch.optim.Optimizer]]:
 class TorchOptimizer:
     """An optimizer of torch that takes the place of an update rule, for one row."""
 
-    def __init__(self, config: OptimizerConfig, weight: Tensor, lr: float, loss: Loss) -> None:
+    def __init__(self, config: OptimizerConfig, weight: Tensor, lr: float) -> None:
         """Make the optimizer.
 
         Args:
             config: the config group: the class's name as `algorithm`, and its `arguments`.
             weight: `(1, dim)`, where to start.
             lr: the learning rate.
-            loss: weights and a step to losses and gradients, for what evaluates them more than once a step.
 
         Raises:
             UserError: there is no such class, or it does not take these arguments.
@@ -59,32 +59,54 @@ class TorchOptimizer:
             raise UserError(*unknown)
         # A vector, which it is: of a matrix some classes would take rows and columns apart.
         self._weight = weight[0].clone().requires_grad_()
-        self._loss = loss
-        self._step = 0
+        self._evaluations = array("q", [0])  # until after each step
         try:
             self._optimizer = make([self._weight], lr=lr, **arguments)
             _try(make, arguments, weight[0])
         except Exception as error:  # each class has checks of its own
             raise UserError(f"optimizer.algorithm={config.algorithm}: {one_line(error)}") from None
 
-    def update(self, weight: Tensor, gradient: Tensor, _state: Any, lr: Tensor) -> tuple[Tensor, Any]:
-        """Return the weight `(1, dim)` after a step from `weight`, whose gradient is known."""
-        self._step += 1
+    def step(self, weight: Tensor, loss: Tensor, gradient: Tensor, lr: Tensor, evaluate: Evaluate) -> Tensor:
+        """Return the weight `(1, dim)` after a step from `weight`.
+
+        Args:
+            weight: `(1, dim)`.
+            loss: `(1,)`, at `weight`.
+            gradient: `(1, dim)`, at `weight`.
+            lr: `(1, 1)`, the learning rate.
+            evaluate: the losses and gradients of other weights, for a class that evaluates more than one a step.
+        """
         for group in self._optimizer.param_groups:
             group["lr"] = float(lr)
         with torch.no_grad():
             self._weight.copy_(weight[0])
         self._weight.grad = gradient[0].clone()
+        count = 1
         if isinstance(self._optimizer, torch.optim.LBFGS):
-            self._optimizer.step(self._closure)
+            count = self._step_with_closure(loss, evaluate)
         else:
             self._optimizer.step()
-        return self._weight.detach().clone()[None], ()
+        self._evaluations.append(self._evaluations[-1] + count)
+        return self._weight.detach().clone()[None]
 
-    def _closure(self) -> float:
-        loss, gradient = self._loss(self._weight[None], self._step)
-        self._weight.grad = gradient[0]
-        return float(loss)
+    def _step_with_closure(self, loss: Tensor, evaluate: Evaluate) -> int:
+        """Make a step and return how many points were evaluated; LBFGS first asks for the one that is known."""
+        count = 0
+
+        def closure() -> float:
+            nonlocal count, loss
+            count += 1
+            if count > 1:
+                loss, gradient = evaluate(self._weight[None])
+                self._weight.grad = gradient[0]
+            return float(loss)
+
+        self._optimizer.step(closure)
+        return count
+
+    def evaluations(self, steps: int) -> int:
+        """Return how many points the first `steps` steps evaluated."""
+        return self._evaluations[steps]
 
 
 def _class_of(name: str) -> type[torch.optim.Optimizer]:

@@ -1,19 +1,16 @@
 """What an update rule is, and the arithmetic that rules share.
 
-Rules are pure functions on `(rows, dim)` weights. Their hyper-parameters are float64 tensors `(rows, 1)`; what is
-derived from them is cast to the weight's dtype once, and sums of products go through torch's fused kernels, in
-the order of `torch.optim`: then each rule meets its twin there bit for bit.
+Rules are pure functions on `(rows, dim)` weights. Their hyper-parameters are float64 tensors `(rows, 1)`. Values
+derived from these are cast to the weight's dtype once, and sums of products use torch's fused kernels in the order of
+`torch.optim`, so that each rule equals its twin there to the bit.
 """
 
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
-
-from runner.tensors.rows import ROWS, padded
 
 State = tuple[Any, ...]
 Update = TypeVar("Update", bound=Callable[..., Any])
@@ -26,10 +23,13 @@ class Rule:
     Attributes:
         init: `init(weight, **hyper) -> state`.
         update: `update(weight, gradient, state, *, lr, **hyper) -> (weight, state)`.
+        casts_lr: whether `lr` is to be given in the weight's dtype, which can be done for many steps beforehand; else
+            it is given in float64.
     """
 
     init: Callable[..., State]
     update: Callable[..., tuple[Tensor, State]]
+    casts_lr: bool
 
 
 RULES: dict[str, Rule] = {}
@@ -40,20 +40,14 @@ def no_state(_weight: Tensor, **_hyper: Any) -> State:
     return ()
 
 
-def rule(init: Callable[..., State] = no_state) -> Callable[[Update], Update]:
-    """Enter an update in the registry under its name, with what makes its first state."""
+def rule(init: Callable[..., State] = no_state, *, casts_lr: bool = False) -> Callable[[Update], Update]:
+    """Register an update under its name; arguments as the attributes of `Rule`."""
 
-    def enter(update: Update) -> Update:
-        RULES[update.__name__] = Rule(init, update)
+    def register(update: Update) -> Update:
+        RULES[update.__name__] = Rule(init, update, casts_lr)
         return update
 
-    return enter
-
-
-@functools.lru_cache(maxsize=1)
-def cast(rate: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return a learning rate in the weights' dtype; one that stays the same tensor is cast once."""
-    return rate.to(dtype)
+    return register
 
 
 def uphill(gradient: Tensor, maximize: bool) -> Tensor:
@@ -71,21 +65,13 @@ def shrunk(weight: Tensor, lr: Tensor, weight_decay: Tensor | None) -> Tensor:
     return weight if weight_decay is None else weight * (1 - lr * weight_decay).to(weight.dtype)
 
 
-_padded_once = functools.lru_cache(maxsize=4)(padded)
+def power(base: Tensor | float, exponent: Tensor, rows: int) -> Tensor:
+    """Return the first `rows` of `base**exponent`, bases or exponents `(padded rows, 1)`, the other one number.
 
-
-def power(base: Tensor, exponent: Tensor) -> Tensor:
-    """Return `base**exponent`, bases `(rows, 1)` and one exponent `(1, 1)`.
-
-    The last of a stretch of powers may round differently from the others, so these are made of padded rows.
+    The last powers of a vector may round differently from the others, hence the padding.
     """
-    return base**exponent if len(base) % ROWS == 0 else (_padded_once(base) ** exponent)[: len(base)]
-
-
-def power_of(base: float, exponent: Tensor) -> Tensor:
-    """Return `base**exponent`, one base and exponents `(rows, 1)`; of padded rows as in `power`."""
-    powers: Tensor = base ** padded(exponent)
-    return powers[: len(exponent)]
+    powers: Tensor = base**exponent
+    return powers if len(powers) == rows else powers[:rows]
 
 
 def plus(start: Tensor, scale: Tensor, direction: Tensor) -> Tensor:

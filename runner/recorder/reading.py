@@ -18,7 +18,7 @@ DIVERGED = "diverged_at_step"
 STILL = "still_since_step"
 REMARK = "runner.remark"
 LARGEST = 1.7976931348623157e308
-RESULTS = ("steps_done", "seconds", "steps_per_second")
+RESULTS = ("steps_done", "gradient_evaluations", "seconds", "steps_per_second")
 
 
 def ledger_of(
@@ -81,7 +81,7 @@ def pages(
 
 def _results(metrics: dict[str, float]) -> dict[str, float]:
     """Return the final results among a run's metrics; MLflow stores infinity as the largest float."""
-    results = {key: value for key, value in metrics.items() if key.startswith("final/") or key in RESULTS}
+    results = {key: value for key, value in metrics.items() if key.startswith(("final/", "best/")) or key in RESULTS}
     return {key: math.copysign(math.inf, value) if abs(value) >= LARGEST else value for key, value in results.items()}
 
 

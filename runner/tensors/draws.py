@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -36,35 +36,41 @@ def noise_numbers(dimension: int) -> int:
 
 @dataclass
 class Noise:
-    """Standard normal noise for every step of some runs.
+    """Standard normal noise for the steps of some runs.
 
-    Drawn in chunks whose length depends on the dimension alone: how a block of steps ends cannot change it.
+    It is drawn in chunks whose length depends on the dimension alone, so how many steps are taken at once changes
+    no number.
     """
 
     seeds: Sequence[int]
     dimension: int
     dtype: torch.dtype
-    _chunk: Tensor = field(init=False, repr=False)
-    _number: int = field(init=False, default=-1)
 
     def __post_init__(self) -> None:
         self._generators = [generator(seed, "noise") for seed in self.seeds]
-        self._length = _chunk_steps(self.dimension)
+        self._left = torch.empty((0, len(self.seeds), self.dimension), dtype=self.dtype)
 
-    def at(self, step: int) -> Tensor:
-        """Return the noise `(runs, dim)` of a step, 1-based; steps are asked for in order."""
-        number, offset = divmod(step - 1, self._length)
-        while self._number < number:
-            shape = (self._length, self.dimension)
-            drawn = [torch.randn(shape, dtype=self.dtype, generator=one) for one in self._generators]
-            self._chunk = torch.stack(drawn, dim=1)
-            self._number += 1
-        return self._chunk[offset]
+    def take(self, steps: int) -> Tensor:
+        """Return the noise of the next steps, `(steps, runs, dim)`."""
+        parts = []
+        while len(self._left) < steps:
+            parts.append(self._left.clone())  # a view would keep its whole chunk while the next is drawn
+            steps -= len(self._left)
+            self._left = self._left[:0].clone()
+            self._left = self._draw()
+        parts.append(self._left[:steps])
+        self._left = self._left[steps:]
+        return torch.cat(parts)
+
+    def _draw(self) -> Tensor:
+        shape = (_chunk_steps(self.dimension), self.dimension)
+        drawn = [torch.randn(shape, dtype=self.dtype, generator=one) for one in self._generators]
+        return torch.stack(drawn, dim=1)
 
 
 @dataclass
 class MiniBatches:
-    """Which samples each step of some runs sees: all of them once in a random order, then in another, on and on."""
+    """Which samples each step of some runs sees: all of them once in a random order, then in another, and so on."""
 
     seeds: Sequence[int]
     samples: int
@@ -72,20 +78,19 @@ class MiniBatches:
 
     def __post_init__(self) -> None:
         self._generators = [generator(seed, "order") for seed in self.seeds]
-        self._orders = [torch.empty(0, dtype=torch.int64) for _ in self.seeds]
-        self._step = 0
+        self._left = [torch.empty(0, dtype=torch.int64) for _ in self.seeds]
 
-    def at(self, step: int) -> Tensor:
-        """Return the samples' indices `(runs, batch_size)` of a step, 1-based; steps are asked for in order."""
-        while self._step < step:
-            self._current = torch.stack([self._take(run) for run in range(len(self.seeds))])
-            self._step += 1
-        return self._current
+    def take(self, steps: int) -> Tensor:
+        """Return the indices of the samples of the next steps, `(steps, runs, batch_size)`."""
+        taken = [self._take(run, steps * self.batch_size) for run in range(len(self.seeds))]
+        return torch.stack(taken).view(len(self.seeds), steps, self.batch_size).transpose(0, 1)
 
-    def _take(self, run: int) -> Tensor:
-        while len(self._orders[run]) < self.batch_size:
-            epoch = torch.randperm(self.samples, generator=self._generators[run])
-            self._orders[run] = torch.cat([self._orders[run], epoch])
-        order = self._orders[run]
-        self._orders[run] = order[self.batch_size :]
-        return order[: self.batch_size]
+    def _take(self, run: int, count: int) -> Tensor:
+        parts = [self._left[run]]
+        missing = count - len(parts[0])
+        while missing > 0:
+            parts.append(torch.randperm(self.samples, generator=self._generators[run]))
+            missing -= self.samples
+        order = torch.cat(parts)
+        self._left[run] = order[count:]
+        return order[:count]

@@ -32,6 +32,7 @@ def ours(name: str, rows: int) -> Callable[[], object]:
     weight, gradient = torch.ones(rows, 1), torch.full((rows, 1), 0.1)
     hyper = hyper_parameters([defaults(name)], rows, CPU, OPTIONAL)
     update, lr = RULES[name].update, column([1e-3], rows, CPU)
+    lr = lr.to(weight.dtype) if RULES[name].casts_lr else lr
     state = RULES[name].init(weight, **hyper)
 
     def step() -> None:

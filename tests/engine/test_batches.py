@@ -151,8 +151,8 @@ def test_the_noise_of_a_batch_fits_the_memory_too() -> None:
     noisy = base("rosenbrock", "gd", "constant", "objective.dimension=500", "gradient_noise=0.1")
     part, *_ = portions([member_of(noisy)] * 10000, memory_mib=64)
     noise = Noise(range(len(part)), 500, torch.float32)
-    noise.at(1)
-    assert noise._chunk.nbytes <= 64 * 2**20
+    noise.take(1)
+    assert noise._left.untyped_storage().nbytes() <= 64 * 2**20
 
 
 def test_nothing_is_infinite_in_what_the_descent_calls_best() -> None:

@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from runner.composition.composition import install
-from runner.engine.descent import Block, Problem, block_length, descend
+from runner.engine.descent import Block, Carry, Problem, Step, block_length, descend
+from runner.engine.inputs import InputSource
 from runner.engine.result import Outcome
 from runner.execution.metrics import final_metrics
-from runner.tensors.rows import ROWS, padded
+from runner.schedules import SCHEDULES, rates_of
+from runner.tensors.rows import ROWS, column, padded
 from runner.tracking.journal import Begin, End, Metrics
 from tests.support.descents import done
 
@@ -110,6 +112,18 @@ def test_what_is_known_of_the_minimum_stands_beside_the_results() -> None:
     assert final_metrics(result)["final/loss_error"] == result.loss
 
 
+def test_the_best_step_is_a_final_result_with_its_weight() -> None:
+    result, tracker = done("objective=rosenbrock", "lr=0.003", "steps=20", "initial_weight=[0.0,3.0]")
+    metrics = final_metrics(result)
+    step = int(metrics["best/step"])
+    assert metrics["best/loss"] == min(tracker.history("loss").values()) == tracker.history("loss")[step]
+    assert [metrics[f"best/weight/{index}"] for index in (0, 1)] == [
+        tracker.history(f"weight/{index}")[step - 1] for index in (0, 1)
+    ]
+    long, _ = done("objective=rosenbrock", "objective.dimension=17", "lr=1e-4", "steps=2")
+    assert not [key for key in final_metrics(long) if key.startswith("best/weight")]
+
+
 def test_a_run_begins_with_every_leaf_of_its_config() -> None:
     _, tracker = done("tags.team=blue", "initial_weight=[3]", "steps=2")
     begin = tracker.entries[0]
@@ -136,19 +150,24 @@ def gradient_step(
     return weight - lr * gradient, state
 
 
-def steady(_step: int, _loss: Tensor | None) -> Tensor:
-    return torch.full((1, 1), 0.0005)
+def problem_of(name: str, starts: Tensor) -> Problem:
+    """Return gradient descent on a loss at a constant rate, from starts `(runs, dim)`."""
+    weight = padded(starts)
+    lr, none = (column([value], len(weight), weight.device) for value in (0.0005, 0.0))
+    rates = rates_of(SCHEDULES["constant"], lr, {"warmup_steps": none, "warmup_start_factor": lr}, len(weight))
+    step = Step(LOSSES[name], torch.ones(len(weight)), None, weight.dtype, gradient_step)
+    return Problem(step, Carry(weight, ()), InputSource(rates, weight, weight.dtype), len(starts))
 
 
 @settings(max_examples=15)
 @given(seed=st.integers(0, 1000), runs=st.integers(1, 200), name=st.sampled_from(sorted(LOSSES)))
 def test_a_run_in_a_batch_equals_the_run_alone_to_the_bit(seed: int, runs: int, name: str) -> None:
     starts = torch.randn(runs, 2, generator=torch.Generator().manual_seed(seed))
-    together = joined(descend(Problem(LOSSES[name], gradient_step, steady, padded(starts), (), runs), 30, 7))
+    together = joined(descend(problem_of(name, starts), 30, 7))
     for run in {0, runs // 2, runs - 1}:
-        row = padded(starts[run : run + 1])
-        assert len(row) == ROWS
-        alone = joined(descend(Problem(LOSSES[name], gradient_step, steady, row, (), 1), 30, 30))
+        alone_from = problem_of(name, starts[run : run + 1])
+        assert len(alone_from.start.weight) == ROWS
+        alone = joined(descend(alone_from, 30, 30))
         assert torch.equal(together.weight[:, run], alone.weight[:, 0])
         assert torch.equal(together.loss[:, run], alone.loss[:, 0])
 

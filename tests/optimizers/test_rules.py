@@ -73,6 +73,7 @@ def descended(
 ) -> Tensor:
     hyper = hyper_parameters([given], len(starts), CPU, OPTIONAL)
     weight, state = starts, RULES[name].init(starts, **hyper)
+    lr = lr.to(weight.dtype) if RULES[name].casts_lr else lr
     for _ in range(steps):
         weight, state = RULES[name].update(weight, gradient_at(loss, weight), state, lr=lr, **hyper)
     return weight

@@ -63,10 +63,11 @@ def test_each_evaluation_of_a_step_sees_its_noise_and_is_clipped(overrides: list
     noise = Noise([0], 2, torch.float64)
     weight = torch.tensor([[-1.2, 1.0]], dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS([weight], lr=0.1)
-    for step in range(1, 6):
+    for _ in range(5):
+        drawn = noise.take(1)[0]
 
-        def closure(step: int = step) -> float:
-            weight.grad = gradient_at(rosenbrock, weight) + asked.get("gradient_noise", 0) * noise.at(step)
+        def closure(drawn: torch.Tensor = drawn) -> float:
+            weight.grad = gradient_at(rosenbrock, weight) + asked.get("gradient_noise", 0) * drawn
             if "clip_value" in asked:
                 torch.nn.utils.clip_grad_value_([weight], asked["clip_value"])
             if "clip_norm" in asked:
@@ -90,11 +91,12 @@ def test_each_evaluation_of_a_step_sees_its_mini_batch() -> None:
     batches = MiniBatches([0], problem.samples, 20)
     weight = torch.zeros(1, problem.model.dimension, dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS([weight], lr=0.1)
-    for step in range(1, 6):
+    for _ in range(5):
+        samples = batches.take(1)[0]
 
-        def closure(step: int = step) -> float:
+        def closure(samples: torch.Tensor = samples) -> float:
             optimizer.zero_grad()
-            loss = problem.loss(weight, batches.at(step), l2=torch.zeros(1, dtype=torch.float64)).sum()
+            loss = problem.loss(weight, samples, l2=torch.zeros(1, dtype=torch.float64)).sum()
             loss.backward()
             return float(loss.detach())
 

@@ -66,6 +66,7 @@ def test_the_last_and_the_best_weight_are_an_artifact(recorded: tuple[Command, R
     with np.load(file) as weights:
         assert weights["final"].tolist() == [run.data.metrics["final/weight"]]
         assert weights["best"].tolist() == pytest.approx([10 * 0.9**49])
+        assert weights["best"].tolist() == [run.data.metrics["best/weight"]]
     assert (run.data.metrics["best/loss"], run.data.metrics["best/step"]) == (run.data.metrics["final/loss"], 50)
 
 
@@ -88,7 +89,7 @@ def test_the_final_results_are_metrics_of_their_own(recorded: tuple[Command, Run
     assert metrics["final/loss"] == history(runner, run, "loss")[50]
     assert metrics["final/loss_error"] == pytest.approx(metrics["final/loss"] - 20)
     assert metrics["final/gradient_norm"] == history(runner, run, "gradient_norm")[50]
-    assert metrics["steps_done"] == 50
+    assert metrics["steps_done"] == metrics["gradient_evaluations"] == 50
     assert metrics["steps_per_second"] == pytest.approx(50 / metrics["seconds"])
 
 

@@ -17,7 +17,7 @@ from torch.optim import SGD, lr_scheduler
 from runner.config.groups import ScheduleConfig
 from runner.config.schedule_ranges import ARGUMENTS, resolved, schedule_problems
 from runner.messages.errors import UserError
-from runner.schedules.schedule import SCHEDULES, ClosedForm, LossDriven, schedule_of, schedule_parameters
+from runner.schedules import SCHEDULES, ClosedForm, LossDriven, schedule_of, schedule_parameters
 from runner.tensors.rows import column
 from tests.support.descents import done
 
@@ -160,16 +160,22 @@ def plateau_twin(chosen: Settings, lr: float, losses: list[float]) -> Iterator[f
 
 
 def driven_rates(chosen: Settings, lr: float, losses: Tensor) -> Tensor:
-    """Return the rates `(steps, rows)` that a schedule sets when told the losses `(steps, rows)`."""
-    schedule, (steps, rows) = SCHEDULES[chosen["name"]], losses.shape
+    """Return the rates `(steps, rows)` that a schedule sets after losses `(steps, rows)`."""
+    steps, rows = losses.shape
     hyper = schedule_parameters([ScheduleConfig.from_tree(chosen)], [lr], [steps], rows, CPU)
-    base = column([lr], rows, CPU)
+    return one_by_one(chosen["name"], column([lr], rows, CPU), hyper, losses)
+
+
+def one_by_one(name: str, base: Tensor, hyper: dict[str, Any], losses: Tensor) -> Tensor:
+    """Return the rates `(steps, rows)` of a schedule, each computed on its own."""
+    schedule, steps = SCHEDULES[name], range(1, len(losses) + 1)
+    if isinstance(schedule, ClosedForm):
+        return torch.stack([schedule.rates(step, base, **hyper)[:, 0] for step in steps])
     state, rates = schedule.init(base, **hyper), []
-    loss: Tensor | None = None
-    for step in range(1, steps + 1):
-        rate, state = schedule.rate(step, loss, state, lr=base, **hyper)
-        rates.append(rate[:, 0])
-        loss = losses[step - 1][:, None]
+    for step, loss in zip(steps, losses, strict=True):
+        number = torch.full((1, 1), float(step), dtype=torch.float64)
+        rates.append(schedule.rate(number, state, **hyper)[:, 0])
+        state = schedule.after(number, loss[:, None], state, **hyper)
     return torch.stack(rates)
 
 
@@ -198,8 +204,7 @@ def test_plateau_never_cuts_on_a_flat_negative_loss_as_in_torch() -> None:
 def test_a_block_of_rates_equals_the_rates_one_by_one(name: str, data: st.DataObject) -> None:
     chosen, lr, steps = data.draw(runs_of(name))
     at_once = rates_of(chosen, lr, steps, rows=ROWS)
-    one_by_one = driven_rates(chosen, lr, torch.ones(steps, ROWS))
-    assert torch.equal(at_once, one_by_one)
+    assert torch.equal(at_once, driven_rates(chosen, lr, torch.ones(steps, ROWS)))
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
@@ -234,14 +239,7 @@ def mixed_rates(runs: list[tuple[Settings, float]], steps: int, losses: Tensor) 
     hyper = {key: mix(value, hypers[1][key]) for key, value in hypers[0].items()}
     first_lr, other_lr = (column([rate], ROWS, CPU) for _, rate in runs)
     lr = torch.where(is_first, first_lr, other_lr)
-    schedule = SCHEDULES[runs[0][0]["name"]]
-    state, rates = schedule.init(lr, **hyper), []
-    loss: Tensor | None = None
-    for step in range(1, steps + 1):
-        rate, state = schedule.rate(step, loss, state, lr=lr, **hyper)
-        rates.append(rate[:, 0])
-        loss = losses[step - 1][:, None]
-    return torch.stack(rates)
+    return one_by_one(runs[0][0]["name"], lr, hyper, losses)
 
 
 @example(T_0=1, T_mult=3, epoch=3**12 // 2)

@@ -13,13 +13,15 @@ SEEDS = st.lists(st.integers(0, 2**40), min_size=1, max_size=4)
 def test_noise_of_a_run_does_not_depend_on_its_neighbours(seeds: list[int], dimension: int, steps: int) -> None:
     together = Noise(seeds, dimension, torch.float32)
     alone = Noise(seeds[-1:], dimension, torch.float32)
-    asked = range(1, steps, 37)
-    assert all(torch.equal(together.at(step)[-1], alone.at(step)[0]) for step in asked)
+    taken = together.take(steps)
+    assert taken.shape == (steps, len(seeds), dimension)
+    one_by_one = torch.cat([alone.take(count) for count in (steps // 3, steps - steps // 3)])
+    assert torch.equal(taken[:, -1], one_by_one[:, 0])
 
 
 def test_noise_is_standard_normal_and_differs_from_step_to_step() -> None:
     noise = Noise([3], 50, torch.float64)
-    drawn = torch.stack([noise.at(step)[0] for step in range(1, 1001)])
+    drawn = noise.take(1000)[:, 0]
     assert abs(drawn.mean()) < 0.02
     assert abs(drawn.std() - 1) < 0.02
     assert len(drawn.unique()) == drawn.numel()
@@ -29,10 +31,10 @@ def test_noise_is_standard_normal_and_differs_from_step_to_step() -> None:
 def test_mini_batches_see_every_sample_once_an_epoch(seeds: list[int], samples: int, data: st.DataObject) -> None:
     size = data.draw(st.integers(1, samples))
     batches = MiniBatches(seeds, samples, size)
-    drawn = torch.stack([batches.at(step) for step in range(1, 3 * samples + 1)])
+    drawn = batches.take(3 * samples)
     for run, seed in enumerate(seeds):
         alone = MiniBatches([seed], samples, size)
-        assert torch.equal(drawn[:, run], torch.stack([alone.at(step)[0] for step in range(1, 3 * samples + 1)]))
+        assert torch.equal(drawn[:, run], torch.cat([alone.take(count)[:, 0] for count in (samples, 2 * samples)]))
         epochs = drawn[:, run].flatten()[: samples * (drawn[:, run].numel() // samples)].view(-1, samples)
         assert torch.equal(epochs.sort().values, torch.arange(samples).expand_as(epochs))
 

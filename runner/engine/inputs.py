@@ -1,0 +1,108 @@
+"""What the steps of a batch are given from outside: learning rates, noise and samples, made some steps at a time."""
+
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from runner.schedules import PlannedRates, Rates
+from runner.tensors.draws import MiniBatches, Noise
+from runner.tensors.rows import GRAIN, ROWS, padded
+
+BLOCK_STEPS = 128
+BLOCK_BYTES = 4 * 2**20
+
+
+class Inputs(NamedTuple):
+    """The inputs of a step; those of several steps have one more dimension in front.
+
+    Attributes:
+        schedule: the learning rates `(rows, 1)` in float64; where they follow the losses, the step's number `(1, 1)`.
+        lr: the learning rates `(rows, 1)` as the update takes them; None where they follow the losses.
+        noise: `(rows, dim)`, added to the gradient; None for nothing.
+        samples: `(rows, batch_size)`, the indices of the samples that each row sees; None for all samples.
+    """
+
+    schedule: Tensor
+    lr: Tensor | None = None
+    noise: Tensor | None = None
+    samples: Tensor | None = None
+
+
+@dataclass
+class InputSource:
+    """Makes the inputs of one step after the other, a block of steps at a time.
+
+    Attributes:
+        rates: of the runs.
+        weight: the weights `(rows, dim)` at the start, which tell shape, dtype and device.
+        lr_dtype: of the learning rates that the update takes.
+        noise: of the runs, scaled by `noise_scale` `(rows, 1)`.
+        batches: the mini-batches of the runs.
+    """
+
+    rates: Rates
+    weight: Tensor
+    lr_dtype: torch.dtype = torch.float64
+    noise: Noise | None = None
+    noise_scale: Tensor | None = None
+    batches: MiniBatches | None = None
+
+    def __post_init__(self) -> None:
+        self._next = 1
+
+    def __iter__(self) -> Iterator[Inputs]:
+        """Yield the inputs of each step, without end."""
+        while True:
+            yield from steps_of(self.block(self._steps_at_once))
+
+    def block(self, count: int) -> Inputs:
+        """Return the inputs of the next `count` steps, `count` in front of each shape."""
+        first, self._next = self._next, self._next + count
+        schedule = self.rates.inputs(first, count)
+        lr = _cast(schedule, self.lr_dtype) if isinstance(self.rates, PlannedRates) else None
+        noise = None if self.noise is None else self._for_rows(self.noise.take(count))
+        if noise is not None and self.noise_scale is not None:
+            noise = self.noise_scale * noise
+        samples = None if self.batches is None else self._for_rows(self.batches.take(count))
+        return Inputs(schedule, lr, noise, samples)
+
+    def _for_rows(self, drawn: Tensor) -> Tensor:
+        """Return what is drawn for the runs, `(steps, runs, n)`, for all rows; spare rows repeat the first run's."""
+        rows = padded(torch.arange(drawn.shape[1]), len(self.weight))
+        return drawn[:, rows].to(self.weight.device)
+
+    @property
+    def _steps_at_once(self) -> int:
+        # At most GRAIN rates, because torch splits more of them among threads, which changes how powers round.
+        most = min(BLOCK_STEPS, GRAIN // (len(self.weight) + -len(self.weight) % ROWS))
+        most = most if self.rates.vary else BLOCK_STEPS
+        numbers = 0 if self.noise is None else self.weight.shape[-1]
+        numbers += 0 if self.batches is None else self.batches.batch_size
+        bytes_a_step = 8 * len(self.weight) * numbers
+        return max(1, min(most, BLOCK_BYTES // bytes_a_step if bytes_a_step else most))
+
+
+def steps_of(block: Inputs) -> Iterator[Inputs]:
+    """Return the inputs of each step of a block; the very same tensor for each step where all are alike."""
+    if all(values is None or _is_repeated(values) for values in block):
+        return itertools.repeat(next(map(Inputs, *map(_parts, block))), len(block.schedule))
+    return map(Inputs, *map(_parts, block))
+
+
+def _parts(values: Tensor | None) -> Iterable[Any]:
+    if values is None:
+        return itertools.repeat(None)
+    return itertools.repeat(values[0], len(values)) if _is_repeated(values) else values.unbind(0)
+
+
+def _is_repeated(values: Tensor) -> bool:
+    """Return whether all steps share the same numbers in memory, such as a constant learning rate."""
+    return values.stride(0) == 0
+
+
+def _cast(values: Tensor, dtype: torch.dtype) -> Tensor:
+    return values[0].to(dtype).expand(values.shape) if _is_repeated(values) else values.to(dtype)
