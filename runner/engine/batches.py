@@ -1,4 +1,4 @@
-"""Which runs can be one tensor program, and in what portions."""
+"""Which runs can share a batch, and into how many batches they are split."""
 
 import json
 from collections.abc import Hashable, Iterable, Iterator, Sequence
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from runner.config.groups import ObjectiveConfig
 from runner.config.schema import Config
-from runner.objectives import Objective, Request, objective_of, start_point
+from runner.objectives import Objective, ObjectiveSpec, objective_of, start_point
 from runner.optimizers import OPTIONAL
 from runner.tensors.device import choose_device
 from runner.tensors.draws import noise_numbers
@@ -18,16 +18,16 @@ from runner.tensors.hyper_parameters import structure
 from runner.tensors.rows import GRAIN, ROWS
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
-# Past this many dimensions padding would cost too much: a run alone is one row.
+# Above this dimension padding would cost too much: a single run is one row.
 PADDED_DIMENSION = 64
-# Weight, gradient, the state of the hungriest rule and what one update makes on its way.
+# Vectors a row: weight, gradient, the state of the optimizer that has the most, and temporaries of an update.
 VECTORS_A_ROW = 16
 MEMORY_MIB = 512
 
 
 @dataclass(frozen=True, eq=False)
 class Member:
-    """A run that fits this machine and its objective, not yet in a batch.
+    """A run that is ready for a batch: its config fits this machine and its objective.
 
     Attributes:
         start: `(dim,)`, on the CPU.
@@ -39,17 +39,17 @@ class Member:
 
     @property
     def is_padded(self) -> bool:
-        """Whether spare rows keep its arithmetic independent of its neighbours."""
+        """Whether batches of it are padded to a multiple of 64 rows."""
         return self.why_alone is None and self.objective.dimension <= PADDED_DIMENSION
 
     @property
     def rows_of_fixed_layout(self) -> int:
-        """How many rows are evaluated at once where the bits of each must not depend on what is asked for beside it."""
+        """How many rows diagnostics evaluate at once, so that no bit depends on which other rows there are."""
         return ROWS if self.objective.dimension <= PADDED_DIMENSION else 1
 
     @property
     def why_alone(self) -> str | None:
-        """Why the run cannot share a batch, or None where it can."""
+        """Why the run cannot share a batch; None if it can."""
         if self.config.optimizer.is_torch_optim:
             return f"torch.optim's {self.config.optimizer.algorithm} takes one run at a time"
         if self.objective.refusal is not None:
@@ -58,14 +58,14 @@ class Member:
 
     @property
     def bytes_a_row(self) -> int:
-        """About how much memory one row takes in a step."""
+        """About how many bytes one row takes in a step."""
         dimension = self.objective.dimension
         noise = noise_numbers(dimension) if self.config.gradient_noise else 0
         return DTYPES[self.config.dtype].itemsize * (VECTORS_A_ROW * dimension + self.objective.numbers_a_row + noise)
 
 
 def member_of(config: Config) -> Member:
-    """Return the run that a config describes, if it fits.
+    """Return the run that a config describes.
 
     Raises:
         UserError: the config does not fit this machine or its objective.
@@ -79,11 +79,11 @@ def member_of(config: Config) -> Member:
 @lru_cache(maxsize=1024)
 def _objective(settings: str, length: int | None, dtype: torch.dtype, device: torch.device) -> Objective:
     start = None if length is None else [0.0] * length
-    return objective_of(Request(ObjectiveConfig.from_tree(json.loads(settings)), start, dtype, device))
+    return objective_of(ObjectiveSpec(ObjectiveConfig.from_tree(json.loads(settings)), start, dtype, device))
 
 
-def kind_of(member: Member) -> Hashable:
-    """Return what runs of one batch agree in: everything but the numbers that can be tensors."""
+def batch_key(member: Member) -> Hashable:
+    """Return what the runs of a batch have in common: everything but the numbers that can be tensors."""
     if member.why_alone is not None:
         return id(member)
     config, objective = member.config, member.objective
@@ -100,15 +100,15 @@ def kind_of(member: Member) -> Hashable:
 
 
 def grouped(members: Iterable[Member]) -> list[list[Member]]:
-    """Return the runs that can be one tensor program together, in the order of their first."""
+    """Return the runs grouped into those that can share a batch, in the order of their first run."""
     groups: dict[Hashable, list[Member]] = {}
     for member in members:
-        groups.setdefault(kind_of(member), []).append(member)
+        groups.setdefault(batch_key(member), []).append(member)
     return list(groups.values())
 
 
 def portions(group: Sequence[Member], memory_mib: int = MEMORY_MIB) -> Iterator[Sequence[Member]]:
-    """Yield a group in portions whose steps fit the memory; runs of a like length stay together."""
+    """Split a group into batches whose steps fit the memory; runs with similar numbers of steps stay together."""
     most = min(GRAIN, max(1, memory_mib * 2**20 // max(member.bytes_a_row for member in group)))
     most = most if most < ROWS else most - most % ROWS
     if len(group) > most:

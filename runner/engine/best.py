@@ -1,4 +1,4 @@
-"""The best step of each run of a batch, kept while the descent goes on."""
+"""The best step so far of each run of a batch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ class Best:
     Attributes:
         step: its number.
         loss: of its forward pass.
-        weight: `(dim,)`, of the same pass: before the update of the step.
+        weight: `(dim,)`, the input of that forward pass: the weight before the step's update.
     """
 
     step: int
@@ -26,7 +26,7 @@ class Best:
 
 
 class BestSoFar:
-    """The best step of each run so far; of equal losses the first counts.
+    """The best step so far of each run; of equal losses, the first.
 
     Attributes:
         step: `(runs,)`, 0 where no loss was finite yet.
@@ -42,12 +42,12 @@ class BestSoFar:
         self.loss = torch.full_like(start[:, 0], direction.worst)
         self.weight = start.clone()
 
-    def look_at(self, block: Block, lasts: Sequence[int]) -> None:
-        """Take a block's steps into account, each run's up to its last one."""
+    def update(self, block: Block, lasts: Sequence[int]) -> None:
+        """Take a block's steps into account, each run's up to its last step in `lasts`."""
         numbers = torch.arange(block.first, block.last + 1, device=block.loss.device)[:, None]
         is_made = numbers <= torch.tensor(lasts, device=block.loss.device)
-        height = torch.where(is_made & block.loss.isfinite(), self._sign * block.loss, torch.inf)
-        lowest, index = height.min(0)
+        value = torch.where(is_made & block.loss.isfinite(), self._sign * block.loss, torch.inf)
+        lowest, index = value.min(0)
         runs = (lowest < self._sign * self.loss).nonzero()[:, 0]
         if len(runs) > 0:
             at = index[runs]

@@ -1,4 +1,4 @@
-"""What is measured at the recorded steps beside loss, weight and gradient."""
+"""Diagnostics of the recorded steps: held-out metrics, curvature, and the bound it sets on the learning rate."""
 
 import math
 from collections.abc import Sequence
@@ -15,10 +15,10 @@ SAME = 1e-6
 
 
 class Diagnostics:
-    """Measures recorded weights of the runs of a batch, and keeps what a sentence about each needs."""
+    """Computes the diagnostics of the runs of a batch, and keeps counts for the remark on each run."""
 
     def __init__(self, members: Sequence[Member], lr_varies: bool) -> None:
-        """Take the runs.
+        """Make the diagnostics that the runs ask for.
 
         Args:
             members: the runs.
@@ -32,11 +32,11 @@ class Diagnostics:
 
     @property
     def has_any(self) -> bool:
-        """Whether there is anything to measure."""
+        """Whether there is anything to compute."""
         return self._held_out is not None or bool(self._curvatures)
 
     def measure(self, runs: Sequence[int], weight: Tensor) -> dict[str, Tensor]:
-        """Return each measure `(points, runs)` of weights `(points, runs, dim)` of some runs, by metric key."""
+        """Return metrics `(points, runs)` of weights `(points, runs, dim)` of some runs, by key."""
         found: dict[str, Tensor] = {}
         if self._held_out is not None:
             values = measured_in_pieces(self._held_out, weight.flatten(0, 1), self._rows_at_once)
@@ -50,11 +50,11 @@ class Diagnostics:
         return found
 
     def last(self, run: int) -> dict[str, float]:
-        """Return what was measured at a run's last recorded step."""
+        """Return the metrics of a run's last recorded step."""
         return self._last.get(run, {})
 
     def remarks(self, run: int) -> tuple[str, ...]:
-        """Return the sentences about a run's curvature, and its learning rate and its bound, where there are any."""
+        """Return the remarks on a run's curvature and on how its learning rate compares with the bound."""
         if not self._curvatures:
             return ()
         curvature = self._curvatures[run]
@@ -62,7 +62,7 @@ class Diagnostics:
 
 
 class Curvature:
-    """The curvature along one run, and how its learning rate stood to the bound that it sets."""
+    """The curvature along one run, and how its learning rate compares with the bound."""
 
     def __init__(self, member: Member, lr_varies: bool) -> None:
         self._objective = member.objective
@@ -75,7 +75,7 @@ class Curvature:
         self._counts = {"below": 0, "at": 0, "above": 0}
 
     def measure(self, weight: Tensor) -> dict[str, Tensor]:
-        """Return the measures `(points,)` of weights `(points, dim)`."""
+        """Return metrics `(points,)` of weights `(points, dim)`, by key."""
         measured = [largest_eigenvalue(self._loss, point) for point in weight]
         for curvature in measured:
             self._count(curvature.value)
@@ -84,7 +84,7 @@ class Curvature:
         found = torch.tensor([curvature.value for curvature in measured], dtype=torch.float64)
         if not self._has_bound:
             return {"curvature": found}
-        # Where no curvature is upward, no rate overshoots.
+        # Where the curvature is not positive, no learning rate overshoots.
         return {"curvature": found, "lr_bound": torch.where(found <= 0, torch.inf, 2 / found)}
 
     def _loss(self, points: Tensor) -> Tensor:
@@ -99,19 +99,19 @@ class Curvature:
         self._counts[place] += 1
 
     def unsettled(self) -> str | None:
-        """Return the sentence about eigenvalues that took more products than are made for one."""
+        """Return the remark on eigenvalues that have not converged; None if all have."""
         if self._unsettled == 0:
             return None
         return (
             f"curvature is a lower bound at {self._unsettled:,} of {self._points:,} recorded steps: "
-            f"the largest eigenvalue had not settled after {PRODUCTS} products"
+            f"the eigenvalue had not converged after {PRODUCTS} products"
         )
 
     def remark(self) -> str | None:
-        """Return the sentence about the learning rate and its bound, for plain gradient descent at one rate."""
+        """Return the remark on the learning rate and its bound, for plain gradient descent at a constant rate."""
         if not self._has_bound or self._lr_varies:
             return None
-        if not any(self._counts.values()):  # no recorded weight is finite
+        if not any(self._counts.values()):  # no recorded curvature is finite
             self._count(largest_eigenvalue(self._loss, self._start).value)
         if not self._largest > 0:
             return None

@@ -1,4 +1,4 @@
-"""From runs to tensors: what a batch minimises, from where, by which rule."""
+"""From configs to tensors: objective, start, optimizer, schedule and inputs of a batch."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -29,10 +29,10 @@ from runner.tensors.rows import ROWS, column, padded
 
 @dataclass(frozen=True)
 class Batch:
-    """Runs of one kind, ready to descend together.
+    """Runs of one batch, ready to descend.
 
     Attributes:
-        members: the runs, the first rows of the problem.
+        members: the runs; their rows come first in the problem.
         problem: the runs in tensors.
         lr_varies: whether the learning rate changes from step to step.
     """
@@ -48,7 +48,7 @@ class Batch:
 
     @property
     def objective(self) -> Objective:
-        """What the runs minimise, but for its parameters, which are each run's own."""
+        """The objective of the first run; those of the others differ in their parameters at most."""
         return self.members[0].objective
 
 
@@ -57,10 +57,10 @@ def _multiple(member: Member) -> int:
 
 
 def prepare(members: Sequence[Member]) -> Batch:
-    """Build the batch of some runs of one kind.
+    """Build the batch of some runs that can share one.
 
     Raises:
-        UserError: they do not fit their optimizer or schedule.
+        UserError: the optimizer or schedule does not exist or does not take its arguments.
     """
     config, objective = members[0].config, members[0].objective
     device = choose_device(config.device)
@@ -140,10 +140,10 @@ def _inputs(members: Sequence[Member], weight: Tensor, rates: Rates, lr_dtype: t
 
 
 def check_batch(batch: Batch) -> None:
-    """Take the first step's forward and backward pass, to find what would fail at it.
+    """Run a forward and a backward pass at the start, to find errors before the first step.
 
     Raises:
-        UserError: the loss, its gradient or a curvature that is asked for cannot be computed.
+        UserError: the loss, its gradient or, where asked for, the curvature cannot be computed.
     """
     problem, name = batch.problem, batch.objective.name
 
@@ -156,7 +156,7 @@ def check_batch(batch: Batch) -> None:
 
 
 def starts_with_nan(batch: Batch) -> dict[int, str]:
-    """Return which runs start where the loss or the gradient is NaN, and which of the two it is."""
+    """Return the runs whose loss or gradient is NaN at the start, with `loss` or `gradient` for which."""
     loss, gradient = batch.problem.step.loss_and_gradient(batch.problem.start.weight)
     runs = batch.problem.runs
     found = dict.fromkeys(gradient[:runs].isnan().any(-1).nonzero()[:, 0].tolist(), "gradient")
@@ -164,7 +164,7 @@ def starts_with_nan(batch: Batch) -> dict[int, str]:
 
 
 def nan_start(member: Member, what: str) -> UserError:
-    """Return the error of a run that starts where the loss or gradient is NaN."""
+    """Return the error of a run whose `what`, loss or gradient, is NaN at the start."""
     return UserError(
         f"initial_weight={shown(member.start.tolist())}: expected a start where objective "
         f"{member.objective.name} is a number, the {what} there is NaN"

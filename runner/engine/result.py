@@ -1,4 +1,4 @@
-"""How a run ended, and with what."""
+"""The result of a run: how it ended, its last and its best step."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ MOST_NUMBERS = 4
 
 
 class Outcome(Enum):
-    """How a run ended; the value is the sentence that people read."""
+    """How a run ended; the value is shown to users."""
 
     COMPLETED = "ran all its steps"
     STOPPED = "stopped by a rule"
@@ -27,7 +27,7 @@ class Outcome(Enum):
 
     @property
     def status(self) -> str:
-        """The run's status in MLflow's words."""
+        """The run's status in MLflow."""
         return self.name if self in (Outcome.KILLED, Outcome.FAILED) else "FINISHED"
 
 
@@ -36,17 +36,17 @@ class Result:
     """The last step of a run.
 
     Attributes:
-        direction: where it went; only one that goes down is held to a known minimum.
-        steps: how many updates were made.
-        gradient_evaluations: how many forward and backward passes these took: one each, more with torch's LBFGS.
-        seconds: how long they took.
+        direction: whether it minimized or maximized; a known minimum matters only to a run that minimizes.
+        steps: the number of updates.
+        gradient_evaluations: the number of forward and backward passes for these: one each, more with torch's LBFGS.
+        seconds: how long these took.
         weight: `(dim,)`, after the last update.
-        gradient: `(dim,)`, of the last forward pass; NaN when there was none.
+        gradient: `(dim,)`, of the last forward pass; NaN if there was none.
         loss: of the same pass.
-        measured: what diagnostics measured at the last recorded step.
-        remarks: what is to be said of the run beside, in sentences.
-        still_since: the last step that moved the weight, where it stood still after it short of a known minimum.
-        reason: which rule stopped the run, in a sentence.
+        measured: the diagnostics of the last recorded step, by metric key.
+        remarks: further sentences about the run.
+        still_since: the last step that changed the weight, if it did not change afterwards away from a known minimum.
+        reason: a sentence about the rule that stopped the run.
         best: the step whose loss was best; None where no step had a finite loss.
     """
 
@@ -66,51 +66,51 @@ class Result:
     best: Best | None = None
 
     def __repr__(self) -> str:
-        """Return how the run ended, in a line."""
+        """Return a one-line summary."""
         return f"{type(self).__name__}({self.summary})"
 
     @property
     def summary(self) -> str:
-        """How the run ended and with what, in a few words, for a prompt."""
+        """Outcome, steps, loss and weight in one line."""
         weight = [float(f"{value:.6g}") for value in self.weight[:MOST_NUMBERS].tolist()]
         more = f" of {len(self.weight):,} numbers" if len(self.weight) > MOST_NUMBERS else ""
         return f"{self.outcome.name} after {self.steps:,} steps, loss={self.loss:.6g}, weight={weight}{more}"
 
     @property
     def sentence(self) -> str:
-        """How the run ended, for people."""
+        """How the run ended, as shown to users."""
         return self.outcome.value if self.reason is None else f"{self.outcome.value}: {self.reason}"
 
     @property
     def remark(self) -> str | None:
-        """What is to be said beside, in one line; None for nothing."""
+        """All remarks in one line; None if there are none."""
         return "; ".join(self.remarks) or None
 
     @property
     def divergence(self) -> str | None:
-        """Where the run diverged, for people; None where it did not."""
+        """At which step the run diverged, as shown to users; None if it did not."""
         return f"diverged at step {self.steps:,}" if self.outcome is Outcome.DIVERGED else None
 
     @property
     def distance(self) -> float | None:
-        """The distance to the nearest known minimum point, or None where none is known or sought."""
+        """The distance to the nearest known minimum point; None if none is known or the run maximizes."""
         return float(exact_norm(self._offsets()).min()) if self._minimum_at else None
 
     @property
     def nearest_minimum(self) -> Point | None:
-        """The known minimum point that is nearest, or None where none is known or sought."""
+        """The nearest known minimum point; None if none is known or the run maximizes."""
         if not self._minimum_at:
             return None
         return self._minimum_at[int(exact_norm(self._offsets())[:, 0].nan_to_num(torch.inf).argmin())]
 
     @property
     def minimum(self) -> float | None:
-        """The known minimum; None where none is known or sought."""
+        """The known minimum; None if none is known or the run maximizes."""
         return self.objective.known.minimum if self.direction is Direction.DOWN else None
 
     @property
     def loss_error(self) -> float | None:
-        """How far the loss is above the known minimum, or None where none is known or sought."""
+        """The loss minus the known minimum; None if none is known or the run maximizes."""
         return None if self.minimum is None else self.loss - self.minimum
 
     @property

@@ -1,7 +1,7 @@
 """Stopping rules on the history of a batch: the first step of each run that meets one.
 
-History is looked at a block at a time, so that the descent never waits for a value; what is found is the exact
-step, however the history is cut into blocks. Wall time is not history: who holds the clock looks at it.
+The rules are evaluated a block of steps at a time, so that the descent never waits for a value. They find the exact
+step, whatever the length of the blocks. The limit on wall time is checked by the caller.
 """
 
 import math
@@ -16,7 +16,7 @@ from runner.config.direction import Direction
 from runner.config.groups import StopConfig
 from runner.config.stop_rules import StopReason
 
-# Which rule is named when a step meets several.
+# The rule that is reported when a step meets several.
 ORDER = (StopReason.GRADIENT_NORM, StopReason.LOSS_CHANGE, StopReason.TARGET_LOSS)
 
 
@@ -27,10 +27,10 @@ class Limits:
     Attributes:
         gradient_norm: `(runs,)` in float64; a run stops below it.
         loss_change: `(runs,)` in float64; a run stops when its loss has changed by less in `window` steps.
-        target_loss: `(runs,)` in float64; a run stops at or below it, at or above it where it goes up.
+        target_loss: `(runs,)` in float64; a run stops at or below it, or at or above it if it maximizes.
         window: `(runs,)` whole numbers.
         longest_window: the largest of `window` where loss changes matter, else 0.
-        direction: where the runs go.
+        direction: whether the runs minimize or maximize.
     """
 
     gradient_norm: Tensor | None
@@ -61,7 +61,7 @@ class Limits:
 
     @property
     def has_rules(self) -> bool:
-        """Whether there is a rule to look at."""
+        """Whether any run has a rule."""
         return any(limit is not None for limit in (self.gradient_norm, self.loss_change, self.target_loss))
 
 
@@ -78,7 +78,7 @@ class Stops:
 
     Attributes:
         index: `(runs,)`, the index in the block of the first step that meets a rule, or -1.
-        reasons: the rule met there, a run each; None for a run that goes on.
+        reasons: for each run, the rule that it meets there; None for a run that continues.
     """
 
     index: Tensor
@@ -86,12 +86,12 @@ class Stops:
 
 
 def first_stop(loss: Tensor, gradient_norm: Tensor, earlier_losses: Tensor, limits: Limits) -> Stops:
-    """Return where each run first meets a rule; what is NaN meets none.
+    """Return where each run first meets a rule; NaN meets none.
 
     Args:
         loss: `(steps, runs)`, at least one step.
         gradient_norm: `(steps, runs)`, of the same forward passes.
-        earlier_losses: `(earlier, runs)`, of the steps right before, as `last_losses` keeps them.
+        earlier_losses: `(earlier, runs)`, of the steps just before, as `last_losses` returns them.
         limits: of the runs.
     """
     met = torch.stack(
@@ -113,7 +113,7 @@ def first_stop(loss: Tensor, gradient_norm: Tensor, earlier_losses: Tensor, limi
 
 
 def last_losses(earlier_losses: Tensor, loss: Tensor, limits: Limits) -> Tensor:
-    """Return the losses `(at most longest_window, runs)` that the next block is to be given as earlier ones."""
+    """Return the last losses `(at most longest_window, runs)`, the `earlier_losses` of the next block."""
     seen = torch.cat([earlier_losses, loss])
     return seen[max(0, len(seen) - limits.longest_window) :].clone()
 

@@ -86,9 +86,9 @@ def execute(
         nan = starts_with_nan(batch)
         descent.end_at_start(nan)
         recording.end({index: result(index) for index in nan})
-        for passage in descent.blocks():
-            recording.block(passage, diagnostics)
-            recording.end({index: result(index) for index in passage.endings})
+        for passed in descent.blocks():
+            recording.block(passed, diagnostics)
+            recording.end({index: result(index) for index in passed.endings})
             view.progress(descent)
             if check is not None:
                 check()
@@ -96,8 +96,8 @@ def execute(
     except BaseException as error:
         if len(runs) > 1 and isinstance(error, Exception) and not isinstance(error, RunnerError):
             ended = {index: result(index) for index in descent.endings}
-            raise BatchError(ended, {index: recording.recorded[index] for index in descent.going}) from error
-        unfinished = {index: replace(result(index), outcome=_outcome_of(error)) for index in descent.going}
+            raise BatchError(ended, {index: recording.recorded[index] for index in descent.active}) from error
+        unfinished = {index: replace(result(index), outcome=_outcome_of(error)) for index in descent.active}
         recording.end(unfinished, reason=described(error))
         view.stop()
         raise

@@ -11,7 +11,7 @@ from runner.config.schema import Config
 from runner.engine.batches import Member
 from runner.engine.descent import Block
 from runner.engine.diagnostics import Diagnostics
-from runner.engine.progress import Passage
+from runner.engine.progress import ActiveBlock
 from runner.engine.result import Result
 from runner.execution.metrics import final_metrics, point_metrics, points_of, start_metrics
 from runner.execution.trajectory import Trajectory
@@ -102,20 +102,20 @@ class Recording:
         for path, content in run.files.items():
             self._sink(Artifact(run.run, path, content))
 
-    def block(self, passage: Passage, diagnostics: Diagnostics) -> None:
+    def block(self, passed: ActiveBlock, diagnostics: Diagnostics) -> None:
         """Record the steps of a block that `log_every` selects, with the diagnostics measured at them."""
         now = now_ms()
         by_steps: dict[tuple[int, int, bool], list[int]] = {}
-        for index in passage.going:
+        for index in passed.active:
             every = self._runs[index].member.config.recorded_every
-            by_steps.setdefault((every, passage.last(index), index in passage.endings), []).append(index)
+            by_steps.setdefault((every, passed.last(index), index in passed.endings), []).append(index)
         for (every, last, is_end), indices in by_steps.items():
-            first = max(passage.block.first, min(self._runs[index].recorded for index in indices) + 1)
+            first = max(passed.block.first, min(self._runs[index].recorded for index in indices) + 1)
             steps = [*range(first + -first % every, last + 1, every)]
             if is_end and last % every:
                 steps.append(last)
             if steps:
-                self._points(passage.block, steps, indices, diagnostics, now)
+                self._points(passed.block, steps, indices, diagnostics, now)
                 for index in indices:
                     self.recorded[index] = steps[-1]
         self._since = now

@@ -12,29 +12,29 @@ from torch import Tensor
 
 from runner.tensors.norms import norm
 
-Loss = Callable[..., Tensor]
+ObjectiveFunction = Callable[..., Tensor]
 
 
 @dataclass(frozen=True)
-class Function:
+class RegisteredFunction:
     """A function of the registry, and the dimensions that it has: from `smallest` on, or one alone."""
 
-    loss: Loss
+    loss: ObjectiveFunction
     smallest: int
     largest: int | None
 
 
-FUNCTIONS: dict[str, Function] = {}
+FUNCTIONS: dict[str, RegisteredFunction] = {}
 
 
-def function(smallest: int = 1, largest: int | None = None) -> Callable[[Loss], Loss]:
+def function(smallest: int = 1, largest: int | None = None) -> Callable[[ObjectiveFunction], ObjectiveFunction]:
     """Enter a function in the registry under its name."""
 
-    def enter(loss: Loss) -> Loss:
-        FUNCTIONS[loss.__name__] = Function(loss, smallest, largest)
+    def register(loss: ObjectiveFunction) -> ObjectiveFunction:
+        FUNCTIONS[loss.__name__] = RegisteredFunction(loss, smallest, largest)
         return loss
 
-    return enter
+    return register
 
 
 def _indices(weight: Tensor) -> Tensor:

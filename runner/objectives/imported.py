@@ -16,10 +16,10 @@ from runner.messages.ranges import shown, unknown_key
 from runner.process import termination
 from runner.process.tracebacks import described
 
-Function = Callable[..., Tensor]
+UserFunction = Callable[..., Tensor]
 
 
-def import_function(target: str) -> Function:
+def import_function(target: str) -> UserFunction:
     """Return the function that `package.module:function` names, looked for in the working directory too.
 
     Raises:
@@ -38,7 +38,7 @@ def import_function(target: str) -> Function:
     if not callable(found):
         functions = [key for key, value in vars(module).items() if inspect.isfunction(value)]
         raise UserError(f"objective.target={target}: no function '{name}' in {module_name}{nearest(name, functions)}")
-    function: Function = found
+    function: UserFunction = found
     return function
 
 
@@ -48,7 +48,7 @@ def look_in_working_directory() -> None:
         sys.path.append(str(Path.cwd()))
 
 
-def check_keywords(function: Function, arguments: Mapping[str, Any]) -> None:
+def check_keywords(function: UserFunction, arguments: Mapping[str, Any]) -> None:
     """Check that the function takes these keyword arguments.
 
     Raises:
@@ -69,7 +69,7 @@ def check_keywords(function: Function, arguments: Mapping[str, Any]) -> None:
         raise UserError(*unknown)
 
 
-def kept_going(function: Function, arguments: Mapping[str, Any]) -> Function:
+def kept_going(function: UserFunction, arguments: Mapping[str, Any]) -> UserFunction:
     """Return the function with its arguments, as one that fails where it would end the whole program."""
 
     def kept(weight: Tensor) -> Tensor:
@@ -82,7 +82,7 @@ def kept_going(function: Function, arguments: Mapping[str, Any]) -> Function:
     return kept
 
 
-def over_rows(function: Function, is_of_one_point: bool, start: Tensor) -> tuple[Function, str | None]:
+def over_rows(function: UserFunction, is_of_one_point: bool, start: Tensor) -> tuple[UserFunction, str | None]:
     """Return the function as one of rows, `(rows, dim) -> (rows,)`, and why it takes one row at a time, if it does.
 
     A function of one point is lifted by `vmap`; where `vmap` refuses it, it is called point by point.

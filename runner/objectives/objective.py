@@ -1,4 +1,4 @@
-"""An objective: what to minimise, made of a function, a formula, a user's own code or a model and its data."""
+"""Objectives: built-in functions, formulas, a user's own functions, and models with data."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,15 +25,15 @@ class Objective:
     """What to minimise, and what is known of it.
 
     Attributes:
-        function: maps weights `(rows, dim)`, the samples of this step `(rows, batch_size)` or None, and the
-            parameters by name, each `(rows,)`, to losses `(rows,)`.
-        parameters: numbers that the runs of a batch may differ in, by name.
-        known: what its YAML declares.
-        usual_start: another usual start than the declared, for a seed.
-        batches: how many samples there are, and how many a step sees; None where each step sees all.
-        held_out: what is measured beside the loss, by metric key, each `(rows,)` for weights `(rows, dim)`.
-        refusal: why the function takes one row at a time, None where it takes many.
-        numbers_a_row: about how many numbers the loss of a row makes on its way, beside vectors of its dimension.
+        function: maps weights `(rows, dim)`, the indices of the step's samples `(rows, batch_size)` or None for all,
+            and the parameters by name, each `(rows,)`, to losses `(rows,)`.
+        parameters: by name; their values may differ between the runs of a batch.
+        known: what its YAML file declares.
+        usual_start: the default start for a seed, instead of the declared one.
+        batches: the number of samples, and the mini-batch size; None where each step uses all samples.
+        held_out: maps weights `(rows, dim)` to metrics on held-out data, each `(rows,)`, by key.
+        refusal: why vmap cannot batch the function; None where it can.
+        numbers_a_row: about how many numbers the loss of a row allocates, besides vectors of its dimension.
     """
 
     name: str
@@ -48,11 +48,11 @@ class Objective:
 
     @property
     def dimension(self) -> int:
-        """The dimension of one weight vector."""
+        """The dimension of the weight."""
         return self.known.dimension
 
     def parameters_for(self, weight: Tensor) -> dict[str, Tensor]:
-        """Return the parameters as tensors `(rows,)`, all rows alike."""
+        """Return the parameters as tensors `(rows,)`, the same in each row."""
         return parameters_of([self], weight)
 
 
@@ -65,8 +65,15 @@ def parameters_of(objectives: Sequence[Objective], weight: Tensor) -> dict[str, 
 
 
 @dataclass(frozen=True)
-class Request:
-    """What an objective is built from besides its own settings."""
+class ObjectiveSpec:
+    """What an objective is built from.
+
+    Attributes:
+        config: the config group.
+        initial_weight: the run's, whose length may tell the dimension.
+        dtype: of its tensors.
+        device: of its tensors.
+    """
 
     config: ObjectiveConfig
     initial_weight: Any
@@ -74,7 +81,7 @@ class Request:
     device: torch.device
 
     def dimension(self, otherwise: int) -> int:
-        """Return the dimension: declared, else that of the start that is given, else `otherwise`."""
+        """Return the declared dimension, else the length of `initial_weight`, else `otherwise`."""
         declared = self.config.declared.get("dimension")
         if declared is not None:
             return int(declared)
@@ -82,7 +89,7 @@ class Request:
 
     @property
     def numbers_in_start(self) -> int:
-        """How many numbers the usual start is declared by."""
+        """The length of the declared start."""
         start = self.config.declared.get("start")
         return len(start) if isinstance(start, list) else 1
 
@@ -90,25 +97,29 @@ class Request:
 class Builder(Protocol):
     """Builds one kind of objective."""
 
-    def __call__(self, request: Request) -> Objective:
-        """Return the objective; raise UserError where its settings do not fit."""
+    def __call__(self, spec: ObjectiveSpec) -> Objective:
+        """Build the objective.
+
+        Raises:
+            UserError: its settings do not fit together.
+        """
 
 
-def objective_of(request: Request) -> Objective:
+def objective_of(spec: ObjectiveSpec) -> Objective:
     """Return the objective that the config group describes.
 
     Raises:
-        UserError: an unknown name or parameter, or what its kind cannot have.
+        UserError: an unknown name or parameter, or settings that this kind of objective does not allow.
     """
-    build = look_up(KINDS, request.config.name, "objective.name")
-    return build(request)
+    build = look_up(KINDS, spec.config.name, "objective.name")
+    return build(spec)
 
 
-def _of_function(request: Request) -> Objective:
-    config, parameters = request.config, request.config.parameters
+def _of_function(spec: ObjectiveSpec) -> Objective:
+    config, parameters = spec.config, spec.config.parameters
     function = FUNCTIONS[config.name]
     check_arguments(function.loss, parameters, "objective")
-    dimension = request.dimension(otherwise=function.smallest)
+    dimension = spec.dimension(otherwise=function.smallest)
     if dimension < function.smallest or (function.largest is not None and dimension > function.largest):
         allowed = f"{function.smallest}" if function.largest is not None else f"at least {function.smallest}"
         raise UserError(f"objective.dimension={dimension}: expected {allowed} for objective {config.name}")
@@ -120,11 +131,11 @@ def _of_function(request: Request) -> Objective:
     return Objective(config.name, loss, parameters, known)
 
 
-def _of_formula(request: Request) -> Objective:
-    settings = request.config.parameters
+def _of_formula(spec: ObjectiveSpec) -> Objective:
+    settings = spec.config.parameters
     constants = settings["constants"]
     formula = parse(settings["formula"], path="objective.formula", variables=settings["variables"], constants=constants)
-    dimension = request.dimension(request.numbers_in_start if formula.is_vector else max(1, len(formula.variables)))
+    dimension = spec.dimension(spec.numbers_in_start if formula.is_vector else max(1, len(formula.variables)))
     if not formula.is_vector and dimension != len(formula.variables):
         names = ", ".join(formula.variables) or "none"
         raise UserError(f"objective.formula={shown(formula.text)}: its variables are {names}, expected {dimension}")
@@ -134,30 +145,30 @@ def _of_formula(request: Request) -> Objective:
         value: Tensor = formula.evaluate(by_name | given)
         return value
 
-    return Objective("expression", loss, constants, Declaration.of(request.config, dimension, constants))
+    return Objective("expression", loss, constants, Declaration.of(spec.config, dimension, constants))
 
 
-def _of_code(request: Request) -> Objective:
-    settings = request.config.parameters
+def _of_code(spec: ObjectiveSpec) -> Objective:
+    settings = spec.config.parameters
     if settings["target"] is None:
         raise UserError(f"objective.target={shown(settings['target'])}: expected package.module:function")
     function = import_function(settings["target"])
     arguments = settings["arguments"]
     check_keywords(function, arguments)
-    known = Declaration.of(request.config, request.dimension(request.numbers_in_start), {})
-    start = torch.tensor(known.start, dtype=request.dtype, device=request.device)
+    known = Declaration.of(spec.config, spec.dimension(spec.numbers_in_start), {})
+    start = torch.tensor(known.start, dtype=spec.dtype, device=spec.device)
     rows, refusal = over_rows(kept_going(function, arguments), settings["of_one_point"], start)
     return Objective("callable", lambda weight, _samples: rows(weight), {}, known, refusal=refusal)
 
 
-def _of_data(request: Request) -> Objective:
-    problem: Learning = learning(request.config, request.dtype, request.device)
-    known = Declaration.of(request.config, problem.model.dimension, {})
+def _of_data(spec: ObjectiveSpec) -> Objective:
+    problem: Learning = learning(spec.config, spec.dtype, spec.device)
+    known = Declaration.of(spec.config, problem.model.dimension, {})
     batches = None if problem.batch_size is None else (problem.samples, problem.batch_size)
     return Objective(
-        request.config.name,
+        spec.config.name,
         problem.loss,
-        {"l2": request.config.parameters["l2"]},
+        {"l2": spec.config.parameters["l2"]},
         known,
         usual_start=problem.model.start,
         batches=batches,
@@ -192,7 +203,7 @@ def _exact_start(objective: Objective, initial_weight: Any, seed: int) -> Tensor
         return objective.usual_start(seed)
     if initial_weight == "random":
         if not objective.known.bounds:
-            raise UserError(f"initial_weight=random: expected objective.bounds, which {objective.name} has not")
+            raise UserError(f"initial_weight=random: expected an objective with bounds, {objective.name} declares none")
         return uniform_start(seed, objective.known.bounds)
     if isinstance(initial_weight, list) and len(initial_weight) != objective.dimension:
         numbers = "number" if objective.dimension == 1 else "numbers"

@@ -3,15 +3,15 @@
 from runner.config.groups import OptimizerConfig
 from runner.config.registry import check_arguments, look_up
 from runner.optimizers import adam, adaptive, sgd  # noqa: F401  # they enter their rules
-from runner.optimizers.update_rule import RULES, Rule, State
+from runner.optimizers.update_rule import RULES, State, UpdateRule
 
 # What is left out of a rule when it is 0, so that it costs nothing.
 OPTIONAL = ("weight_decay", "momentum", "dampening")
 
-__all__ = ["OPTIONAL", "RULES", "Rule", "State", "rule_of"]
+__all__ = ["OPTIONAL", "RULES", "State", "UpdateRule", "rule_of"]
 
 
-def rule_of(config: OptimizerConfig) -> Rule:
+def rule_of(config: OptimizerConfig) -> UpdateRule:
     """Return the update rule that the config group names.
 
     Raises:

@@ -17,7 +17,7 @@ Update = TypeVar("Update", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True)
-class Rule:
+class UpdateRule:
     """An update rule.
 
     Attributes:
@@ -32,7 +32,7 @@ class Rule:
     casts_lr: bool
 
 
-RULES: dict[str, Rule] = {}
+RULES: dict[str, UpdateRule] = {}
 
 
 def no_state(_weight: Tensor, **_hyper: Any) -> State:
@@ -41,10 +41,10 @@ def no_state(_weight: Tensor, **_hyper: Any) -> State:
 
 
 def rule(init: Callable[..., State] = no_state, *, casts_lr: bool = False) -> Callable[[Update], Update]:
-    """Register an update under its name; arguments as the attributes of `Rule`."""
+    """Register an update under its name; arguments as the attributes of `UpdateRule`."""
 
     def register(update: Update) -> Update:
-        RULES[update.__name__] = Rule(init, update, casts_lr)
+        RULES[update.__name__] = UpdateRule(init, update, casts_lr)
         return update
 
     return register

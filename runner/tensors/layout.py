@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from runner.tensors.rows import GRAIN, padded
 
-Function = Callable[..., Tensor]
+RowFunction = Callable[..., Tensor]
 
 
 def _names(*texts: str) -> frozenset[str]:
@@ -112,7 +112,7 @@ def piece_of(kernels: set[str], width: int, unit: int) -> int | None:
 class InPieces:
     """A function of rows, `(rows, dim)` and more to `(rows,)`, evaluated in pieces that keep each row's bits."""
 
-    def __init__(self, function: Function, unit: int) -> None:
+    def __init__(self, function: RowFunction, unit: int) -> None:
         self._function = function
         self._unit = unit
         self._is_known = False

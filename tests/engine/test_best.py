@@ -29,7 +29,7 @@ def test_blocks_find_the_best_step_of_the_whole_history(
     while first < steps:
         end = data.draw(st.integers(first + 1, steps))
         part = loss[first:end]
-        best.look_at(Block(first + 1, part, part[..., None], weight[first + 1 : end + 1], part), lasts)
+        best.update(Block(first + 1, part, part[..., None], weight[first + 1 : end + 1], part), lasts)
         first = end
     for run, last in enumerate(lasts):
         finite = [step for step in range(1, last + 1) if math.isfinite(loss[step - 1, run])]

@@ -7,7 +7,7 @@ from omegaconf import OmegaConf
 from runner.composition.composition import config_folder
 from runner.config.groups import ObjectiveConfig
 from runner.messages.errors import UserError
-from runner.objectives import KINDS, Objective, Request, objective_of
+from runner.objectives import KINDS, Objective, ObjectiveSpec, objective_of
 from runner.objectives.functions import FUNCTIONS
 
 CPU = torch.device("cpu")
@@ -20,7 +20,7 @@ def objective(name: str, dtype: torch.dtype = torch.float64, **changed: object) 
     settings = OmegaConf.to_container(OmegaConf.load(config_folder() / "objective" / f"{name}.yaml"))
     assert isinstance(settings, dict)
     config = ObjectiveConfig.from_tree({str(key): value for key, value in settings.items()} | changed)
-    return objective_of(Request(config, None, dtype, CPU))
+    return objective_of(ObjectiveSpec(config, None, dtype, CPU))
 
 
 def loss(made: Objective, weight: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Runs whose weight has stopped moving: since when, and what holds it."""
+"""Runs whose weight has stopped changing: since which step, and why."""
 
 from collections.abc import Mapping
 
@@ -9,25 +9,25 @@ from runner.config.schema import Config
 from runner.engine.descent import Block
 from runner.engine.result import Outcome, Result
 
-# A schedule's last rates may be 0; what stood still for so small a share of a run is not worth a word.
+# Reported only for at least this share of the steps: the last rates of a schedule may be 0.
 SHARE = 0.1
 ROUNDINGS = 16
 
 
 class Movement:
-    """After which step each run of a batch last moved."""
+    """The last step that changed the weight, of each run of a batch."""
 
     def __init__(self, runs: int, device: torch.device) -> None:
         self._last = torch.zeros(runs, dtype=torch.int64, device=device)
         self._ended: dict[int, int] = {}
 
-    def see(self, before: Tensor, block: Block, ends: Mapping[int, int]) -> None:
-        """Take a block of steps.
+    def update(self, before: Tensor, block: Block, ends: Mapping[int, int]) -> None:
+        """Take a block of steps into account.
 
         Args:
-            before: the weights `(runs, dim)` that it begins with.
+            before: the weights `(runs, dim)` before the block.
             block: the steps.
-            ends: the last steps of the runs that end in it.
+            ends: the last step of each run that ends in the block.
         """
         weight = block.weight
         if not ends and bool((weight[-1] != (weight[-2] if len(weight) > 1 else before)).any(-1).all()):
@@ -42,12 +42,12 @@ class Movement:
         self._ended |= {run: int(self._last[run]) for run in ends}
 
     def last(self, run: int) -> int:
-        """Return the last step that moved a run's weight, 0 where none has."""
+        """Return the last step that changed a run's weight, 0 if none has."""
         return self._ended[run] if run in self._ended else int(self._last[run])
 
 
-def stillness(config: Config, result: Result, last: int) -> str | None:
-    """Return the sentence about a weight that stood still to the end after step `last`, short of a known minimum."""
+def stagnation_remark(config: Config, result: Result, last: int) -> str | None:
+    """Return the remark on a weight that has not changed after step `last`, away from a known minimum; else None."""
     still = result.steps - last
     is_short = still < max(1, SHARE * result.steps)
     if is_short or result.outcome in (Outcome.DIVERGED, Outcome.FAILED) or _is_at_minimum(result):
@@ -57,7 +57,7 @@ def stillness(config: Config, result: Result, last: int) -> str | None:
 
 
 def _is_at_minimum(result: Result) -> bool:
-    """Tell whether a run is where a known minimum is, as far as its dtype can tell."""
+    """Return whether a run has reached a known minimum, up to rounding."""
     if result.loss_error is None or result.minimum is None:
         return False
     rounding = ROUNDINGS * torch.finfo(result.weight.dtype).eps

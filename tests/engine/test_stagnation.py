@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from runner import run, sweep
 from runner.engine.descent import Block
-from runner.engine.stillness import Movement
+from runner.engine.stagnation import Movement
 from runner.tracking.journal import End
 from tests.conftest import Command
 from tests.support.descents import done
@@ -104,7 +104,7 @@ def test_any_cut_into_blocks_finds_the_last_movement(data: st.DataObject, steps:
     for first, last in itertools.pairwise(cuts):
         part = weight[first + 1 : last + 1]
         block = Block(first + 1, part[..., 0], part, part, part[..., 0])
-        movement.see(weight[first], block, {number: end for number, end in enumerate(ends) if first < end <= last})
+        movement.update(weight[first], block, {number: end for number, end in enumerate(ends) if first < end <= last})
     for number, end in enumerate(ends):
         moved = [step for step in range(1, end + 1) if weight[step, number] != weight[step - 1, number]]
         assert movement.last(number) == (moved[-1] if moved else 0)
