@@ -116,5 +116,6 @@ class StabilityBound:
         if self.at == steps:
             return f"lr {self.lr:g} was at the bound {bound}: each step overshoots by as much as it gains"
         if self.below == steps:
-            return f"lr {self.lr:g} was below the bound, at least {bound}"
-        return f"lr {self.lr:g} was above the bound at {self.above} of {steps} recorded steps, at least {bound}"
+            return f"lr {self.lr:g} was below the bound, which was at least {bound}"
+        above = f"above the bound at {self.above} of {steps} recorded steps"
+        return f"lr {self.lr:g} was {above}; the bound was at least {bound}"

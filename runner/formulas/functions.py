@@ -1,4 +1,4 @@
-"""What the operators and functions of formulas are, for plain numbers and for tensors."""
+"""The operators and functions of formulas, for plain numbers and for tensors."""
 
 import ast
 import math
@@ -18,7 +18,7 @@ OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
     ast.UAdd: operator.pos,
     ast.USub: operator.neg,
 }
-# Far beyond any float: what has as many bits only grows, and takes for ever.
+# An int with more bits is larger than any float, and computing with it could take too long.
 MOST_BITS = 1024
 COMPARISONS: dict[type[ast.AST], Callable[..., Any]] = {
     ast.Lt: operator.lt,
@@ -31,9 +31,10 @@ COMPARISONS: dict[type[ast.AST], Callable[..., Any]] = {
 
 
 def bounded(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function of plain numbers that never makes one too large to go on with.
+    """Return a function of plain numbers as one whose results are real and of bounded size.
 
-    The function raises OverflowError for such a number, TypeError for a text, ArithmeticError for what is not real.
+    It raises OverflowError for a result that is too large, TypeError for a text, and ArithmeticError for a complex
+    result.
     """
 
     def compute(*values: Any) -> Any:
@@ -58,7 +59,7 @@ def _sigmoid(x: float) -> float:
     return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
 
 
-# What each function is for plain numbers; for tensors it is torch's function of the same name.
+# Functions of plain numbers; for tensors, torch's functions of the same names are used.
 OF_NUMBERS: dict[str, Callable[[float], float]] = {
     "sin": math.sin,
     "cos": math.cos,
@@ -76,7 +77,7 @@ FUNCTIONS = (*OF_NUMBERS, *EXTREMES, *REDUCTIONS)
 
 
 def applied(name: str, values: Sequence[Any]) -> Any:
-    """Return a function of numbers `(...)`, plain ones or tensors, of which one is enough to give a tensor."""
+    """Return a function of numbers `(...)`: a plain number if all are plain, else a tensor."""
     if all(isinstance(value, int | float) for value in values):
         return (OF_NUMBERS.get(name) or EXTREMES[name])(*values)
     import torch
@@ -95,8 +96,8 @@ def reduced(name: str, vectors: Sequence[Any]) -> Any:
     """Return a reduction of vectors `(..., dim)` to numbers `(...)`."""
     if name == "dot":
         return (vectors[0] * vectors[1]).sum(-1)
-    if name == "norm":  # whose gradient torch defines as 0 at 0
-        from runner.tensors.norms import norm  # which knows torch
+    if name == "norm":  # its gradient at 0 is 0
+        from runner.tensors.norms import norm  # imports torch
 
         return norm(vectors[0])[..., 0]
     return vectors[0].sum(-1) if name == "sum" else vectors[0].mean(-1)

@@ -1,7 +1,7 @@
-"""A small language of formulas, read by a whitelist over Python's syntax tree: nothing in a text is ever run.
+"""A small language of formulas: Python's syntax tree restricted by a whitelist; no code of the text is executed.
 
-`(1 - x)**2 + 100*(y - x**2)**2` is a formula of two numbers, `sum(w**2) + w[0]` of one vector. Knows no torch
-until a formula meets a tensor.
+`(1 - x)**2 + 100*(y - x**2)**2` is a formula of two numbers, `sum(w**2) + w[0]` of one vector. torch is imported only
+when a formula is evaluated on tensors.
 """
 
 import ast
@@ -31,7 +31,7 @@ NAMED = {"pi": math.pi, "e": math.e}
 LONGEST = 10_000
 DEEPEST = 200
 LARGEST_POWER = 1000
-# A comment, or a number that runs into a word, as in 1if, where it stands in no text.
+# A comment, or a number directly followed by a word, as in 1if, outside of strings.
 STRAY = re.compile(
     r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|(?P<comment>#)|"""
     rf"(?<![\w.])(?P<number>(?>{tokenize.Number})(?=[A-Za-z_]))"
@@ -42,7 +42,7 @@ Values = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class _Term:
-    """A part of a formula: how it is computed, and whether that gives a vector; `constant` where nothing varies."""
+    """A part of a formula: how to compute it, whether it is a vector, and its value if it is constant."""
 
     compute: Callable[[Values], Any]
     is_vector: bool = False
@@ -51,13 +51,13 @@ class _Term:
 
 @dataclass(frozen=True)
 class Formula:
-    """A formula that has been read.
+    """A parsed formula.
 
     Attributes:
         text: as written.
-        variables: the names it varies with, in the order of their first appearance, or as declared.
-        is_vector: it is a formula of the vector `w`, in sums and by index, and not of a number `w`.
-        texts: of the variables, those that a condition compares with a text.
+        variables: its variables, in the order of their first appearance, or as declared.
+        is_vector: whether it is a formula of the vector `w`, used in sums and by index.
+        texts: the variables that a condition compares with a text.
     """
 
     text: str
@@ -67,7 +67,7 @@ class Formula:
     texts: frozenset[str] = frozenset()
 
     def evaluate(self, values: Values) -> Any:
-        """Return the formula's value, numbers `(...)`, for tensors or plain numbers.
+        """Return the value of the formula `(...)`, for tensors or plain numbers.
 
         Args:
             values: by name, numbers `(...)` for variables and constants, `(..., dim)` for the vector `w`.
@@ -83,17 +83,17 @@ def parse(
     constants: Sequence[str] = (),
     conditions: bool = False,
 ) -> Formula:
-    """Read a formula.
+    """Parse a formula.
 
     Args:
         text: the formula.
-        path: the config key that holds it, which errors name.
-        variables: the names it may vary with; None takes those found.
-        constants: the names of what is given besides.
-        conditions: comparisons, `and`, `or` and `not` are allowed, dotted names, and texts, as in `a.b == 'c'`.
+        path: its config key, for error messages.
+        variables: the allowed variables; None allows any.
+        constants: the names of constants.
+        conditions: whether to allow comparisons, `and`, `or`, `not`, dotted names and texts, as in `a.b == 'c'`.
 
     Raises:
-        UserError: with the position, for all that the language has not.
+        UserError: with the position of the first part that the language does not allow.
     """
     reader = _Reader(text, path, variables, tuple(constants), conditions)
     tree = reader.tree()
@@ -105,19 +105,19 @@ def parse(
 
 
 def number(value: object, path: str, names: Mapping[str, float]) -> float:
-    """Return a number that a config gives as such or as a formula of `names`.
+    """Return a number that a config gives as a number or as a formula of `names`.
 
     Raises:
-        UserError: it is neither a finite number nor a formula, or it has no finite value.
+        UserError: it is neither a finite number nor a formula with a finite value.
     """
     if not isinstance(value, str):
         if not is_finite(value):
             raise UserError(f"{path}={shown(value)}: expected a finite number or a formula")
-        return float(value)  # type: ignore[arg-type]  # is_finite has shown it to be a number
+        return float(value)  # type: ignore[arg-type]  # is_finite has checked that it is a number
     formula = parse(value, path=path, variables=tuple(names))
     try:
         found = float(formula.evaluate(names))
-    except (ArithmeticError, ValueError, TypeError) as error:  # TypeError: a complex number is made a float
+    except (ArithmeticError, ValueError, TypeError) as error:  # TypeError: float() of a complex number
         raise UserError(f"{path}={value}: has no value ({error})") from None
     if not math.isfinite(found):
         raise UserError(f"{path}={value}: expected a finite number, it is {found}")
@@ -138,7 +138,7 @@ class _Reader:
         self.texts: set[str] = set()
 
     def tree(self) -> ast.expr:
-        """Return the syntax tree, once the text is short, plain and well formed."""
+        """Return the syntax tree, after checking length, characters and syntax."""
         if not self._text.strip():
             raise UserError(f"{self._path}='': expected a formula, such as (x - 1)**2")
         if len(self._text) > LONGEST:
@@ -147,15 +147,15 @@ class _Reader:
             if not (character.isascii() and (character.isprintable() or character.isspace())):
                 self._fail(column, f"character {character!r}, expected plain ASCII")
         for found in STRAY.finditer(self._text):
-            if found["comment"]:  # which would drop the lines that YAML folds behind it
-                self._fail(found.start() + 1, "# cannot stand in a formula: comments belong before its key in the YAML")
-            if found["number"]:  # which Python warns of only, to whom its warnings go
+            if found["comment"]:  # it would comment out the lines that YAML folds behind it
+                self._fail(found.start() + 1, "# is not allowed in a formula: put comments before its key in the YAML")
+            if found["number"]:  # Python only warns of it
                 self._fail(found.start() + 1, "invalid decimal literal")
         try:
-            # A line break is a space here, as YAML's folded blocks would have it.
+            # Line breaks become spaces, as in YAML's folded blocks.
             body = ast.parse(" ".join(self._text.strip().splitlines()), mode="eval").body
         except SyntaxError as error:
-            at_end = len(self._text.strip()) + 1  # which the offset of 0 stands for
+            at_end = len(self._text.strip()) + 1  # where an offset of 0 or None points
             self._fail((error.offset or at_end) + self._indent, error.msg)
         except (ValueError, MemoryError, RecursionError):
             raise UserError(f"{self._path}: nested too deeply, expected at most {DEEPEST} levels") from None
@@ -163,14 +163,14 @@ class _Reader:
         return body
 
     def refuse(self, node: ast.AST, reason: str) -> NoReturn:
-        """Raise that a part cannot stand where it does."""
+        """Raise a UserError at the position of a part."""
         self._fail(getattr(node, "col_offset", 0) + 1 + self._indent, reason)
 
     def _fail(self, column: int, reason: str) -> NoReturn:
         raise UserError(f"{self._path}={shown(self._text, 80)}: at column {column}: {reason}")
 
     def found(self, tree: ast.expr) -> tuple[str, ...]:
-        """Return the variables in the order in which they stand in the text."""
+        """Return the variables in the order of their first appearance."""
         taken = {*FUNCTIONS, *NAMED, *self._constants}
         return tuple(dict.fromkeys(name for _, name in sorted(self._names(tree)) if name not in taken))
 
@@ -187,7 +187,7 @@ class _Reader:
         return isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name) and node.value.id == VECTOR
 
     def term(self, node: ast.expr, depth: int) -> _Term:
-        """Return what a part of the tree computes."""
+        """Return the term of a part of the tree."""
         if depth == 0:
             self.refuse(node, f"nested too deeply, expected at most {DEEPEST} levels")
         match node:
@@ -208,9 +208,9 @@ class _Reader:
             case ast.Compare() | ast.BoolOp() | ast.UnaryOp() if self._conditions:
                 return self._condition(node, depth - 1)
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitXor):
-            self.refuse(node, "^ is no power here, write **")
+            self.refuse(node, "^ is not the power operator, write **")
         self.refuse(
-            node, f"{_described(node)} cannot stand in a formula, only numbers, names, + - * / ** and functions"
+            node, f"{_described(node)} is not allowed in a formula, expected numbers, names, + - * / ** and functions"
         )
 
     def _literal(self, node: ast.Constant) -> _Term:
@@ -256,7 +256,7 @@ class _Reader:
     def _exponent(self, node: ast.expr, value: float) -> _Term:
         if abs(value) > LARGEST_POWER:
             self.refuse(node, f"power {value:g}, expected at most {LARGEST_POWER}")
-        # A whole exponent stays whole, so that x**2 and its gradient are right at and below 0.
+        # A whole exponent stays an int, so that x**2 and its gradient are defined for x <= 0.
         exponent = int(value) if value == int(value) else value
         return _Term(lambda _values: exponent, constant=value)
 
@@ -283,7 +283,7 @@ class _Reader:
 
     def _subscript(self, node: ast.Subscript) -> _Term:
         if not (isinstance(node.value, ast.Name) and node.value.id == VECTOR):
-            self.refuse(node, "only the vector w has parts, as in w[0]")
+            self.refuse(node, "only the vector w can be indexed, as in w[0]")
         if isinstance(node.slice, ast.Slice):
             if node.slice.step is not None:
                 self.refuse(node, "a slice of w takes no step")
@@ -317,7 +317,7 @@ class _Reader:
                 sides = [self.term(side, depth) for side in (node.left, *node.comparators)]
                 holds = [COMPARISONS[type(op)] for op in node.ops]
                 return _Term(lambda values: _chain(holds, [side.compute(values) for side in sides]))
-        self.refuse(node, f"{_described(node)} cannot stand in a condition")
+        self.refuse(node, f"{_described(node)} is not allowed in a condition")
 
     def _apply(self, node: ast.expr, function: Callable[..., Any], terms: list[_Term]) -> _Term:
         function = bounded(function) if self._conditions else function
@@ -327,13 +327,13 @@ class _Reader:
             return _Term(lambda values: function(*(part(values) for part in parts)), is_vector)
         try:
             value = float(function(*(part({}) for part in parts)))
-        except (ArithmeticError, ValueError, TypeError) as error:  # TypeError: a negative number to a broken power
+        except (ArithmeticError, ValueError, TypeError) as error:  # TypeError: float() of a complex number
             self.refuse(node, f"has no value ({error})")
         return _Term(lambda _values: value, constant=value)
 
 
 def _name_of(node: ast.expr) -> str | None:
-    """Return the name, perhaps a dotted one, that a part of the tree is; None where it is no name."""
+    """Return the possibly dotted name that a part of the tree is; None if it is not a name."""
     match node:
         case ast.Name(id=name):
             return name
@@ -343,7 +343,7 @@ def _name_of(node: ast.expr) -> str | None:
 
 
 def _as_column(term: _Term) -> Callable[[Values], Any]:
-    """Let a number of each run meet the vector of each run."""
+    """Return a computation whose numbers `(...)` broadcast with vectors `(..., dim)`."""
 
     def column(values: Values) -> Any:
         value = term.compute(values)
@@ -358,7 +358,7 @@ def _chain(holds: Sequence[Callable[..., Any]], sides: Sequence[Any]) -> bool:
 
 DESCRIBED: dict[type[ast.AST], str] = {
     ast.Attribute: "an attribute",
-    ast.Call: "a call of something that is no name",
+    ast.Call: "a call of something that is not a name",
     ast.Lambda: "a lambda",
     ast.IfExp: "a condition",
     ast.Compare: "a comparison",

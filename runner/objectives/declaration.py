@@ -1,4 +1,4 @@
-"""What an objective's YAML declares: its dimension, usual start, bounds, and where its minimum lies."""
+"""What the YAML file of an objective declares: dimension, default start, bounds and minimum points."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ Point = tuple[float, ...]
 
 @dataclass(frozen=True)
 class Declaration:
-    """What is known of an objective.
+    """What an objective declares.
 
     Attributes:
-        dimension: of one weight vector.
-        start: the usual start, `dimension` numbers.
-        bounds: low and high for each coordinate; none where undeclared.
-        minimum_at: the known minimum points, each of `dimension` numbers; none where unknown.
-        minimum: the loss there; None where unknown.
+        dimension: of the weight.
+        start: the default start, `dimension` numbers.
+        bounds: low and high for each coordinate; empty if not declared.
+        minimum_at: the known minimum points, each of `dimension` numbers; empty if unknown.
+        minimum: the loss there; None if unknown.
     """
 
     dimension: int
@@ -34,11 +34,11 @@ class Declaration:
     def of(cls, config: ObjectiveConfig, dimension: int, parameters: Mapping[str, Any]) -> Self:
         """Return what the group declares, for the dimension.
 
-        A number may be written as a formula of `n`, the dimension, of `i`, the coordinate from 1 on, and of the
-        objective's parameters; a number stands for all coordinates, a shorter list is repeated.
+        A number may be a formula of the dimension `n`, the coordinate `i` from 1 on, and the objective's parameters.
+        A single number applies to all coordinates, and a shorter list is repeated.
 
         Raises:
-            UserError: what is declared is no number, or does not fit the dimension.
+            UserError: a value is not a number, or a list does not fit the dimension.
         """
         names = {name: float(value) for name, value in parameters.items() if is_finite(value)} | {"n": float(dimension)}
         minimum, bounds, minimum_at = (config.declared.get(key) for key in ("minimum", "bounds", "minimum_at"))
@@ -52,7 +52,7 @@ class Declaration:
 
 
 def _cut(pattern: Any, dimension: int) -> Any:
-    """Return a usual start for two dimensions as one for a single dimension, too."""
+    """Return a default start shortened to the dimension."""
     return pattern[:dimension] if isinstance(pattern, list) else pattern
 
 

@@ -1,6 +1,6 @@
-"""The functions that objectives are made of: `(..., dim) -> (...)`, parameters of shape `(...)`.
+"""Built-in objectives: functions `(..., dim) -> (...)` with parameters of shape `(...)`.
 
-To add one, write it here with the dimensions that it has, and give it a file in conf/objective/.
+To add one, write it here, register it with the dimensions it allows, and give it a file in conf/objective/.
 """
 
 import math
@@ -17,7 +17,13 @@ ObjectiveFunction = Callable[..., Tensor]
 
 @dataclass(frozen=True)
 class RegisteredFunction:
-    """A function of the registry, and the dimensions that it has: from `smallest` on, or one alone."""
+    """A function and the dimensions it allows.
+
+    Attributes:
+        loss: the function.
+        smallest: the smallest dimension.
+        largest: the largest dimension; None for no limit.
+    """
 
     loss: ObjectiveFunction
     smallest: int
@@ -28,7 +34,7 @@ FUNCTIONS: dict[str, RegisteredFunction] = {}
 
 
 def function(smallest: int = 1, largest: int | None = None) -> Callable[[ObjectiveFunction], ObjectiveFunction]:
-    """Enter a function in the registry under its name."""
+    """Register a function under its name; arguments as the attributes of `RegisteredFunction`."""
 
     def register(loss: ObjectiveFunction) -> ObjectiveFunction:
         FUNCTIONS[loss.__name__] = RegisteredFunction(loss, smallest, largest)
@@ -44,7 +50,7 @@ def _indices(weight: Tensor) -> Tensor:
 @function()
 def quadratic(weight: Tensor, *, curvature: Tensor, offset: Tensor) -> Tensor:
     """Return `curvature * |w|**2 + offset`."""
-    return curvature * (weight * weight).sum(-1) + offset  # a power would cost a third of a step more
+    return curvature * (weight * weight).sum(-1) + offset  # weight**2 would make a step a third longer
 
 
 @function(smallest=2)
@@ -120,7 +126,7 @@ def rastrigin(weight: Tensor, *, amplitude: Tensor) -> Tensor:
 def ackley(weight: Tensor) -> Tensor:
     """Return `-20*exp(-0.2*sqrt(mean(w**2))) - exp(mean(cos(2*pi*w))) + 20 + e`.
 
-    It has a kink at its minimum; there the gradient is taken to be 0.
+    It is not differentiable at its minimum; the gradient there is defined as 0.
 
     Ackley, "A Connectionist Machine for Genetic Hillclimbing", 1987.
     """
@@ -174,7 +180,7 @@ def branin(weight: Tensor) -> Tensor:
 
 @function(smallest=2, largest=2)
 def goldstein_price(weight: Tensor) -> Tensor:
-    """Return the product of two polynomials of fourth degree that Goldstein and Price made.
+    """Return the product of two polynomials of degree four by Goldstein and Price.
 
     Goldstein and Price, "On descent from local minima", 1971.
     """

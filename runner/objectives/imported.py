@@ -1,4 +1,4 @@
-"""A user's own function as an objective, named in YAML and imported only where the command line allows it."""
+"""A user's own function as an objective, named in YAML and imported if `allow_code` permits it."""
 
 import importlib
 import inspect
@@ -20,10 +20,10 @@ UserFunction = Callable[..., Tensor]
 
 
 def import_function(target: str) -> UserFunction:
-    """Return the function that `package.module:function` names, looked for in the working directory too.
+    """Return the function that `package.module:function` names; the working directory is searched too.
 
     Raises:
-        UserError: there is no such module or function, or importing it fails.
+        UserError: no such module or function, or importing it fails.
     """
     module_name, _, name = target.partition(":")
     if not module_name or not name:
@@ -32,7 +32,7 @@ def import_function(target: str) -> UserFunction:
     termination.expect_user_code()
     try:
         module = importlib.import_module(module_name)
-    except (Exception, SystemExit) as error:  # whatever a stranger's module raises
+    except (Exception, SystemExit) as error:  # a user's module may raise anything
         raise UserError(f"objective.target={target}: cannot be imported ({described(error)})") from error
     found = getattr(module, name, None)
     if not callable(found):
@@ -43,20 +43,20 @@ def import_function(target: str) -> UserFunction:
 
 
 def look_in_working_directory() -> None:
-    """Let modules of the working directory be imported, as `python -m` does and an installed command does not."""
+    """Add the working directory to `sys.path`, as `python -m` does and an installed command does not."""
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))
 
 
 def check_keywords(function: UserFunction, arguments: Mapping[str, Any]) -> None:
-    """Check that the function takes these keyword arguments.
+    """Check that the function accepts these keyword arguments.
 
     Raises:
-        UserError: with a line for each that it does not take.
+        UserError: with a line for each that it does not accept.
     """
     try:
         parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):  # built in C, which tells no signature
+    except (TypeError, ValueError):  # a C function without a signature
         return
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
         return
@@ -69,30 +69,30 @@ def check_keywords(function: UserFunction, arguments: Mapping[str, Any]) -> None
         raise UserError(*unknown)
 
 
-def kept_going(function: UserFunction, arguments: Mapping[str, Any]) -> UserFunction:
-    """Return the function with its arguments, as one that fails where it would end the whole program."""
+def without_exit(function: UserFunction, arguments: Mapping[str, Any]) -> UserFunction:
+    """Return the function with its arguments, which raises RuntimeError where the function raises SystemExit or GeneratorExit."""
 
-    def kept(weight: Tensor) -> Tensor:
+    def called(weight: Tensor) -> Tensor:
         try:
             return function(weight, **arguments)
         except (SystemExit, GeneratorExit) as stop:
-            asked = RuntimeError(f"the function asks for the end of the program, by {stop!r}")
+            asked = RuntimeError(f"the function raised {stop!r}")
             raise asked.with_traceback(stop.__traceback__) from stop
 
-    return kept
+    return called
 
 
 def over_rows(function: UserFunction, is_of_one_point: bool, start: Tensor) -> tuple[UserFunction, str | None]:
-    """Return the function as one of rows, `(rows, dim) -> (rows,)`, and why it takes one row at a time, if it does.
+    """Return the function for rows, `(rows, dim) -> (rows,)`, and why vmap cannot batch it, if it cannot.
 
-    A function of one point is lifted by `vmap`; where `vmap` refuses it, it is called point by point.
+    A function of one point is batched by `vmap`; if `vmap` fails, it is called point by point.
     """
     if not is_of_one_point:
         return function, None
     lifted = vmap(function)
     try:
         lifted(start.expand(2, -1).clone().requires_grad_())
-    except (Exception, SystemExit) as error:  # vmap's refusal, or one that calling the function alone tells better
+    except (Exception, SystemExit) as error:  # of vmap, or of the function, which then raises it when it is called
         why = described(error, is_brief=True)
         return lambda points: _stacked([function(point) for point in points]), why
     return lifted, None
@@ -106,17 +106,17 @@ def _stacked(values: Sequence[Any]) -> Tensor:
 
 
 def check_loss(loss: Callable[[Tensor], Tensor], points: Tensor, name: str) -> None:
-    """Call the loss once, as the descent will, to find what would fail at its first step.
+    """Evaluate the loss and its gradient once, to find errors before the first step.
 
     Raises:
-        UserError: it raises, returns another shape or type, or cannot be differentiated.
+        UserError: it raises an error, returns a wrong shape or type, or cannot be differentiated.
     """
     weight = points.detach().requires_grad_()
     try:
         value = loss(weight)
     except UserError:
         raise
-    except (Exception, SystemExit) as error:  # a stranger's function may raise anything
+    except (Exception, SystemExit) as error:  # a user's function may raise anything
         raise FunctionError(f"objective={name}: the function raises {described(error)}") from error
     if not isinstance(value, Tensor):
         raise UserError(f"objective={name}: the function returns {type(value).__name__}, expected a tensor")
@@ -127,20 +127,22 @@ def check_loss(loss: Callable[[Tensor], Tensor], points: Tensor, name: str) -> N
         kind = str(value.dtype).removeprefix("torch.")
         raise UserError(f"objective={name}: the function returns {kind}, expected floating-point numbers")
     if not value.requires_grad:
-        raise UserError(f"objective={name}: the loss cannot be differentiated, expected one made by torch operations")
+        raise UserError(
+            f"objective={name}: the loss cannot be differentiated, expected one computed by torch operations"
+        )
     try:
         gradient = torch.autograd.grad(value, weight, torch.ones_like(value), allow_unused=True)[0]
-    except Exception as error:  # whatever a backward pass of a stranger's raises
+    except Exception as error:  # a user's backward pass may raise anything
         raise UserError(f"objective={name}: the gradient cannot be computed: {described(error)}") from error
     if gradient is None:
         raise UserError(f"objective={name}: the loss does not depend on the weight")
 
 
 def check_curvature(loss: Callable[[Tensor], Tensor], points: Tensor, name: str) -> None:
-    """Differentiate the loss twice, as diagnostics will.
+    """Differentiate the loss twice, as the diagnostics do.
 
     Raises:
-        UserError: that fails.
+        UserError: the second derivative cannot be computed.
     """
     weight = points.detach().requires_grad_()
     value = loss(weight)
@@ -148,7 +150,7 @@ def check_curvature(loss: Callable[[Tensor], Tensor], points: Tensor, name: str)
         (gradient,) = torch.autograd.grad(value, weight, torch.ones_like(value), create_graph=True)
         if gradient.requires_grad:
             torch.autograd.grad(gradient, weight, torch.ones_like(gradient), allow_unused=True)
-    except Exception as error:  # whatever a second backward pass of a stranger's raises
+    except Exception as error:  # a user's second backward pass may raise anything
         raise UserError(
-            f"diagnostics.curvature=true: objective {name} has none to compute: {described(error)}"
+            f"diagnostics.curvature=true: the curvature of objective {name} cannot be computed: {described(error)}"
         ) from error

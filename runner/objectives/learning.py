@@ -1,4 +1,4 @@
-"""Learning problems: losses of models on data that comes with scikit-learn, as functions of all their weights."""
+"""Learning problems: losses of models on data sets of scikit-learn, as functions of all weights."""
 
 import math
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from runner.messages.ranges import shown
 from runner.tensors.draws import generator
 
 SPLIT_SEED = 0
-# Of each number that a model makes, about this many copies live in a step: forward, backward, and between.
+# About how many numbers a step allocates for each output or hidden unit of a sample.
 ACTIVATIONS = 6
 REGRESSION = ("diabetes",)
 CLASSIFICATION = ("breast_cancer", "digits")
@@ -24,7 +24,7 @@ CLASSIFICATION = ("breast_cancer", "digits")
 
 @dataclass(frozen=True)
 class Data:
-    """Samples to learn from: features `(n, features)`, standardised, and targets `(n,)`; `classes` is 0 for numbers."""
+    """Standardised features `(n, features)` and targets `(n,)`; `classes` is 0 for regression."""
 
     features: Tensor
     targets: Tensor
@@ -33,7 +33,7 @@ class Data:
 
 @dataclass(frozen=True)
 class Split:
-    """What a model is fitted on, and what it has not seen."""
+    """Training data and held-out data."""
 
     train: Data
     held_out: Data
@@ -41,10 +41,10 @@ class Split:
 
 @cache
 def load(name: str, held_out: float, dtype: torch.dtype, device: torch.device) -> Split:
-    """Return a data set of scikit-learn, split by a fixed order and standardised by its training part.
+    """Return a data set of scikit-learn, split in a fixed random order and standardised by its training part.
 
     Raises:
-        UserError: scikit-learn, or this data set in it, is missing.
+        UserError: scikit-learn or this data set cannot be loaded, or a part would have too few samples.
     """
     features, targets = _arrays(name)
     order = torch.randperm(len(features), generator=generator(SPLIT_SEED, "split"))
@@ -52,7 +52,7 @@ def load(name: str, held_out: float, dtype: torch.dtype, device: torch.device) -
     if not 1 <= count <= len(features) - 2:
         raise UserError(
             f"objective.held_out={held_out:g}: expected a share of the {len(features)} samples of {name} "
-            f"that leaves 1 or more to measure on, and 2 or more to fit; it keeps {count} apart"
+            f"that holds out at least 1 and leaves at least 2 for training; it holds out {count}"
         )
     held, train = order[:count], order[count:]
     centre, spread = features[train].mean(0), features[train].std(0)
@@ -71,20 +71,20 @@ def _arrays(name: str) -> tuple[Tensor, Tensor]:
 
         features, targets = getattr(datasets, f"load_{name}")(return_X_y=True)
     except (ImportError, AttributeError, OSError) as error:
-        raise UserError(f"objective.dataset={name}: not to be had from scikit-learn here ({error})") from None
+        raise UserError(f"objective.dataset={name}: scikit-learn cannot load it ({error})") from None
     return torch.as_tensor(features, dtype=torch.float64), torch.as_tensor(targets, dtype=torch.float64)
 
 
 @dataclass(frozen=True)
 class Model:
-    """A model whose weights, all in one vector, are what is learned.
+    """A model with all its weights in one vector.
 
     Attributes:
-        dimension: how many weights there are.
+        dimension: the number of weights.
         outputs: `(runs, dim)` weights and `(runs, n, features)` features to `(runs, n)` numbers or
-            `(runs, n, classes)` scores; two classes take one score.
-        start: the usual start `(dim,)` for a seed.
-        width: how many numbers it makes of a sample, hidden ones included.
+            `(runs, n, classes)` scores; two classes have one score.
+        start: the default start `(dim,)` for a seed.
+        width: the number of outputs and hidden units.
     """
 
     dimension: int
@@ -94,11 +94,11 @@ class Model:
 
 
 def linear(features: int, outputs: int) -> Model:
-    """Return the linear model: a weight for each feature and a bias, for each output; it starts at 0."""
+    """Return the linear model, with a weight for each feature and a bias for each output; it starts at 0."""
 
     def scores(weight: Tensor, batch: Tensor) -> Tensor:
         matrix = weight.unflatten(-1, (features + 1, outputs))
-        # A product of matrices run by run: one with a matrix that all runs share would round them differently.
+        # Batched, because a product with one shared matrix would round differently with the number of runs.
         found: Tensor = torch.bmm(batch, matrix[:, :-1]) + matrix[:, -1:]
         return found.squeeze(-1) if outputs == 1 else found
 
@@ -107,7 +107,7 @@ def linear(features: int, outputs: int) -> Model:
 
 
 def _layer(inputs: int, outputs: int, stream: torch.Generator) -> torch.nn.Module:
-    """Return a layer as torch starts it, in float32 whatever torch's default, drawn from a stream of its own."""
+    """Return a layer initialised as by torch, in float32 whatever the default dtype, from the given generator."""
     layer: torch.nn.Linear = torch.nn.utils.skip_init(torch.nn.Linear, inputs, outputs, dtype=torch.float32)
     torch.nn.init.kaiming_uniform_(layer.weight, a=math.sqrt(5), generator=stream)
     bound = 1 / math.sqrt(inputs)
@@ -116,7 +116,7 @@ def _layer(inputs: int, outputs: int, stream: torch.Generator) -> torch.nn.Modul
 
 
 def perceptron(features: int, outputs: int, hidden: int) -> Model:
-    """Return the network with one hidden layer of tanh units; it starts as torch's layers do."""
+    """Return the network with one hidden layer of tanh units, initialised as torch's layers are."""
 
     def network(seed: int) -> torch.nn.Module:
         stream = generator(seed, "start")
@@ -139,7 +139,7 @@ def perceptron(features: int, outputs: int, hidden: int) -> Model:
 
 
 def squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Return the mean squared error `(runs,)` of numbers `(runs, n)`."""
+    """Return the mean squared error `(runs,)` of outputs `(runs, n)`."""
     return ((outputs - targets) ** 2).mean(-1)
 
 
@@ -152,14 +152,14 @@ def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Return the share `(runs,)` of classes `(runs, n)` that the scores get right."""
+    """Return the share `(runs,)` of classes `(runs, n)` that the scores predict correctly."""
     chosen = (outputs > 0).to(targets.dtype) if outputs.dim() == targets.dim() else outputs.argmax(-1)
     return (chosen == targets).to(torch.float64).mean(-1)
 
 
 @dataclass(frozen=True)
 class Learning:
-    """A model to be fitted to data: its loss and, for classes, its accuracy on what it has not seen."""
+    """A model with its data: the training loss, and the loss and accuracy on held-out data."""
 
     model: Model
     split: Split
@@ -167,27 +167,27 @@ class Learning:
 
     @property
     def samples(self) -> int:
-        """How many samples the model is fitted on."""
+        """The number of training samples."""
         return len(self.split.train.features)
 
     @property
     def numbers_a_row(self) -> int:
-        """About how many numbers the loss of one run makes on its way: features taken, scores, and gradients."""
+        """About how many numbers the loss of one run allocates: selected features, outputs and gradients."""
         seen = self.samples if self.batch_size is None else self.batch_size
         taken = 0 if self.batch_size is None else self.split.train.features.shape[-1]
         return seen * (taken + ACTIVATIONS * max(1, self.model.width))
 
     def loss(self, weight: Tensor, samples: Tensor | None, *, l2: Tensor) -> Tensor:
-        """Return the losses `(runs,)` on the samples of indices `(runs, batch_size)`, or on all.
+        """Return the mean errors `(runs,)` on the samples of indices `(runs, batch_size)`, or on all, plus a penalty.
 
-        To the mean error `l2 / 2 * |w|**2` is added.
+        The penalty is `l2 / 2 * |w|**2`.
         """
         outputs, targets = self._outputs(weight, self.split.train, samples)
         error = cross_entropy if self.split.train.classes else squared_error
         return error(outputs, targets) + l2 / 2 * (weight**2).sum(-1)
 
     def held_out(self, weight: Tensor) -> dict[str, Tensor]:
-        """Return what is measured on the samples kept apart, each `(runs,)`, by metric key."""
+        """Return the metrics on held-out data, each `(runs,)`, by key."""
         outputs, targets = self._outputs(weight, self.split.held_out, None)
         if self.split.train.classes:
             return {"held_out_accuracy": accuracy(outputs, targets), "held_out_loss": cross_entropy(outputs, targets)}
@@ -223,7 +223,7 @@ def _scores(data: Data) -> int:
 
 @dataclass(frozen=True)
 class Task:
-    """A kind of learning problem: which data sets it is for, and its model."""
+    """A kind of learning problem: its data sets and its model."""
 
     datasets: tuple[str, ...]
     model: Callable[..., Model]
@@ -240,7 +240,7 @@ def learning(config: ObjectiveConfig, dtype: torch.dtype, device: torch.device) 
     """Return the learning problem that the config group describes.
 
     Raises:
-        UserError: a data set or batch size that the problem cannot have.
+        UserError: a data set or batch size that does not fit the problem.
     """
     settings = config.parameters
     task, name = TASKS[config.name], settings["dataset"]

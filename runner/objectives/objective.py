@@ -14,7 +14,7 @@ from runner.messages.errors import UserError
 from runner.messages.ranges import shown
 from runner.objectives.declaration import Declaration, point
 from runner.objectives.functions import FUNCTIONS
-from runner.objectives.imported import check_keywords, import_function, kept_going, over_rows
+from runner.objectives.imported import check_keywords, import_function, over_rows, without_exit
 from runner.objectives.learning import TASKS, Learning, learning
 from runner.tensors.draws import uniform_start
 from runner.tensors.rows import column
@@ -157,7 +157,7 @@ def _of_code(spec: ObjectiveSpec) -> Objective:
     check_keywords(function, arguments)
     known = Declaration.of(spec.config, spec.dimension(spec.numbers_in_start), {})
     start = torch.tensor(known.start, dtype=spec.dtype, device=spec.device)
-    rows, refusal = over_rows(kept_going(function, arguments), settings["of_one_point"], start)
+    rows, refusal = over_rows(without_exit(function, arguments), settings["of_one_point"], start)
     return Objective("callable", lambda weight, _samples: rows(weight), {}, known, refusal=refusal)
 
 

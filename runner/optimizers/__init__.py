@@ -2,10 +2,10 @@
 
 from runner.config.groups import OptimizerConfig
 from runner.config.registry import check_arguments, look_up
-from runner.optimizers import adam, adaptive, sgd  # noqa: F401  # they enter their rules
+from runner.optimizers import adam, adaptive, sgd  # noqa: F401  # they register their rules
 from runner.optimizers.update_rule import RULES, State, UpdateRule
 
-# What is left out of a rule when it is 0, so that it costs nothing.
+# Hyper-parameters that a rule does not compute with if they are 0.
 OPTIONAL = ("weight_decay", "momentum", "dampening")
 
 __all__ = ["OPTIONAL", "RULES", "State", "UpdateRule", "rule_of"]

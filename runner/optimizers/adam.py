@@ -1,7 +1,7 @@
-"""Adam and its kin: the mean of gradients over the root of the mean of their squares.
+"""Adam and its variants: the mean of gradients divided by the root of the mean of their squares.
 
-In their formulas `m = beta1 * m + (1 - beta1) * g` and `v = beta2 * v + (1 - beta2) * g**2`; `m'` and `v'` are
-these divided by `1 - beta**step`, which undoes that they begin at 0.
+In the formulas `m = beta1 * m + (1 - beta1) * g` and `v = beta2 * v + (1 - beta2) * g**2`; `m'` and `v'` are these
+divided by `1 - beta**step`, which corrects their bias towards the initial 0.
 """
 
 from typing import Any, NamedTuple
@@ -9,17 +9,27 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from runner.optimizers.update_rule import decayed, mixed_squares, plus_ratio, power, rule, shrunk, uphill
+from runner.optimizers.update_rule import decayed, mixed_squares, oriented, plus_ratio, power, rule, shrunk
 from runner.tensors.rows import padded
 
 Betas = tuple[Tensor, Tensor]
 
 
 class Moments(NamedTuple):
-    """The step count `(1, 1)`, the means `(rows, dim)`, and constants cast once, `(rows, 1)`.
+    """The state of Adam and its variants; constants are computed once.
 
-    `largest` is the largest mean square so far, for AMSGrad; `own` is what NAdam or RAdam keeps besides. `one` is 1,
-    `(1, 1)`: a number of Python's would cost twice the sum that it stands in.
+    Attributes:
+        step: the step count `(1, 1)` in float64.
+        mean: of gradients, `(rows, dim)`.
+        square: the mean of their squares, `(rows, dim)`.
+        largest: the largest `square` so far, for AMSGrad, `(rows, dim)`.
+        own: further tensors of NAdam and RAdam.
+        one: the number 1, `(1, 1)`; adding a Python number would take twice as long.
+        betas: in float64, `(padded rows, 1)`.
+        floor: eps in the weight's dtype, `(rows, 1)`.
+        take_mean: `1 - betas[0]` likewise.
+        keep_square: `betas[1]` likewise.
+        take_square: `1 - betas[1]` likewise.
     """
 
     step: Tensor
@@ -79,7 +89,7 @@ def adam(
 
     Kingma and Ba, "Adam: a method for stochastic optimization", 2015.
     """
-    gradient = uphill(gradient, maximize)
+    gradient = oriented(gradient, maximize)
     if decoupled_weight_decay:
         weight = shrunk(weight, lr, weight_decay)
     else:
@@ -128,9 +138,9 @@ def amsgrad(
     weight_decay: Tensor | None,
     maximize: bool,
 ) -> tuple[Tensor, Moments]:
-    """Adam with the largest v so far in place of v: torch's Adam, amsgrad. It is corrected by `1 - beta2**step`.
+    """Adam with the largest v so far instead of v, divided by `1 - beta2**step`: torch's Adam with amsgrad.
 
-    Reddi, Kale and Kumar, "On the convergence of Adam and beyond", 2018, which corrects nothing.
+    Reddi, Kale and Kumar, "On the convergence of Adam and beyond", 2018; the paper has no bias correction.
     """
     return adam(
         weight, gradient, state, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, maximize=maximize,
@@ -143,7 +153,7 @@ def _nadam_momentum(step: Tensor, betas: Betas, momentum_decay: Tensor) -> Tenso
 
 
 def _begin_nadam(weight: Tensor, *, betas: Betas, momentum_decay: Tensor, **hyper: Any) -> Moments:
-    """Return a state whose own is the first momentum, and the product of those so far."""
+    """Return a state whose `own` is the momentum of the first step, and the product of the momenta so far."""
     state = _begin(weight, betas=betas, **hyper)
     product = torch.ones_like(betas[0], dtype=weight.dtype)
     return state._replace(own=(_nadam_momentum(state.one, betas, momentum_decay), product))
@@ -163,16 +173,16 @@ def nadam(
     decoupled_weight_decay: bool,
     maximize: bool,
 ) -> tuple[Tensor, Moments]:
-    """Adam that looks ahead, with momenta `mu = beta1 * (1 - 0.96**(step * momentum_decay) / 2)`: torch's NAdam.
+    """Adam with Nesterov momentum `mu = beta1 * (1 - 0.96**(step * momentum_decay) / 2)`: torch's NAdam.
 
     `w = w - lr * ((1 - mu) / (1 - prod(mu)) * g + mu_next / (1 - prod(mu) * mu_next) * m) / (sqrt(v') + eps)`.
 
-    `prod(mu)` has the weight's dtype. torch keeps it in its default one, float32: there, the steps of float64 weights
-    differ from these from the ninth or tenth digit on.
+    `prod(mu)` has the weight's dtype. torch keeps it in its default dtype, float32, so its steps of float64 weights
+    differ from ours in the ninth or tenth digit.
 
     Dozat, "Incorporating Nesterov momentum into Adam", 2016.
     """
-    gradient = uphill(gradient, maximize)
+    gradient = oriented(gradient, maximize)
     if decoupled_weight_decay:
         weight = shrunk(weight, lr, weight_decay)
     else:
@@ -190,7 +200,7 @@ def nadam(
 
 
 def _begin_radam(weight: Tensor, *, betas: Betas, **hyper: Any) -> Moments:
-    """Return a state whose own is the longest length of the average, and what the step's is measured by."""
+    """Return a state whose `own` is the maximum length of the average, and the denominator of the rectification."""
     longest = 2 / (1 - betas[1]) - 1
     own = longest, (longest - 4) * (longest - 2)
     return _begin(weight, betas=betas, **hyper)._replace(own=own)
@@ -209,11 +219,11 @@ def radam(
     decoupled_weight_decay: bool,
     maximize: bool,
 ) -> tuple[Tensor, Moments]:
-    """Adam whose step is rectified by how well v is known, and only `w - lr * m'` before it is: torch's RAdam.
+    """Adam rectified for the variance of v, and `w - lr * m'` while that is too large: torch's RAdam.
 
     Liu et al., "On the variance of the adaptive learning rate and beyond", 2020.
     """
-    gradient = uphill(gradient, maximize)
+    gradient = oriented(gradient, maximize)
     if decoupled_weight_decay:
         weight = shrunk(weight, lr, weight_decay)
     else:
@@ -232,7 +242,7 @@ def radam(
 
 
 class Largest(NamedTuple):
-    """The step count `(1, 1)`, the mean and the fading largest size of gradients `(rows, dim)`."""
+    """The step count `(1, 1)`, the mean of gradients and the decaying maximum of their sizes, `(rows, dim)`."""
 
     step: Tensor
     mean: Tensor
@@ -260,7 +270,7 @@ def adamax(
 
     Kingma and Ba, "Adam: a method for stochastic optimization", 2015.
     """
-    gradient = decayed(uphill(gradient, maximize), weight, weight_decay)
+    gradient = decayed(oriented(gradient, maximize), weight, weight_decay)
     dtype = weight.dtype
     mean = torch.lerp(state.mean, gradient, (1 - betas[0]).to(dtype))
     largest = torch.maximum(state.largest * betas[1].to(dtype), gradient.abs() + eps.to(dtype))

@@ -1,11 +1,11 @@
-"""Rules that scale each coordinate by the size of its gradients so far, and one that takes their sign."""
+"""Rules that scale each coordinate by the size of its past gradients, and Lion, which uses their sign."""
 
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from runner.optimizers.update_rule import decayed, mixed_squares, plus, plus_ratio, rule, uphill
+from runner.optimizers.update_rule import decayed, mixed_squares, oriented, plus, plus_ratio, rule
 
 
 class Averages(NamedTuple):
@@ -36,12 +36,12 @@ def rmsprop(
 ) -> tuple[Tensor, Averages]:
     """`v = alpha * v + (1 - alpha) * g**2`, `w = w - lr * g / (sqrt(v) + eps)`: torch's RMSprop.
 
-    Centered, v has the square of the mean taken off; with momentum, the steps are summed.
+    With `centered`, the squared mean of gradients is subtracted from v; with momentum, the steps are accumulated.
 
     Tieleman and Hinton, "Lecture 6.5 - RMSprop", 2012; centered: Graves, "Generating sequences with recurrent
     neural networks", 2013.
     """
-    gradient = decayed(uphill(gradient, maximize), weight, weight_decay)
+    gradient = decayed(oriented(gradient, maximize), weight, weight_decay)
     dtype = weight.dtype
     take = (1 - alpha).to(dtype)
     square = mixed_squares(state.square, gradient, alpha.to(dtype), take)
@@ -75,7 +75,7 @@ def adagrad(
     lr: Tensor,
     lr_decay: Tensor,
     weight_decay: Tensor | None,
-    initial_accumulator_value: Tensor,  # noqa: ARG001  # it is in the first state
+    initial_accumulator_value: Tensor,  # noqa: ARG001  # in the state
     eps: Tensor,
     maximize: bool,
 ) -> tuple[Tensor, Sum]:
@@ -83,7 +83,7 @@ def adagrad(
 
     Duchi, Hazan and Singer, "Adaptive subgradient methods for online learning and stochastic optimization", 2011.
     """
-    gradient = decayed(uphill(gradient, maximize), weight, weight_decay)
+    gradient = decayed(oriented(gradient, maximize), weight, weight_decay)
     squares = torch.addcmul(state.squares, gradient, gradient)
     size = squares.sqrt() + eps.to(weight.dtype)
     rate = lr / (1 + state.step * lr_decay)
@@ -117,7 +117,7 @@ def adadelta(
 
     Zeiler, "ADADELTA: an adaptive learning rate method", 2012.
     """
-    gradient = decayed(uphill(gradient, maximize), weight, weight_decay)
+    gradient = decayed(oriented(gradient, maximize), weight, weight_decay)
     keep, take, floor = (value.to(weight.dtype) for value in (rho, 1 - rho, eps))
     square = mixed_squares(state.square, gradient, keep, take)
     step = (state.step_square + floor).sqrt() / (square + floor).sqrt() * gradient
@@ -149,7 +149,7 @@ def lion(
 
     Chen et al., "Symbolic discovery of optimization algorithms", 2023.
     """
-    gradient = uphill(gradient, maximize)
+    gradient = oriented(gradient, maximize)
     dtype = weight.dtype
     direction = torch.lerp(state.mean, gradient, (1 - betas[0]).to(dtype)).sign()
     mean = torch.lerp(state.mean, gradient, (1 - betas[1]).to(dtype))

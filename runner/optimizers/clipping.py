@@ -1,11 +1,11 @@
-"""Gradient clipping, row by row, as `torch.nn.utils` clips."""
+"""Gradient clipping, row by row, equal to that of `torch.nn.utils`."""
 
 import torch
 from torch import Tensor
 
 from runner.tensors.norms import scale_of
 
-# A power of two, so that no bit changes, and so small that a norm of finite components is finite times it.
+# Scaling by a power of two is exact; this one is small enough that a norm of finite components does not overflow.
 ROOM = 2.0**-12
 
 
@@ -22,6 +22,6 @@ def clip_by_norm(gradient: Tensor, limit: Tensor) -> Tensor:
     """
     scale = scale_of(gradient)
     norm = torch.linalg.vector_norm(gradient / scale, dim=-1, keepdim=True)
-    # A number over a tensor is to torch the number times the reciprocal, which rounds twice.
+    # torch computes a number divided by a tensor as the number times the reciprocal, which rounds twice.
     share = (norm * (scale * ROOM) + 1e-6 * ROOM).reciprocal() * (limit.to(gradient.dtype) * ROOM)
     return gradient * torch.clamp(share, max=1.0)

@@ -1,21 +1,21 @@
-"""Gradient descent, with momentum and without."""
+"""Gradient descent with and without momentum."""
 
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from runner.optimizers.update_rule import State, decayed, plus, rule, uphill
+from runner.optimizers.update_rule import State, decayed, oriented, plus, rule
 
 
 @rule(casts_lr=True)
 def gd(weight: Tensor, gradient: Tensor, state: State, *, lr: Tensor) -> tuple[Tensor, State]:
-    """Return `weight - lr * gradient`: gradient descent, the seed's rule."""
+    """Return `weight - lr * gradient`: gradient descent."""
     return weight - lr * gradient, state
 
 
 class Momentum(NamedTuple):
-    """The running sum of gradients `(rows, dim)`, and whether it has begun, `(1, 1)`."""
+    """The momentum buffer `(rows, dim)`, and whether a step has been made, `(1, 1)`."""
 
     buffer: Tensor
     has_begun: Tensor
@@ -42,7 +42,7 @@ def momentum(
 
     Polyak, "Some methods of speeding up the convergence of iteration methods", 1964.
     """
-    gradient = decayed(uphill(gradient, maximize), weight, weight_decay)
+    gradient = decayed(oriented(gradient, maximize), weight, weight_decay)
     if momentum is None:
         return plus(weight, -lr, gradient), state
     factor = momentum.to(weight.dtype)
@@ -64,7 +64,7 @@ def nesterov(
     weight_decay: Tensor | None,
     maximize: bool,
 ) -> tuple[Tensor, Momentum]:
-    """Momentum that looks ahead: `b = momentum * b + g`, `w = w - lr * (g + momentum * b)`: torch's SGD, nesterov.
+    """Nesterov momentum: `b = momentum * b + g`, `w = w - lr * (g + momentum * b)`: torch's SGD, nesterov.
 
     Nesterov, "A method for solving the convex programming problem with convergence rate O(1/k**2)", 1983; in the
     form of Sutskever et al., "On the importance of initialization and momentum in deep learning", 2013.

@@ -1,4 +1,4 @@
-"""Any class of torch.optim, for a run on its own: not a pure function, and so not for batches."""
+"""The classes of torch.optim, for single runs: they keep their state, so they are not pure functions."""
 
 import inspect
 from array import array
@@ -13,7 +13,7 @@ from runner.config.registry import look_up
 from runner.messages.errors import UserError, one_line
 from runner.messages.ranges import unknown_key
 
-# What these demand of parameters, which one flat weight with a dense gradient is not.
+# Why these cannot optimize one flat weight with a dense gradient.
 UNUSABLE = {
     "Muon": "it is for matrices, the weight of a run is one vector",
     "SparseAdam": "it takes sparse gradients, those of a run are dense",
@@ -25,7 +25,7 @@ TRIAL_STEPS = 2
 
 
 def algorithms() -> dict[str, type[torch.optim.Optimizer]]:
-    """Return the classes of torch.optim that can descend, by name."""
+    """Return the usable classes of torch.optim, by name."""
     classes = {name: value for name, value in vars(torch.optim).items() if inspect.isclass(value)}
     return {
         name: value
@@ -35,18 +35,18 @@ def algorithms() -> dict[str, type[torch.optim.Optimizer]]:
 
 
 class TorchOptimizer:
-    """An optimizer of torch that takes the place of an update rule, for one row."""
+    """An optimizer of torch.optim, used for one row instead of an update rule."""
 
     def __init__(self, config: OptimizerConfig, weight: Tensor, lr: float) -> None:
         """Make the optimizer.
 
         Args:
             config: the config group: the class's name as `algorithm`, and its `arguments`.
-            weight: `(1, dim)`, where to start.
+            weight: `(1, dim)`, the start.
             lr: the learning rate.
 
         Raises:
-            UserError: there is no such class, or it does not take these arguments.
+            UserError: no such class, or it does not accept these arguments.
         """
         make: Any = _class_of(config.algorithm)
         arguments = {key: tuple(value) if isinstance(value, list) else value for key, value in config.arguments.items()}
@@ -57,13 +57,13 @@ class TorchOptimizer:
         ]
         if unknown:
             raise UserError(*unknown)
-        # A vector, which it is: of a matrix some classes would take rows and columns apart.
+        # A vector, because some classes treat the rows and columns of a matrix in their own way.
         self._weight = weight[0].clone().requires_grad_()
-        self._evaluations = array("q", [0])  # until after each step
+        self._evaluations = array("q", [0])  # after each step, from step 0 on
         try:
             self._optimizer = make([self._weight], lr=lr, **arguments)
             _try(make, arguments, weight[0])
-        except Exception as error:  # each class has checks of its own
+        except Exception as error:  # each class raises errors of its own
             raise UserError(f"optimizer.algorithm={config.algorithm}: {one_line(error)}") from None
 
     def step(self, weight: Tensor, loss: Tensor, gradient: Tensor, lr: Tensor, evaluate: Evaluate) -> Tensor:
@@ -74,7 +74,7 @@ class TorchOptimizer:
             loss: `(1,)`, at `weight`.
             gradient: `(1, dim)`, at `weight`.
             lr: `(1, 1)`, the learning rate.
-            evaluate: the losses and gradients of other weights, for a class that evaluates more than one a step.
+            evaluate: computes losses and gradients at other weights, for LBFGS.
         """
         for group in self._optimizer.param_groups:
             group["lr"] = float(lr)
@@ -90,7 +90,7 @@ class TorchOptimizer:
         return self._weight.detach().clone()[None]
 
     def _step_with_closure(self, loss: Tensor, evaluate: Evaluate) -> int:
-        """Make a step and return how many points were evaluated; LBFGS first asks for the one that is known."""
+        """Make a step of LBFGS, which first evaluates `weight` again, and return the number of evaluations."""
         count = 0
 
         def closure() -> float:
@@ -105,7 +105,7 @@ class TorchOptimizer:
         return count
 
     def evaluations(self, steps: int) -> int:
-        """Return how many points the first `steps` steps evaluated."""
+        """Return the number of evaluations of the first `steps` steps."""
         return self._evaluations[steps]
 
 
@@ -117,7 +117,7 @@ def _class_of(name: str) -> type[torch.optim.Optimizer]:
 
 
 def _try(make: Any, arguments: Mapping[str, Any], weight: Tensor) -> None:
-    """Make steps on a bowl: some arguments that a class takes it refuses, or fails on, only there."""
+    """Make steps on a quadratic, because some classes check some arguments only in `step`."""
     point = torch.ones_like(weight).requires_grad_()
     trial = make([point], lr=TRIAL_LR, **arguments)
 

@@ -1,4 +1,4 @@
-"""What an update rule is, and the arithmetic that rules share.
+"""Update rules: their type, their registry, and the arithmetic they share.
 
 Rules are pure functions on `(rows, dim)` weights. Their hyper-parameters are float64 tensors `(rows, 1)`. Values
 derived from these are cast to the weight's dtype once, and sums of products use torch's fused kernels in the order of
@@ -36,7 +36,7 @@ RULES: dict[str, UpdateRule] = {}
 
 
 def no_state(_weight: Tensor, **_hyper: Any) -> State:
-    """Return the state of a rule that keeps none."""
+    """Return the state of a rule without one."""
     return ()
 
 
@@ -50,8 +50,8 @@ def rule(init: Callable[..., State] = no_state, *, casts_lr: bool = False) -> Ca
     return register
 
 
-def uphill(gradient: Tensor, maximize: bool) -> Tensor:
-    """Return the gradient to descend along."""
+def oriented(gradient: Tensor, maximize: bool) -> Tensor:
+    """Return the gradient to descend along: negated to maximize."""
     return -gradient if maximize else gradient
 
 

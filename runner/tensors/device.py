@@ -1,4 +1,4 @@
-"""The device and threads of a run: chosen, set and said."""
+"""The device and threads of a run: choosing, setting and describing them."""
 
 import os
 from dataclasses import dataclass
@@ -7,14 +7,14 @@ import torch
 
 from runner.messages.errors import UserError
 
-# Torch obeys these when it is imported, and MKL's before OpenMP's.
+# torch reads these when it is imported; MKL's takes precedence over OpenMP's.
 NUMBERS_OF_THREADS = ("MKL_NUM_THREADS", "OMP_NUM_THREADS")
-TORCHS_OWN = torch.get_num_threads()
+DEFAULT_THREADS = torch.get_num_threads()
 
 
 @dataclass(frozen=True)
 class Hardware:
-    """Where a run computes."""
+    """The device and the numbers of threads of a run."""
 
     device: torch.device
     threads: int
@@ -32,7 +32,7 @@ def usable_cpus() -> int:
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device of that name; `auto` is the first GPU there is, else the CPU.
+    """Return the device of that name; `auto` is the first GPU, or the CPU if there is none.
 
     Raises:
         UserError: this machine or this build of torch has no such device.
@@ -51,7 +51,7 @@ def _gpus() -> list[str]:
 
 
 def describe(device: torch.device) -> str:
-    """Return the device with its name and memory, as far as it tells them."""
+    """Return the device with its name and memory, where torch knows them."""
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
         return f"{device} ({properties.name}, {properties.total_memory / 2**30:.1f} GiB)"
@@ -61,16 +61,16 @@ def describe(device: torch.device) -> str:
 
 
 def _usual_threads() -> int:
-    return TORCHS_OWN if any(os.environ.get(name) for name in NUMBERS_OF_THREADS) else usable_cpus()
+    return DEFAULT_THREADS if any(os.environ.get(name) for name in NUMBERS_OF_THREADS) else usable_cpus()
 
 
 def set_threads(threads: int | None, interop_threads: int | None) -> tuple[int, int]:
     """Set torch's threads, and return the numbers set.
 
-    Null means all usable CPUs; inside an operation, first what the environment says, which torch has read.
+    None means all usable CPUs; for intra-op threads, the environment's setting if there is one.
 
     Raises:
-        UserError: the inter-op threads, which torch lets be set once, are set to another number.
+        UserError: the number of inter-op threads, which torch allows to be set once, is set to another number.
     """
     wanted = usable_cpus() if interop_threads is None else interop_threads
     if torch.get_num_interop_threads() != wanted:
@@ -80,7 +80,7 @@ def set_threads(threads: int | None, interop_threads: int | None) -> tuple[int, 
             fixed = torch.get_num_interop_threads()
             if interop_threads is not None:
                 raise UserError(
-                    f"interop_threads={wanted}: expected {fixed}, which this process has begun to work with"
+                    f"interop_threads={wanted}: expected {fixed}, the number already set in this process"
                 ) from None
             wanted = fixed
     torch.set_num_threads(_usual_threads() if threads is None else threads)

@@ -1,4 +1,4 @@
-"""What is random in a run, drawn from generators of its own, so that no neighbour in a batch changes it."""
+"""The random numbers of a run, drawn from generators of its own, so that they do not depend on the other runs."""
 
 import hashlib
 from collections.abc import Sequence
@@ -12,13 +12,13 @@ CHUNK_NUMBERS = 2**18
 
 
 def generator(seed: int, purpose: str) -> torch.Generator:
-    """Return the run's generator for one purpose; different purposes draw independently."""
+    """Return the generator of a seed for one purpose; those of different purposes are independent."""
     digest = hashlib.sha256(f"{seed}/{purpose}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 
 
 def uniform_start(seed: int, bounds: Sequence[tuple[float, float]]) -> Tensor:
-    """Return a point `(dim,)` drawn evenly within the bounds, in float64."""
+    """Return a point `(dim,)` drawn uniformly within the bounds, in float64."""
     low, high = torch.tensor(bounds, dtype=torch.float64).T
     share = torch.rand(len(bounds), dtype=torch.float64, generator=generator(seed, "start"))
     start: Tensor = low + (high - low) * share
@@ -30,7 +30,7 @@ def _chunk_steps(dimension: int) -> int:
 
 
 def noise_numbers(dimension: int) -> int:
-    """Return how many numbers the noise of a run keeps at once: a chunk as drawn, and beside its neighbours'."""
+    """Return how many numbers the noise of a run takes at once: a chunk, and its copy among those of the batch."""
     return 2 * _chunk_steps(dimension) * dimension
 
 
@@ -70,7 +70,7 @@ class Noise:
 
 @dataclass
 class MiniBatches:
-    """Which samples each step of some runs sees: all of them once in a random order, then in another, and so on."""
+    """The mini-batches of some runs: all samples once in a random order, then all in another, and so on."""
 
     seeds: Sequence[int]
     samples: int

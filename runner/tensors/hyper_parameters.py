@@ -15,13 +15,13 @@ def hyper_parameters(
     """Return the hyper-parameters of the runs of a batch, one config group per run, as tensors.
 
     Numbers become float64 columns `(rows, 1)`; a list of numbers becomes a tuple of such columns, shorter lists
-    padded with infinity; flags and names are those of the first run, because the runs of a batch agree in them.
+    padded with infinity; flags and names are those of the first run, because they are the same in all runs of a batch.
 
     Args:
         settings: the group of each run.
         rows: how many rows the batch has.
         device: where the tensors go.
-        optional: the keys whose value becomes None when it is 0.
+        optional: the keys whose value becomes None if it is 0.
     """
     keys = [key for key in settings[0] if key != "name"]
     return {
@@ -44,7 +44,7 @@ def _per_row(values: Sequence[Any], rows: int, device: torch.device) -> Any:
 
 
 def structure(settings: Mapping[str, Any], optional: Collection[str] = ()) -> tuple[tuple[str, Any], ...]:
-    """Return what of a config group the runs of a batch must agree in: everything but its numbers."""
+    """Return what must be the same in all runs of a batch: everything of a config group but its numbers."""
     return tuple((key, _structure(value, key in optional)) for key, value in sorted(settings.items()))
 
 

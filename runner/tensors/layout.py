@@ -1,9 +1,9 @@
-"""In what pieces the rows of a batch are evaluated, so that no bit of a run depends on its neighbours.
+"""How many rows of a batch are evaluated at once, so that no bit of a run depends on the other runs.
 
-A kernel computes most numbers by vectors and the last few of its stretch one by one; for some functions the two
-differ in the last bit. Which numbers are the last depends on how many there are, and on how threads share them.
-So what a function is made of is looked at while it runs: where all of that rounds alike everywhere, all rows are
-evaluated at once; where not, in pieces of one fixed layout, which that of a run alone has too.
+A kernel computes most numbers with vector instructions and the last few of a thread's share one by one; for some
+functions the two differ in the last bit. Which numbers are the last depends on how many there are, and on the threads.
+So the kernels that a function calls are recorded while it runs. If all of them round every number in the same way, all
+rows are evaluated at once; if not, in pieces of a fixed size, the one that a single run has too.
 """
 
 import itertools
@@ -23,7 +23,7 @@ def _names(*texts: str) -> frozenset[str]:
     return frozenset(" ".join(texts).split())
 
 
-# What gives a number the same bits wherever it stands among others, and whose derivative does so too.
+# Kernels that round a number in the same way at any place, as do those of their derivatives.
 ALIKE = _names(
     "add sub rsub mul div neg abs sgn sign reciprocal square minimum maximum clamp clamp_min clamp_max where fill",
     "exp expm1 log log1p sin cos tan tanh sqrt rsqrt",
@@ -34,22 +34,22 @@ ALIKE = _names(
     "ones zeros full arange scalar_tensor empty ones_like zeros_like full_like empty_like new_zeros new_ones new_full",
 )
 ALIKE_POWERS = (0, 1, 2, 3)
-# What does so as long as no number is among the last of a thread's stretch: rows by the 64 see to that, below GRAIN.
+# Kernels that do so if no number is among the last of a thread's share: with rows by the 64, below GRAIN numbers.
 ELEMENTWISE = ALIKE | _names(
     "pow sigmoid softplus log_sigmoid logaddexp logsumexp exp2 log2 log10 atan atan2 asin acos sinh cosh erf gelu silu",
     "relu leaky_relu hypot lerp addcmul addcdiv floor ceil round",
 )
 
 
-# Of these, the order in which a row's numbers are put together depends on whether rows lie nearer to each other.
+# Kernels whose order of summation depends on the strides: whether the rows lie side by side.
 SUMS = _names("sum mean prod linalg_vector_norm")
 ACROSS = "sum across rows that lie side by side"
-# How many rows show how they lie, where a run alone is one.
-SHOWN = 3
+# How many rows show the strides, if a single run is one row.
+STRIDE_ROWS = 3
 
 
-class _Watched(TorchDispatchMode):
-    """Notes what kernels run on some rows, and how many numbers the widest of them makes."""
+class _KernelRecorder(TorchDispatchMode):
+    """Records which kernels run on some rows, and how many numbers the largest result has."""
 
     def __init__(self, rows: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -59,7 +59,7 @@ class _Watched(TorchDispatchMode):
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        return False  # else torch imports its compiler, which takes as long as half of torch, to keep out of its way
+        return False  # else torch imports its compiler to disable it, which takes half as long as importing torch
 
     def __torch_dispatch__(self, kernel: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         found = kernel(*args, **(kwargs or {}))
@@ -76,10 +76,10 @@ class _Watched(TorchDispatchMode):
 
 
 def _has_rows_within(args: Any, found: Any, rows: int) -> bool:
-    """Return whether what is summed lies further apart than a dimension that is kept, which may be that of the rows."""
+    """Return whether a dimension that is kept, possibly the rows', has a smaller stride than one that is summed."""
     summed, named = args[0], next((list(one) for one in args[1:] if isinstance(one, list | tuple)), [])
     sizes, strides = summed.shape, summed.stride()
-    if not named:  # prod has one dimension; the others then sum over all
+    if not named:  # prod takes one dimension; the others sum over all
         named = (
             [args[1]] if found.numel() > 1 and len(args) > 1 and isinstance(args[1], int) else list(range(summed.dim()))
         )
@@ -95,12 +95,12 @@ def _has_rows_within(args: Any, found: Any, rows: int) -> bool:
 
 
 def piece_of(kernels: set[str], width: int, unit: int) -> int | None:
-    """Return how many rows are to be evaluated at once, None for any number.
+    """Return how many rows to evaluate at once, None for any number.
 
     Args:
-        kernels: what runs.
-        width: how many numbers the widest of them makes of a row.
-        unit: how many rows a run alone is: 1, or the number that all are padded to a multiple of.
+        kernels: those that run.
+        width: how many numbers the largest result has for a row.
+        unit: how many rows a single run has: 1, or the number that rows are padded to a multiple of.
     """
     if kernels <= ALIKE and (unit > 1 or width < GRAIN):
         return None
@@ -110,7 +110,7 @@ def piece_of(kernels: set[str], width: int, unit: int) -> int | None:
 
 
 class InPieces:
-    """A function of rows, `(rows, dim)` and more to `(rows,)`, evaluated in pieces that keep each row's bits."""
+    """A function of rows, `(rows, dim)` and more to `(rows,)`, evaluated so that no row's bits depend on the others."""
 
     def __init__(self, function: RowFunction, unit: int) -> None:
         self._function = function
@@ -123,16 +123,16 @@ class InPieces:
         if len(weight) == self._unit:
             return self._function(weight, samples, **parameters)
         if not self._is_known:
-            self._watch(*_cut(weight, samples, parameters, max(self._unit, SHOWN))[0])
+            self._record_kernels(*_cut(weight, samples, parameters, max(self._unit, STRIDE_ROWS))[0])
         if self._piece is None or len(weight) <= self._piece:
             return self._function(weight, samples, **parameters)
         pieces = _cut(weight, samples, parameters, self._piece)
         return torch.cat([self._function(rows, seen, **own) for rows, seen, own in pieces])
 
-    def _watch(self, weight: Tensor, samples: Tensor | None, parameters: Mapping[str, Tensor]) -> None:
-        with _Watched(len(weight)) as watched:
+    def _record_kernels(self, weight: Tensor, samples: Tensor | None, parameters: Mapping[str, Tensor]) -> None:
+        with _KernelRecorder(len(weight)) as recorder:
             self._function(weight, samples, **parameters)
-        self._piece = piece_of(watched.kernels, max(1, watched.widest // len(weight)), self._unit)
+        self._piece = piece_of(recorder.kernels, max(1, recorder.widest // len(weight)), self._unit)
         self._is_known = True
 
 
@@ -149,6 +149,6 @@ def _cut(weight: Tensor, samples: Tensor | None, parameters: Mapping[str, Tensor
 
 
 def measured_in_pieces(measure: Callable[[Tensor], dict[str, Tensor]], rows: Tensor, unit: int) -> dict[str, Tensor]:
-    """Return what is measured of rows `(rows, dim)`, each `(rows,)`, always `unit` rows at once."""
+    """Return metrics `(rows,)` of rows `(rows, dim)`, by key, computed `unit` rows at once."""
     parts = [measure(piece) for piece in padded(rows, unit).split(unit)]
     return {key: torch.cat([part[key] for part in parts])[: len(rows)] for key in parts[0]}

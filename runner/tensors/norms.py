@@ -1,16 +1,16 @@
-"""Euclidean norms that are finite and above 0 where their value is, however large or small the components are."""
+"""Euclidean norms without overflow and underflow of the squares."""
 
 import torch
 from torch import Tensor
 
-# Of each dtype, the integers of its size and where in them the exponent is.
+# For each dtype, the integer type of its size, and the mask of the exponent's bits.
 EXPONENT = {torch.float32: (torch.int32, 0x7F800000), torch.float64: (torch.int64, 0x7FF0000000000000)}
 
 
 def scale_of(vectors: Tensor) -> Tensor:
-    """Return, for vectors `(..., dim)`, the power of two `(..., 1)` next below their largest component.
+    """Return, for vectors `(..., dim)`, the largest power of two `(..., 1)` up to the size of their largest component.
 
-    What is divided by it, and multiplied again, keeps its bits; the squares in between neither overflow nor vanish.
+    Dividing and multiplying by it is exact, and the squares of the scaled components neither overflow nor underflow.
     """
     limits, (whole, exponent) = torch.finfo(vectors.dtype), EXPONENT[vectors.dtype]
     largest = vectors.detach().abs().amax(-1, keepdim=True)
@@ -18,7 +18,7 @@ def scale_of(vectors: Tensor) -> Tensor:
 
 
 def norm(vectors: Tensor) -> Tensor:
-    """Return the norms `(..., 1)` of vectors `(..., dim)`, to the bit those of torch where these can be had."""
+    """Return the norms `(..., 1)` of vectors `(..., dim)`, equal to torch's to the bit unless torch's overflow."""
     scale = scale_of(vectors)
     length: Tensor = torch.linalg.vector_norm(vectors / scale, dim=-1, keepdim=True)
     return scale * length

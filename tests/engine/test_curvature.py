@@ -50,8 +50,8 @@ def test_a_linear_loss_has_curvature_0_and_an_infinite_point_nan() -> None:
             (0, 4, 0),
             "lr 1.1 was at the bound 2/lambda_max = 1: each step overshoots by as much as it gains",
         ),
-        ((4, 0, 0), "lr 1.1 was below the bound, at least 2/lambda_max = 1"),
-        ((3, 0, 1), "lr 1.1 was above the bound at 1 of 4 recorded steps, at least 2/lambda_max = 1"),
+        ((4, 0, 0), "lr 1.1 was below the bound, which was at least 2/lambda_max = 1"),
+        ((3, 0, 1), "lr 1.1 was above the bound at 1 of 4 recorded steps; the bound was at least 2/lambda_max = 1"),
     ],
 )
 def test_the_remark_says_how_the_learning_rate_compares_with_the_bound(counts: tuple[int, int, int], said: str) -> None:

@@ -102,20 +102,20 @@ def test_gradients_are_right_at_0(text: str, slope: float) -> None:
 
 FORBIDDEN = {
     "": r"f='': expected a formula.*",
-    "x.real": r".*column 1: an attribute cannot stand in a formula.*",
+    "x.real": r".*column 1: an attribute is not allowed in a formula.*",
     "1 + x.__class__": r".*column 5: an attribute .*",
     "__import__('os')": r".*column 1: function '__import__', expected one of .*",
-    "(lambda: 1)()": r".*column 1: a call of something that is no name .*",
-    "[x for x in y]": r".*a comprehension cannot stand.*",
-    "x if y else z": r".*a condition cannot stand.*",
-    "x < y": r".*a comparison cannot stand.*",
+    "(lambda: 1)()": r".*column 1: a call of something that is not a name .*",
+    "[x for x in y]": r".*a comprehension is not allowed.*",
+    "x if y else z": r".*a condition is not allowed.*",
+    "x < y": r".*a comparison is not allowed.*",
     "1if x else 2": r".*column 1: invalid decimal literal",
-    "(x := 3)": r".*an assignment cannot stand.*",
-    "f'{x}'": r".*text cannot stand.*",
+    "(x := 3)": r".*an assignment is not allowed.*",
+    "f'{x}'": r".*text is not allowed.*",
     "'a'": r".*'a', expected a number",
     "True": r".*True, expected a number",
-    "x @ y": r".*this operator cannot stand.*",
-    "x ^ 2": r".*\^ is no power here, write \*\*",
+    "x @ y": r".*this operator is not allowed.*",
+    "x ^ 2": r".*\^ is not the power operator, write \*\*",
     "sinn(x)": r".*function 'sinn', .*; did you mean 'sin'\?",
     "sin": r".*sin is a function, write sin\(\.\.\.\)",
     "sin(x, y)": r".*sin takes one argument, given 2",
@@ -137,9 +137,9 @@ FORBIDDEN = {
     "1/0": r".*has no value \(float division by zero\)",
     "log(0)": r".*has no value .*",
     "x +": r".*column 4: invalid syntax",
-    "x**2  # pull\n+ 10*(x+2)**2": r".*at column 7: # cannot stand in a formula: comments belong before its key.*",
-    "# pull\nx": r".*at column 1: # cannot stand.*",
-    "x  # folded + 3": r".*at column 4: # cannot stand.*",
+    "x**2  # pull\n+ 10*(x+2)**2": r".*at column 7: # is not allowed in a formula: put comments before its key.*",
+    "# pull\nx": r".*at column 1: # is not allowed.*",
+    "x  # folded + 3": r".*at column 4: # is not allowed.*",
     "x \\\n+ 1": r".*column 4: unexpected character after line continuation character",
     "x; y": r".*column 2: invalid syntax",
     "x\0": r".*column 2: character '\\x00', expected plain ASCII",
@@ -168,7 +168,7 @@ def test_a_formula_may_stand_on_several_lines(between: str) -> None:
 def test_a_hash_within_a_text_begins_no_comment() -> None:
     condition = parse("name == 'a#b' and not name == \"it's#\"", path="where", conditions=True)
     assert condition.evaluate({"name": "a#b"})
-    with pytest.raises(UserError, match="at column 15: # cannot stand in a formula"):
+    with pytest.raises(UserError, match="at column 15: # is not allowed in a formula"):
         parse("name == 'a#b' # or so", path="where", conditions=True)
 
 

@@ -222,7 +222,7 @@ def test_a_condition_without_a_value_is_an_error(condition: str) -> None:
         (["where='lr <'"], "where=lr <: at column"),
         (["where='optimizer.momentum < f(1)'"], "where=optimizer.momentum < f(1): at column 22"),
         (["where=\"lr < 'a'\""], "where=lr < 'a': at column 6: 'a', expected a number"),
-        (["where='f(lr).x > 1'"], "an attribute cannot stand in a formula"),
+        (["where='f(lr).x > 1'"], "an attribute is not allowed in a formula"),
         (["where='__import__(1)'"], "where="),
         (["resume=''"], "resume=''"),
     ],
