@@ -128,7 +128,7 @@ FORBIDDEN = {
     "w*2 + sum(w)": r".*is a vector, expected a number.*",
     "w[1.5]": r".*expected a whole number as index of w",
     "w[::2]": r".*a slice of w takes no step",
-    "x[0]": r".*only the vector w has parts.*",
+    "x[0]": r".*only the vector w can be indexed.*",
     "_x": r".*name '_x', expected one that begins with a letter",
     "9**9**9": r".*column 4: power 3.8742e\+08, expected at most 1000",
     "x**5000": r".*column 4: power 5000, expected at most 1000",
@@ -152,7 +152,7 @@ FORBIDDEN = {
 
 
 @pytest.mark.parametrize("text", FORBIDDEN, ids=lambda text: repr(text[:20]))
-def test_what_the_language_has_not_is_refused_in_one_line(text: str) -> None:
+def test_what_the_language_does_not_allow_is_refused_in_one_line(text: str) -> None:
     with pytest.raises(UserError, match=rf"\A(?:{FORBIDDEN[text]})\Z") as told:
         parse(text, path="f")
     assert len(told.value.lines) == 1
