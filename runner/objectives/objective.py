@@ -203,7 +203,7 @@ def _exact_start(objective: Objective, initial_weight: Any, seed: int) -> Tensor
         return objective.usual_start(seed)
     if initial_weight == "random":
         if not objective.known.bounds:
-            raise UserError(f"initial_weight=random: expected objective.bounds, objective {objective.name} declares none")
+            raise UserError(f"initial_weight=random: expected objective.bounds, {objective.name} declares none")
         return uniform_start(seed, objective.known.bounds)
     if isinstance(initial_weight, list) and len(initial_weight) != objective.dimension:
         numbers = "number" if objective.dimension == 1 else "numbers"
