@@ -70,7 +70,7 @@ def check_keywords(function: UserFunction, arguments: Mapping[str, Any]) -> None
 
 
 def without_exit(function: UserFunction, arguments: Mapping[str, Any]) -> UserFunction:
-    """Return the function with its arguments, which raises RuntimeError where the function raises SystemExit or GeneratorExit."""
+    """Return the function with its arguments, with SystemExit and GeneratorExit turned into RuntimeError."""
 
     def called(weight: Tensor) -> Tensor:
         try:
