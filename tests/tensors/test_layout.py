@@ -59,7 +59,7 @@ KINDS: dict[str, list[str]] = {
     **{
         f"{name} in {dimension}": [
             *CODE,
-            f"objective.target=tests.test_layout:{name}",
+            f"objective.target=tests.tensors.test_layout:{name}",
             f"objective.dimension={dimension}",
         ]
         + ([] if name == "product" else ["objective.of_one_point=false"])
