@@ -16,7 +16,7 @@ from tests.support.forks import Forks
 
 pytest_plugins = ["tests.support.databases"]
 
-# As the command does, before anything imports torch: tests run beside each other.
+# As the command does, before anything imports torch: tests run in parallel.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 # How long an example takes is the machine's affair.
 settings.register_profile("unhurried", settings.default, deadline=None)
@@ -60,7 +60,7 @@ def shared_runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Command]
 
 @pytest.fixture
 def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[str]]:
-    """Work in an empty folder; the fixture lists what stands in it."""
+    """Work in an empty folder; the fixture lists its contents."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     return lambda: sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*"))

@@ -37,7 +37,7 @@ VARYING = (
 )
 SERVER = "127.0.0.1:5000"
 DATABASE = "postgresql://me:password@127.0.0.1/"
-# These are run by `.ci/run` in a new virtual environment, by `tests/test_ui.py`, and by people.
+# These are run by `.ci/run` in a new virtual environment, by `tests/test_ui.py`, and by users.
 ELSEWHERE = ("pip ", "git clone ", "pre-commit ", ".ci/run", "pytest", "python -m runner.ui", "python -m tests.")
 
 
@@ -179,7 +179,7 @@ class Session:
 
 
 def is_run_elsewhere(command: str) -> bool:
-    """Tell whether a command installs, serves or tests, which is run in other ways than as an example."""
+    """Return whether a command installs, serves or tests, which is run in other ways than as an example."""
     return command.startswith(ELSEWHERE)
 
 

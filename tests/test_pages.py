@@ -68,7 +68,7 @@ def test_the_readme_is_a_front_door() -> None:
     assert {page for page in PAGES if page.parent.name in ("conf", "cli", "api")} <= linked
 
 
-def test_each_room_says_what_it_owns_on_at_most_a_page() -> None:
+def test_each_room_has_a_readme_of_at_most_a_page() -> None:
     rooms = {path.parent for path in (ROOT / "runner").glob("*/__init__.py")}
     contributing = ROOT / "CONTRIBUTING.md"
     linked = {(ROOT / link).resolve() for link in LINK.findall(contributing.read_text())}

@@ -54,7 +54,7 @@ def dotted(path: Path) -> str:
 
 
 def imported(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield the line and the dotted name of every import of a module, wherever it stands."""
+    """Yield the line and the dotted name of every import of a module, anywhere in it."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)

@@ -98,7 +98,7 @@ def test_only_this_machine_is_served(ui: Server) -> None:
     assert ui.ask("/api/2.0/mlflow/runs/search", {"experiment_ids": ["1"]}, Host="evil.example")[0] == 403
 
 
-def test_a_missing_database_is_told(runner: Command) -> None:
+def test_a_missing_database_is_reported(runner: Command) -> None:
     done = runner(module="runner.ui")
     assert done.code == 2
     assert "no database there yet, expected one; a run creates it: python -m runner" in done.err
@@ -112,13 +112,13 @@ def test_a_missing_database_is_told(runner: Command) -> None:
         (["--uri", "http://me:secret@host"], "--uri http://***@host: expected a database"),
     ],
 )
-def test_what_the_ui_cannot_open_is_told(runner: Command, arguments: list[str], line: str) -> None:
+def test_an_unreadable_database_is_reported_by_the_ui(runner: Command, arguments: list[str], line: str) -> None:
     done = runner(*arguments, module="runner.ui")
     assert done.code == 2
     assert line in done.err.splitlines()[-1]
 
 
-def test_a_port_that_is_taken_is_told_at_once_with_a_free_one(ui: Server, shared_runner: Command) -> None:
+def test_a_taken_port_is_reported_at_once_with_a_free_one(ui: Server, shared_runner: Command) -> None:
     done = shared_runner("--port", str(ui.port), module="runner.ui")
     assert done.code == 2
     said = re.search(rf"--port {ui.port}: taken by another process; free is --port (\d+)\n$", done.err)

@@ -1,4 +1,4 @@
-"""A built wheel brings its configs along."""
+"""A built wheel contains its configs."""
 
 import os
 import shutil

@@ -268,7 +268,7 @@ class JournalTracker:
             self._recorded[run] = Recorded(run_id, experiment_id)
         if "away" in message:
             self._away = message["away"]
-            self._warn(f"{self._away}; the record waits in {self._path}: {self._replay} brings it there")
+            self._warn(f"{self._away}; the record waits in {self._path}: {self._replay} records it there")
         if "ledger" in message:
             self._is_answered = True
             self._ledger = None if message["ledger"] is None else Ledger.of(message["ledger"])

@@ -72,7 +72,7 @@ def test_interpolations_are_resolved_in_the_rows_of_a_sweep() -> None:
 
 
 @pytest.mark.usefixtures("in_empty_folder")
-def test_a_sweep_says_why_a_job_failed_or_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sweep_reports_why_a_job_failed_or_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     Path("fussy.py").write_text("def fussy(w):\n    assert float(w.detach()) < 5, 'too high'\n    return w.sum()**2\n")
     monkeypatch.syspath_prepend(os.getcwd())
     fussy = ["quiet=true", "objective=callable", "objective.target=fussy:fussy", "allow_code=true", "steps=3"]
@@ -250,6 +250,6 @@ def test_exceptions_and_results_are_exported_and_have_a_short_repr() -> None:
     ],
 )
 def test_common_misspellings_are_answered_with_the_right_override(override: str, line: str) -> None:
-    with pytest.raises(UserError, match=re.escape(line)) as told:
+    with pytest.raises(UserError, match=re.escape(line)) as raised:
         compose_sweep(["seed=1,2", override])
-    assert len(told.value.lines) == 1
+    assert len(raised.value.lines) == 1

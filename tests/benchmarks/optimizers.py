@@ -1,4 +1,4 @@
-"""The cost of an update step, for one run and a thousand, beside that of torch.optim."""
+"""The cost of an update step, for one run and a thousand, compared with torch.optim."""
 
 import time
 from collections.abc import Callable
@@ -27,8 +27,8 @@ def microseconds(step: Callable[[], object]) -> float:
     return best * 1e6
 
 
-def ours(name: str, rows: int) -> Callable[[], object]:
-    """Return a step of our rule on so many rows of one number."""
+def runner_step(name: str, rows: int) -> Callable[[], object]:
+    """Return a step of the runner's rule on so many rows of one number."""
     weight, gradient = torch.ones(rows, 1), torch.full((rows, 1), 0.1)
     hyper = hyper_parameters([defaults(name)], rows, CPU, OPTIONAL)
     update, lr = RULES[name].update, column([1e-3], rows, CPU)
@@ -42,7 +42,7 @@ def ours(name: str, rows: int) -> Callable[[], object]:
     return step
 
 
-def theirs(name: str) -> Callable[[], object]:
+def torch_step(name: str) -> Callable[[], object]:
     """Return a step of the twin on one number; SGD is the twin of gd here."""
     weight = torch.ones(1, requires_grad=True)
     weight.grad = torch.full((1,), 0.1)
@@ -53,11 +53,15 @@ def theirs(name: str) -> Callable[[], object]:
 
 def main() -> None:
     """Print the table."""
-    print(f"{'rule':<10} {'twin us':>8} {'ours us':>8} {'ratio':>6} {'1,000 runs us':>14} {'ratio':>6}")
+    print(f"{'rule':<10} {'torch us':>8} {'runner us':>8} {'ratio':>6} {'1,000 runs us':>14} {'ratio':>6}")
     for name in sorted(RULES):
         if name == "lion":  # has no twin in torch
             continue
-        twin, one, many = microseconds(theirs(name)), microseconds(ours(name, 64)), microseconds(ours(name, 1024))
+        twin, one, many = (
+            microseconds(torch_step(name)),
+            microseconds(runner_step(name, 64)),
+            microseconds(runner_step(name, 1024)),
+        )
         print(f"{name:<10} {twin:>8.1f} {one:>8.1f} {one / twin:>6.2f} {many:>14.1f} {many / twin:>6.2f}")
 
 

@@ -1,4 +1,4 @@
-"""Single runs beside bare imports and the bare loop, whole processes: `python -m tests.benchmarks.runs`."""
+"""Single runs compared with bare imports and the bare loop, whole processes: `python -m tests.benchmarks.runs`."""
 
 import tempfile
 

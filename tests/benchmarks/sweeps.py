@@ -1,4 +1,4 @@
-"""Sweeps beside a single run and beside bare imports, whole processes: `python -m tests.benchmarks.sweeps`."""
+"""Sweeps compared with a single run and bare imports, whole processes: `python -m tests.benchmarks.sweeps`."""
 
 import tempfile
 

@@ -1,4 +1,4 @@
-"""Bulk rows beside log_batch and beside bare SQLite, on fresh files: `python -m tests.benchmarks.tracking`."""
+"""Bulk rows compared with log_batch and bare SQLite, on fresh files: `python -m tests.benchmarks.tracking`."""
 
 import shutil
 import sqlite3

@@ -69,8 +69,11 @@ def main() -> None:
     """Print the largest distance for each kind and optimizer."""
     install()
     for name, variants in kinds().items():
-        told = {optimizer: max(worst(one, optimizer) for one in variants) for optimizer in ("gd", "adam")}
-        print(f"{name:<20}" + "  ".join(f"{optimizer} {count} ulps" for optimizer, count in told.items()), flush=True)
+        worst_counts = {optimizer: max(worst(one, optimizer) for one in variants) for optimizer in ("gd", "adam")}
+        print(
+            f"{name:<20}" + "  ".join(f"{optimizer} {count} ulps" for optimizer, count in worst_counts.items()),
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The command line as a person meets it: help, flags, exit codes, nothing heavy imported for a mistake."""
+"""The command line: help, flags, exit codes, and no heavy imports to explain a mistake."""
 
 import os
 import subprocess
@@ -27,7 +27,9 @@ HEAVY = ("torch", "mlflow", "numpy")
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_neither_torch_nor_mlflow_is_imported_to_explain(arguments: list[str], code: int, tmp_path: Path) -> None:
+def test_a_mistake_is_explained_without_importing_torch_or_mlflow(
+    arguments: list[str], code: int, tmp_path: Path
+) -> None:
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "runner", *arguments],
         cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
@@ -47,7 +49,7 @@ def test_help_names_every_key_and_group(runner: Command) -> None:
     assert all(f"{group}: " in done.out for group in GROUPS)
 
 
-def test_version_is_ours(runner: Command) -> None:
+def test_version_prints_the_runners_version(runner: Command) -> None:
     assert runner("--version").out == f"runner {__version__}\n"
 
 
@@ -57,7 +59,7 @@ def test_cfg_prints_the_composed_config(runner: Command) -> None:
     assert printed.lr == 0.25
 
 
-def test_info_prints_what_the_config_is_composed_of(runner: Command) -> None:
+def test_info_prints_the_sources_of_the_config(runner: Command) -> None:
     done = runner("--info", "all")
     assert done.code == 0
     assert "Defaults List" in done.out
@@ -86,7 +88,7 @@ def test_info_prints_what_the_config_is_composed_of(runner: Command) -> None:
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_a_mistake_ends_with_one_line_and_2_and_leaves_nothing(
+def test_a_mistake_prints_one_line_exits_with_2_and_creates_no_file(
     runner: Command, arguments: list[str], message: str
 ) -> None:
     import torch
@@ -101,7 +103,7 @@ def test_a_mistake_ends_with_one_line_and_2_and_leaves_nothing(
     assert list(runner.folder.iterdir()) == []
 
 
-def test_flags_may_stand_anywhere_and_a_mistaken_one_is_named(runner: Command) -> None:
+def test_flags_are_accepted_anywhere_and_a_misspelt_one_is_named(runner: Command) -> None:
     swept = runner("lr=0.1,0.2", "-m", "steps=2", "tags.a=b,c", "tracking=off")
     assert "4 jobs asked for" in swept.out
     assert "lr=0.2 tags.a=b " in swept.out
@@ -109,7 +111,7 @@ def test_flags_may_stand_anywhere_and_a_mistaken_one_is_named(runner: Command) -
     assert runner("--multirum").errors[0].endswith("; did you mean '--multirun'?")
 
 
-def test_completion_completes_a_key_and_a_value(runner: Command) -> None:
+def test_the_shell_completes_a_key_and_a_value(runner: Command) -> None:
     assert "hydra_bash_completion" in runner("-sc", "install=bash").out
     lines = {
         "runner steps": "steps=",
@@ -123,7 +125,7 @@ def test_completion_completes_a_key_and_a_value(runner: Command) -> None:
         assert done.err == ""
 
 
-def test_lines_are_sparse_quiet_says_nothing_and_nobody_needs_to_read(runner: Command) -> None:
+def test_few_lines_are_printed_none_when_quiet_and_a_closed_output_is_no_error(runner: Command) -> None:
     done = runner("steps=4000", "tracking=off")
     assert 1 <= sum(line.startswith("step ") for line in done.out.splitlines()) <= 10
     assert runner("quiet=true", "tracking=off").out == ""
@@ -144,7 +146,7 @@ def test_lines_are_sparse_quiet_says_nothing_and_nobody_needs_to_read(runner: Co
         ("lr=-1", ">&- 2>&-", 2),
     ],
 )
-def test_a_run_needs_nowhere_to_print(tmp_path: Path, arguments: str, redirected: str, code: int) -> None:
+def test_a_run_continues_without_an_output(tmp_path: Path, arguments: str, redirected: str, code: int) -> None:
     done = subprocess.run(
         ["sh", "-c", f"exec {sys.executable} -m runner {arguments} {redirected}"],
         cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=False,
@@ -152,25 +154,25 @@ def test_a_run_needs_nowhere_to_print(tmp_path: Path, arguments: str, redirected
     assert done.returncode == code
 
 
-def test_what_an_encoding_has_no_letter_for_is_printed_in_another_way(runner: Command) -> None:
+def test_characters_that_the_encoding_lacks_are_replaced(runner: Command) -> None:
     done = runner("-m", "name='ü','é'", "steps=2", "tracking=off", PYTHONIOENCODING="ascii")
     assert done.code == 0
     assert r"name='\xfc'" in done.out
 
 
-def test_a_folder_that_hydra_cannot_make_is_told_in_a_line(runner: Command) -> None:
+def test_a_folder_that_hydra_cannot_create_is_reported_in_one_line(runner: Command) -> None:
     done = runner("hydra.run.dir=/proc/nowhere", "steps=2", "tracking=off")
     assert (done.code, done.err) == (2, "error: /proc/nowhere: No such file or directory\n")
 
 
-def test_logging_that_cannot_be_set_up_is_told_in_a_line(runner: Command) -> None:
+def test_a_faulty_logging_config_is_reported_in_one_line(runner: Command) -> None:
     done = runner("hydra/job_logging=stdout", "hydra.job_logging.root.level=LOUD", "steps=2")
     assert (done.code, len(done.err.splitlines())) == (2, 1)
     assert "Unknown level: 'LOUD'" in done.errors[0]
     assert not (runner.folder / "outputs").exists()
 
 
-def test_an_objective_that_raises_midway_is_told_in_a_line_that_repeats_no_override(runner: Command) -> None:
+def test_an_objective_that_raises_midway_is_reported_in_one_line_without_overrides(runner: Command) -> None:
     text = "def late(w):\n    if w[0] < 5:\n        raise RuntimeError('too low')\n    return (w**2).sum()\n"
     (runner.folder / "mine.py").write_text(text)
     chosen = ("objective=callable", "objective.target=mine:late", "allow_code=true", "tags.password=hush")

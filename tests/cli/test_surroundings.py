@@ -1,4 +1,4 @@
-"""What a command finds around it: the environment, the working directory, and who reads its output."""
+"""The surroundings of a command: environment variables, the working directory, closed outputs."""
 
 import os
 import shlex
@@ -9,18 +9,18 @@ import sys
 from tests.conftest import ROOT, Command
 
 
-def test_the_environment_says_where_to_record_and_how_many_threads(runner: Command) -> None:
-    said = {"MLFLOW_TRACKING_URI": "", "MLFLOW_EXPERIMENT_NAME": "mine", "OMP_NUM_THREADS": "1"}
-    done = runner("steps=2", "name=nan", "hydra.job.chdir=true", "hydra.run.dir=outputs/here", **said)
+def test_experiment_and_threads_are_read_from_the_environment(runner: Command) -> None:
+    variables = {"MLFLOW_TRACKING_URI": "", "MLFLOW_EXPERIMENT_NAME": "mine", "OMP_NUM_THREADS": "1"}
+    done = runner("steps=2", "name=nan", "hydra.job.chdir=true", "hydra.run.dir=outputs/here", **variables)
     assert (done.code, done.err) == (0, "")
     assert "; 1 intra-op and" in done.out
-    with sqlite3.connect(runner.folder / "outputs" / "mlflow.db") as database:  # though the job is at home elsewhere
+    with sqlite3.connect(runner.folder / "outputs" / "mlflow.db") as database:  # not in the job's working directory
         assert ("mine",) in database.execute("select name from experiments").fetchall()
         assert database.execute("select name from runs").fetchall() == [("nan",)]
     assert not (runner.folder / "outputs" / "here" / "outputs").exists()
 
 
-def test_a_text_of_the_environment_where_a_number_belongs_is_told_with_what_reads_it(runner: Command) -> None:
+def test_text_from_the_environment_for_a_number_is_reported_with_the_conversion(runner: Command) -> None:
     done = runner("lr=${oc.env:LR}", "steps=2", "tracking=off", LR="0.1")
     assert done.code == 2
     reads = """'lr="${oc.decode:${oc.env:NAME}}"' reads it as a number"""
@@ -28,14 +28,14 @@ def test_a_text_of_the_environment_where_a_number_belongs_is_told_with_what_read
     assert runner('lr="${oc.decode:${oc.env:LR}}"', "steps=2", "tracking=off", LR="0.1").code == 0
 
 
-def test_configs_are_looked_for_from_the_working_directory(runner: Command) -> None:
+def test_config_path_is_relative_to_the_working_directory(runner: Command) -> None:
     done = runner("--config-path", "nope")
     assert (done.code, done.errors) == (2, ["--config-path nope: no such folder, expected one with config.yaml"])
     (runner.folder / "mine").mkdir()
     assert "Cannot find primary config 'config'" in runner("--config-path=mine", "--cfg", "job").errors[0]
 
 
-def test_nobody_needs_to_read_to_the_end_nor_to_be_somewhere(runner: Command) -> None:
+def test_closed_outputs_and_a_deleted_working_directory_cause_no_traceback(runner: Command) -> None:
     for arguments in ("--info all", "--help", "-sc install=zsh"):
         script = f"{sys.executable} -m runner {arguments} | head -c 1 >/dev/null; echo ${{PIPESTATUS[0]}}"
         done = subprocess.run(

@@ -1,4 +1,4 @@
-"""A mistake in a file's defaults list is told with the file, the item and what would be right; nothing else changes."""
+"""Mistakes in a file's defaults list are reported with the file, the item and the correction."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from tests.conftest import Command
 from tests.support.compositions import composed
 
 
-def told(folder: Path, *overrides: str, primary: str = "config") -> tuple[str, ...]:
+def messages(folder: Path, *overrides: str, primary: str = "config") -> tuple[str, ...]:
     with pytest.raises(UserError) as raised:
         composed(folder, *overrides, primary=primary)
     return raised.value.lines
@@ -77,9 +77,9 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("items", MISTAKES)
-def test_a_mistake_is_told_with_its_file_and_item_and_the_mending(folder: Path, items: str) -> None:
+def test_a_mistake_is_reported_with_its_file_item_and_correction(folder: Path, items: str) -> None:
     write(folder, items)
-    (line,) = told(folder, "experiment=x")
+    (line,) = messages(folder, "experiment=x")
     assert line.startswith(f"{folder}/experiment/x.yaml: "), line
     assert MISTAKES[items] in line
 
@@ -98,64 +98,68 @@ def test_a_word_that_yaml_reads_as_something_else_names_its_option(
     folder: Path, items: str, meant: list[str] | None
 ) -> None:
     write(folder, items)
-    ours = composed(folder, "experiment=x")
+    with_file = composed(folder, "experiment=x")
     expected = composed(folder, *(meant or ["tracking=off"]), "lr=0.5")
-    assert {key: ours[key] for key in ours if key != "hydra"} == {key: expected[key] for key in ours if key != "hydra"}
+    assert {key: with_file[key] for key in with_file if key != "hydra"} == {
+        key: expected[key] for key in with_file if key != "hydra"
+    }
 
 
-def test_the_name_in_a_file_of_a_group_may_be_such_a_word_too(folder: Path) -> None:
+def test_a_groups_file_may_give_such_a_word_as_its_name(folder: Path) -> None:
     (folder / "tracking").mkdir()
-    ours = composition.config_folder() / "tracking" / "off.yaml"
-    (folder / "tracking" / "mine.yaml").write_text(ours.read_text().replace('"off"', "off"))
+    shipped = composition.config_folder() / "tracking" / "off.yaml"
+    (folder / "tracking" / "mine.yaml").write_text(shipped.read_text().replace('"off"', "off"))
     assert composed(folder, "tracking=mine").tracking.name == "off"
 
 
-def test_circles_of_several_files_and_mistakes_in_those_that_a_file_includes_are_told(folder: Path) -> None:
+def test_cycles_and_mistakes_in_included_files_are_reported(folder: Path) -> None:
     (folder / "experiment" / "a.yaml").write_text("# @package _global_\ndefaults: [b]\n")
     (folder / "experiment" / "b.yaml").write_text("# @package _global_\ndefaults: [a]\n")
     (folder / "objective" / "mine.yaml").write_text("defaults: [quadratc, _self_]\n")
     write(folder, "[override /objective: mine]")
-    assert told(folder, "experiment=a", "lr=-1") == (
+    assert messages(folder, "experiment=a", "lr=-1") == (
         f"{folder}/experiment/a.yaml: in defaults, a cycle: "
         "it includes experiment/b, which includes experiment/a; expected none",
         "lr=-1: expected a finite number above 0",
     )
-    (line,) = told(folder, "experiment=x")
+    (line,) = messages(folder, "experiment=x")
     assert line.startswith(
         f"{folder}/objective/mine.yaml: in defaults, '- quadratc': no such file; expected one of ack"
     )
     assert line.endswith("; did you mean 'quadratic'?")
 
 
-def test_mistakes_beside_the_list_are_told(folder: Path) -> None:
+def test_mistakes_around_the_defaults_list_are_reported(folder: Path) -> None:
     (folder / "experiment" / "x.yaml").write_text("# @package _global_\ndefault:\n- override /optimizer: adam\n")
-    assert told(folder, "experiment=x") == (
+    assert messages(folder, "experiment=x") == (
         f"{folder}/experiment/x.yaml: default: unknown key; did you mean 'defaults'?",
     )
     (folder / "experiment" / "x.yaml").write_text("# @package _global_\n- override /optimizer: adam\n")
-    assert told(folder, "experiment=x") == (f"{folder}/experiment/x.yaml: expected keys with values, as in lr: 0.1",)
+    assert messages(folder, "experiment=x") == (
+        f"{folder}/experiment/x.yaml: expected keys with values, as in lr: 0.1",
+    )
     (folder / "experiment" / "x.yaml").write_text("# @package _global_\ntracking: off\n")
-    (line,) = told(folder, "experiment=x")
+    (line,) = messages(folder, "experiment=x")
     assert line.endswith("a file chooses one in its defaults list, as in - override /tracking: OPTION")
 
 
-def test_a_primary_config_is_checked_too_and_what_the_command_line_says_is_told_as_that(folder: Path) -> None:
+def test_mistakes_in_a_primary_config_and_on_the_command_line_are_reported(folder: Path) -> None:
     (folder / "mine.yaml").write_text("defaults: [config, override optimizer: adamm]\n")
-    (line,) = told(folder, primary="mine")
+    (line,) = messages(folder, primary="mine")
     assert line.startswith(f"{folder}/mine.yaml: in defaults, '- override optimizer: adamm': expected one of")
     (folder / "mine.yaml").write_text("defaults: [config, 3]\n")
-    assert told(folder, primary="mine") == (
+    assert messages(folder, primary="mine") == (
         f"{folder}/mine.yaml: in defaults, '- 3': {ANY}; a name that is a number needs quotes",
     )
-    assert told(folder, "experiment=[base,nope]") == ("experiment=nope: expected one of 5, base, seed",)
-    assert told(folder, "optimizer=???")[0].startswith("optimizer=???: expected one of adadelta")
-    assert told(folder, "experiment=5") == (
+    assert messages(folder, "experiment=[base,nope]") == ("experiment=nope: expected one of 5, base, seed",)
+    assert messages(folder, "optimizer=???")[0].startswith("optimizer=???: expected one of adadelta")
+    assert messages(folder, "experiment=5") == (
         "experiment=5: a name that is a number needs quotes, as in \"experiment='5'\"",
     )
 
 
 @pytest.mark.parametrize("arguments", [[], ["--cfg", "job"], ["--info", "defaults"], ["-m", "lr=0.1,0.2"]])
-def test_the_command_line_ends_with_one_line_and_2(runner: Command, arguments: list[str]) -> None:
+def test_the_command_prints_one_line_and_exits_with_2(runner: Command, arguments: list[str]) -> None:
     experiments = runner.folder / "given" / "experiment"
     experiments.mkdir(parents=True)
     (experiments / "x.yaml").write_text("# @package _global_\ndefaults:\n  - x\n")

@@ -98,7 +98,7 @@ MISTAKES = {
     "objective.bounds=3": r"objective.bounds=3: expected \[low, high\], or such a pair for each coordinate, .*",
     "objective.minimum=[1]": r"objective.minimum=\[1\]: expected a number or a formula, or null for not known",
 }
-# Files of one's own, by what is chosen, and the line told for each.
+# Faulty config files of a user, by the override that chooses them, with the message for each.
 OWN_FILES: dict[str, tuple[str | bytes, str]] = {
     "objective=abc": (
         "name: quadratic\ncurvature: abc\noffset: 2",
@@ -129,9 +129,9 @@ def default_tree() -> dict[str, Any]:
 
 @pytest.mark.parametrize("override", MISTAKES)
 def test_a_mistake_is_reported_in_one_line(override: str, in_empty_folder: Callable[[], list[str]]) -> None:
-    with pytest.raises(UserError, match=rf"\A(?:{MISTAKES[override]})\Z") as told:
+    with pytest.raises(UserError, match=rf"\A(?:{MISTAKES[override]})\Z") as raised:
         compose([override])
-    assert len(told.value.lines) == 1
+    assert len(raised.value.lines) == 1
     assert in_empty_folder() == []
 
 
@@ -141,9 +141,9 @@ def test_a_mistake_in_a_users_file_is_reported_in_one_line(override: str, tmp_pa
     file = tmp_path / f"{override.replace('=', '/')}.yaml"
     file.parent.mkdir()
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(UserError, match=rf"\A(?:{message})\Z") as told:
+    with pytest.raises(UserError, match=rf"\A(?:{message})\Z") as raised:
         compose([f"hydra.searchpath=[file://{tmp_path}]", override])
-    assert len(told.value.lines) == 1
+    assert len(raised.value.lines) == 1
 
 
 def test_a_users_file_may_have_any_file_name(tmp_path: Path) -> None:
@@ -156,9 +156,9 @@ def test_a_users_file_may_have_any_file_name(tmp_path: Path) -> None:
 
 
 def test_all_mistakes_are_reported_at_once() -> None:
-    with pytest.raises(UserError, match="lrr=1") as told:
+    with pytest.raises(UserError, match="lrr=1") as raised:
         compose(["lrr=1", "stepz=5", "lr=-1", "optimizer=gdd", "objective.dimension=0"])
-    keys = [line.split("=")[0] for line in told.value.lines]
+    keys = [line.split("=")[0] for line in raised.value.lines]
     assert sorted(keys) == ["lr", "lrr", "objective.dimension", "optimizer", "stepz"]
 
 

@@ -44,5 +44,5 @@ def test_overridden_values_are_given_back(override: str) -> None:
         (["optimizer=gd"], Direction.DOWN),
     ],
 )
-def test_the_optimizer_says_whether_the_run_maximizes(overrides: list[str], direction: Direction) -> None:
+def test_the_optimizer_decides_whether_the_run_maximizes(overrides: list[str], direction: Direction) -> None:
     assert to_config(compose(overrides)).direction is direction

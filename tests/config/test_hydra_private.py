@@ -281,7 +281,7 @@ def test_the_flags_of_hydra_are_known() -> None:
     assert {"--multirun", "-m", "--cfg", "--info"} <= {*private.flag_names(parser)}
 
 
-def test_the_name_of_hydras_own_sweeper_is_known(folder: Path) -> None:
+def test_the_name_of_hydras_sweeper_is_known(folder: Path) -> None:
     loader = private.HookedConfigLoader(private.create_config_search_path(str(folder)))
     cfg = loader.load_configuration("config", [], RunMode.MULTIRUN)
     assert cfg.hydra.sweeper._target_ == private.BASIC_SWEEPER

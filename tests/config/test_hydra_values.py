@@ -50,7 +50,7 @@ def as_hydra_has_it(overrides: list[str], job: int | None) -> dict[str, Any]:
     """Compose and resolve with Hydra's own means, as its launcher does."""
     folder = str(composition.config_folder())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(hydra_internal, "ConfigLoaderImpl", ConfigLoaderImpl)  # other tests may have installed ours
+        patch.setattr(hydra_internal, "ConfigLoaderImpl", ConfigLoaderImpl)  # other tests may have replaced it
         context = hydra.initialize_config_dir(folder, version_base="1.3", job_name="runner")
     with context:
         cfg = hydra.compose("config", overrides, return_hydra_config=True)
@@ -165,7 +165,7 @@ def hydras_part(folder: Path, *overrides: str) -> DictConfig:
     ("group", "option"),
     [("launcher", "basic"), ("sweeper", "basic"), ("job_logging", "stdout"), ("hydra_logging", "default")],
 )
-def test_an_experiment_overrides_hydras_own_groups(folder: Path, group: str, option: str) -> None:
+def test_an_experiment_overrides_hydras_groups(folder: Path, group: str, option: str) -> None:
     write(folder, "x", {"defaults": [{f"override /hydra/{group}": option}]})
     chosen = hydras_part(folder, "experiment=x")
     assert chosen.runtime.choices[f"hydra/{group}"] == option
@@ -182,10 +182,10 @@ def test_a_sweep_over_experiments_refuses_their_sweeper_settings(folder: Path) -
     write(folder, "b", {"defaults": [{"override /hydra/launcher": "basic"}]})
     write(folder, "c", {"steps": 3})
     shared = [f"hydra.searchpath=[file://{folder}]", "tracking=off"]
-    with pytest.raises(UserError, match="not allowed in a file that is swept over") as told:
+    with pytest.raises(UserError, match="not allowed in a file that is swept over") as raised:
         jobs_of([*shared, "experiment=a,b,c"])
     end = "not allowed in a file that is swept over, expected on the command line, or a sweep with this file alone"
-    assert told.value.lines == (
+    assert raised.value.lines == (
         f"hydra.sweeper.params.lr=0.1,0.2: {end} (job experiment=a)",
         f"hydra/launcher=basic: {end} (job experiment=b)",
     )

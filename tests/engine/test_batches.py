@@ -20,7 +20,7 @@ install()
 OBJECTIVES = sorted(path.stem for path in (config_folder() / "objective").glob("*.yaml"))
 OPTIMIZERS = sorted(path.stem for path in (config_folder() / "optimizer").glob("*.yaml"))
 SCHEDULES = sorted(path.stem for path in (config_folder() / "schedule").glob("*.yaml"))
-# One needs code of one's own, the other takes one run at a time.
+# One needs a user's code, the other runs one job at a time.
 CHOSEN = [name for name in OBJECTIVES if name != "callable"]
 RULES = [name for name in OPTIMIZERS if name != "torch"]
 
@@ -129,7 +129,7 @@ def test_parameters_of_the_objective_may_differ_from_run_to_run() -> None:
     assert [round(result.objective.known.minimum or 0.0) for result in results] == [0, 5, 0, 5, 0, 5]
 
 
-def test_what_cannot_share_a_batch_says_why() -> None:
+def test_jobs_that_cannot_share_a_batch_give_the_reason() -> None:
     alone, other = (member_of(base("rosenbrock", "torch")) for _ in range(2))
     assert alone.why_alone == "torch.optim's SGD takes one run at a time"
     together = [member_of(replace(base("rosenbrock"), lr=lr)) for lr in (0.1, 0.2)]

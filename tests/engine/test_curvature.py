@@ -54,7 +54,7 @@ def test_a_linear_loss_has_curvature_0_and_an_infinite_point_nan() -> None:
         ((3, 0, 1), "lr 1.1 was above the bound at 1 of 4 recorded steps; the bound was at least 2/lambda_max = 1"),
     ],
 )
-def test_the_remark_says_how_the_learning_rate_compares_with_the_bound(counts: tuple[int, int, int], said: str) -> None:
+def test_the_remark_compares_the_learning_rate_with_the_bound(counts: tuple[int, int, int], said: str) -> None:
     assert str(StabilityBound(1.1, 2.0, *counts)) == said
 
 

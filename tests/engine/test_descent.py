@@ -104,7 +104,7 @@ def test_at_lr_1_the_weight_oscillates_for_ever() -> None:
     assert set(tracker.history("weight").values()) == {10.0, -10.0}
 
 
-def test_what_is_known_of_the_minimum_stands_beside_the_results() -> None:
+def test_the_known_minimum_is_part_of_the_results() -> None:
     result, _ = done("objective=rosenbrock", "objective.dimension=3", "lr=0.001", "steps=10")
     assert result.nearest_minimum == (1.0, 1.0, 1.0)
     assert result.distance == pytest.approx(float((result.weight.double() - 1).norm()))

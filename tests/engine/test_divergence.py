@@ -13,7 +13,7 @@ TOO_LARGE = ("lr=1e30", "steps=9", "log_every=9")
 SENTENCE = "loss, gradient or weight became infinite or NaN"
 
 
-def test_a_run_that_diverged_is_found_described_and_told(runner: Command) -> None:
+def test_a_diverged_run_is_tagged_described_and_reported(runner: Command) -> None:
     done = runner(*TOO_LARGE, "quiet=true")
     assert (done.code, done.out, done.err) == (0, "", f"warning: diverged at step 2: {SENTENCE}\n")
     strict = runner(*TOO_LARGE, "quiet=true", "fail_on_divergence=true", "tags={mlflow.note.content: mine}")

@@ -1,4 +1,4 @@
-"""A weight that no longer moves is told of: on the terminal, in the record, in a sweep's table; and no other is."""
+"""A weight that no longer moves is reported on the terminal, in the record and in a sweep's table; no other is."""
 
 import itertools
 
@@ -34,7 +34,7 @@ WHY = "each step is 0, or below the last place of the weight, in float32; dtype=
         (["lr=1e-50", "steps=20", "stop.loss_change.below=1", "stop.loss_change.window=5"], "lr 1e-50 is 0 in float32"),
     ],
 )
-def test_a_weight_that_never_moves_is_told_with_what_holds_it(overrides: list[str], why: str) -> None:
+def test_a_weight_that_never_moves_is_reported_with_the_cause(overrides: list[str], why: str) -> None:
     result, tracker = done(*overrides)
     assert result.remark == f"the weight has never moved: {why}"
     end = tracker.entries[-1]
@@ -43,7 +43,7 @@ def test_a_weight_that_never_moves_is_told_with_what_holds_it(overrides: list[st
     assert end.tags["runner.remark"] == result.remark
 
 
-def test_the_step_since_which_it_stands_still_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_step_of_the_last_movement_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     plain = run(
         ["tracking=off", *EXPRESSION, "objective.formula='(x - 1)**2'", "lr=0.05", "initial_weight=3", "steps=400"]
     )

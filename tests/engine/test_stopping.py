@@ -114,7 +114,7 @@ def test_float32_history_is_compared_with_the_limit_as_typed() -> None:
 
 
 @pytest.mark.parametrize("reason", StopReason)
-def test_every_reason_says_its_limit(reason: StopReason) -> None:
+def test_every_stop_reason_names_its_limit(reason: StopReason) -> None:
     chosen = StopConfig.from_tree(rules(gradient_norm=1e-06, below=1e-06, window=7, target_loss=1e-06, seconds=1e-06))
     assert "1e-06" in reason.sentence(chosen)
     assert "{" not in reason.sentence(chosen)
@@ -142,11 +142,11 @@ def test_the_file_sets_no_rule_and_is_valid() -> None:
         ({"loss_change": 0.1}, "stop.loss_change=0.1: expected keys below, window"),
     ],
 )
-def test_a_value_out_of_range_is_told_in_one_line(changed: Settings, line: str) -> None:
+def test_a_value_out_of_range_is_reported_in_one_line(changed: Settings, line: str) -> None:
     assert list(stop_problems(rules(**changed), steps=50)) == [line]
 
 
-def test_unknown_and_missing_keys_are_told() -> None:
+def test_unknown_and_missing_keys_are_reported() -> None:
     chosen = rules(second=3)
     del chosen["seconds"]
     unknown, missing = stop_problems(chosen)

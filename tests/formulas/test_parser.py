@@ -153,10 +153,10 @@ FORBIDDEN = {
 
 @pytest.mark.parametrize("text", FORBIDDEN, ids=lambda text: repr(text[:20]))
 def test_what_the_language_does_not_allow_is_refused_in_one_line(text: str) -> None:
-    with pytest.raises(UserError, match=rf"\A(?:{FORBIDDEN[text]})\Z") as told:
+    with pytest.raises(UserError, match=rf"\A(?:{FORBIDDEN[text]})\Z") as raised:
         parse(text, path="f")
-    assert len(told.value.lines) == 1
-    assert "\n" not in told.value.lines[0]
+    assert len(raised.value.lines) == 1
+    assert "\n" not in raised.value.lines[0]
 
 
 @pytest.mark.parametrize("between", ["\n", "\r\n", "\n\n  ", "\t", "\f"])

@@ -41,7 +41,7 @@ def clean(done: Done, *secrets: str) -> str:
 
 @pytest.fixture
 def theirs(runner: Command) -> Command:
-    """Work where a stranger's configs hold what steers a terminal, in values, keys and names of files."""
+    """Work in a folder whose configs hold terminal escapes in values, keys and names of files."""
     given = runner.folder / "given" / "experiment"
     given.mkdir(parents=True)
     text = STEERING.encode("unicode_escape").decode().replace("\\x", "\\x")

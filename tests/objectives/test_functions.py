@@ -89,7 +89,7 @@ def test_a_batch_of_any_shape_is_its_points_and_vmap_agrees(name: str, dimension
 
 
 @pytest.mark.parametrize(("name", "given"), [("booth", 3), ("rosenbrock", 1), ("ill_conditioned", 1)])
-def test_a_dimension_that_a_function_has_not_is_told(name: str, given: int) -> None:
+def test_a_dimension_that_a_function_does_not_have_is_reported(name: str, given: int) -> None:
     with pytest.raises(UserError, match=rf"objective.dimension={given}: expected (at least )?2 for objective {name}"):
         objective(name, dimension=given)
 

@@ -17,9 +17,9 @@ from tests.support.descents import done
 def test_a_formula_descends_as_the_function_of_the_registry() -> None:
     formula = 'objective.formula="(1 - x)**2 + 100*(y - x**2)**2"'
     both = ["lr=0.001", "steps=50", "initial_weight=[-1.2,1]", "dtype=float64"]
-    ours, _ = done("objective=expression", formula, *both)
-    theirs, _ = done("objective=rosenbrock", *both)
-    assert torch.allclose(ours.weight, theirs.weight, rtol=1e-13)
+    formula_result, _ = done("objective=expression", formula, *both)
+    function_result, _ = done("objective=rosenbrock", *both)
+    assert torch.allclose(formula_result.weight, function_result.weight, rtol=1e-13)
 
 
 def test_constants_and_vectors_stand_in_a_formula() -> None:
@@ -31,7 +31,7 @@ def test_constants_and_vectors_stand_in_a_formula() -> None:
     assert result.gradient.tolist() == [6.0, 12.0, 18.0]
 
 
-def test_the_usual_start_tells_the_dimension_of_a_vector() -> None:
+def test_the_usual_start_sets_the_dimension_of_a_vector() -> None:
     result, _ = done("objective=expression", "objective.formula='sum(w**2)'", "objective.start=[1,2,3]", "steps=1")
     assert result.loss == 14
 
@@ -53,7 +53,7 @@ def test_the_usual_start_tells_the_dimension_of_a_vector() -> None:
         (["objective.constants=null"], "objective.constants=null: expected names with finite numbers"),
     ],
 )
-def test_a_formula_that_does_not_fit_is_told(overrides: list[str], message: str) -> None:
+def test_a_formula_that_does_not_fit_is_reported(overrides: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
         done("objective=expression", *overrides)
 
@@ -125,7 +125,7 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Resul
     return run
 
 
-def test_a_function_of_ones_own_descends(mine: Callable[..., Result]) -> None:
+def test_a_users_function_is_minimised(mine: Callable[..., Result]) -> None:
     deep = ["initial_weight=[0,5]", "objective.arguments.depth=3"]
     assert mine("bowl", *deep).weight.tolist() == pytest.approx([2.0, 2.0])
     assert mine("bowl", *deep).loss == pytest.approx(-3.0)
@@ -150,16 +150,16 @@ def test_a_function_of_ones_own_descends(mine: Callable[..., Result]) -> None:
         ("nan", "expected a start where objective callable is a number, the loss there is NaN"),
     ],
 )
-def test_a_function_that_cannot_be_descended_is_told_in_one_line(
+def test_a_function_that_cannot_be_minimised_is_reported_in_one_line(
     mine: Callable[..., Result], function: str, message: str
 ) -> None:
-    with pytest.raises(UserError, match=message) as told:
+    with pytest.raises(UserError, match=message) as raised:
         mine(function)
-    assert len(told.value.lines) == 1
-    assert "\n" not in told.value.lines[0]
+    assert len(raised.value.lines) == 1
+    assert "\n" not in raised.value.lines[0]
 
 
-def test_a_function_that_has_no_second_derivative_is_told_where_its_curvature_is_wanted(
+def test_a_missing_second_derivative_is_reported_if_curvature_is_requested(
     mine: Callable[..., Result],
 ) -> None:
     assert mine("once").weight.tolist() == pytest.approx([0.0], abs=1e-6)
@@ -169,17 +169,17 @@ def test_a_function_that_has_no_second_derivative_is_told_where_its_curvature_is
         mine("once", "diagnostics.curvature=true")
 
 
-def test_a_module_that_leaves_when_imported_is_told(runner: Command) -> None:
+def test_a_module_that_exits_when_imported_is_reported(runner: Command) -> None:
     (runner.folder / "leaving.py").write_text("import sys\nsys.exit(5)\n")
-    told = runner("objective=callable", "objective.target=leaving:f", "allow_code=true", "steps=2")
-    assert told.code == 2
-    assert told.errors == ["objective.target=leaving:f: cannot be imported (SystemExit: 5 (at leaving.py:2))"]
+    failed = runner("objective=callable", "objective.target=leaving:f", "allow_code=true", "steps=2")
+    assert failed.code == 2
+    assert failed.errors == ["objective.target=leaving:f: cannot be imported (SystemExit: 5 (at leaving.py:2))"]
     assert runner("objective=callable", "objective.target=5", "allow_code=true", "steps=2").errors == [
         "objective.target=5: expected package.module:function"
     ]
 
 
-def test_an_argument_that_a_function_does_not_take_is_told(mine: Callable[..., Result]) -> None:
+def test_an_argument_that_a_function_does_not_take_is_reported(mine: Callable[..., Result]) -> None:
     with pytest.raises(
         UserError, match=r"objective.arguments.deep=1: unknown key, .*; did you mean 'objective.arguments.depth'"
     ):
@@ -264,7 +264,7 @@ def test_gradient_noise_has_its_scale() -> None:
         (["objective.condition=3", "objective=ill_conditioned", "objective.dimension=1"], "expected at least 2"),
     ],
 )
-def test_what_an_objective_cannot_have_is_told(overrides: list[str], message: str) -> None:
+def test_unsupported_settings_of_an_objective_are_reported(overrides: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
         done(*overrides)
 
@@ -281,16 +281,16 @@ def test_what_an_objective_cannot_have_is_told(overrides: list[str], message: st
         ("optimizer", "name: torch\nalgorithm: SGD\n", ["optimizer.arguments"]),
     ],
 )
-def test_what_a_file_of_ones_own_leaves_out_is_told(runner: Command, group: str, text: str, missing: list[str]) -> None:
+def test_keys_missing_in_a_users_file_are_reported(runner: Command, group: str, text: str, missing: list[str]) -> None:
     folder = runner.folder / "more" / group
     folder.mkdir(parents=True)
     (folder / "mine.yaml").write_text(text)
-    told = runner("--config-dir", "more", f"{group}=mine", "tracking=off", "steps=2")
-    assert told.code == 2
-    assert [line.partition(": missing, expected ")[0] for line in told.errors] == missing
+    failed = runner("--config-dir", "more", f"{group}=mine", "tracking=off", "steps=2")
+    assert failed.code == 2
+    assert [line.partition(": missing, expected ")[0] for line in failed.errors] == missing
 
 
-def test_why_it_diverged_is_said() -> None:
+def test_the_cause_of_a_divergence_is_reported() -> None:
     above, tracker = done("lr=1.1", "steps=1000", "diagnostics.curvature=true", "log_every=20")
     assert set(tracker.history("curvature").values()) == {2.0}
     assert set(tracker.history("lr_bound").values()) == {1.0}

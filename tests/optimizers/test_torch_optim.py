@@ -52,7 +52,7 @@ def test_lbfgs_solves_rosenbrock_and_takes_its_arguments() -> None:
         "optimizer=torch", "optimizer.algorithm=LBFGS", "optimizer.arguments.history_size=5",
         "optimizer.arguments.line_search_fn=strong_wolfe", "objective=rosenbrock", "lr=1", "steps=20", "dtype=float64",
     )  # fmt: skip
-    assert result.weight.tolist() == pytest.approx([1.0, 1.0], abs=1e-4)  # as far as torch itself goes on
+    assert result.weight.tolist() == pytest.approx([1.0, 1.0], abs=1e-4)  # torch itself gets no further
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_each_evaluation_of_a_step_sees_its_mini_batch() -> None:
         (["optimizer=momentum", "optimizer.momentum=-1"], r"optimizer.momentum=-1: expected a finite number of"),
     ],
 )
-def test_what_an_optimizer_does_not_take_is_told(overrides: list[str], message: str) -> None:
+def test_arguments_that_an_optimizer_does_not_take_are_reported(overrides: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
         done("optimizer=torch", *overrides)
 

@@ -1,4 +1,4 @@
-"""The end of the process: at once where it is ours alone, and with all that others have still to do where it is not."""
+"""The end of the process: at once if nothing else runs in it; otherwise exit hooks and open files are completed."""
 
 import os
 import pstats
@@ -42,7 +42,7 @@ def python(folder: Path, *arguments: str, path: str = "") -> "subprocess.Complet
     ("arguments", "code"),
     [(["objective.target=mine:bowl"], 0), (["-m", "objective.target=mine:late", "lr=0.1,1e-9"], 1)],
 )
-def test_what_a_function_of_ones_own_has_open_is_written(runner: Command, arguments: list[str], code: int) -> None:
+def test_open_files_of_a_users_function_are_flushed(runner: Command, arguments: list[str], code: int) -> None:
     (runner.folder / "mine.py").write_text(MINE)
     done = runner(*SHORT, "objective=callable", "allow_code=true", "initial_weight=1", *arguments)
     assert done.code == code, done.err
@@ -50,7 +50,7 @@ def test_what_a_function_of_ones_own_has_open_is_written(runner: Command, argume
     assert done.out.endswith("goodbye\n")
 
 
-def test_a_profiler_writes_what_it_has_measured(tmp_path: Path) -> None:
+def test_a_profiler_writes_its_measurements(tmp_path: Path) -> None:
     done = python(tmp_path, "-m", "cProfile", "-o", "stats", "-m", "runner", *SHORT)
     assert (done.returncode, done.stderr) == (0, "")
     functions = pstats.Stats(str(tmp_path / "stats")).get_stats_profile().func_profiles
@@ -77,22 +77,22 @@ thread.join()
 assert list(map(signal.getsignal, (signal.SIGINT, signal.SIGTERM))) == handlers
 assert {key: os.environ[key] for key in env} == env
 assert "HYDRA_FULL_ERROR" not in os.environ
-print("goes on")
+print("continues")
 """
 
 
-def test_a_program_that_runs_us_goes_on_after_us(tmp_path: Path) -> None:
+def test_a_program_continues_after_running_the_runner(tmp_path: Path) -> None:
     (tmp_path / "loop.py").write_text(LOOP)
     done = python(tmp_path, "loop.py")
     assert (done.returncode, done.stderr) == (0, "error: lr=-1: expected a finite number above 0\n")
-    words = ("ended", "left", "goes")
+    words = ("ended", "left", "continues")
     lines = [line.partition(" (")[0] for line in done.stdout.splitlines() if line.startswith(words)]
     assert lines == [
         "ended      after 3 steps: ran all its steps",
         "left with 2",
         "ended      2 jobs asked for, 0 skipped, 2 run: 2 finished, 0 failed",
         "ended      after 4 steps: ran all its steps",
-        "goes on",
+        "continues",
     ]
 
 
@@ -104,7 +104,7 @@ def test_a_program_that_runs_us_goes_on_after_us(tmp_path: Path) -> None:
         (["-m", "runner"], "atexit.register(print, 'at exit')", "at exit"),
     ],
 )
-def test_only_a_process_that_is_ours_alone_is_left_at_once(
+def test_a_process_exits_early_only_without_exit_hooks(
     tmp_path: Path, command: list[str], hook: str, mark: str
 ) -> None:
     folder = tmp_path / "site-packages"

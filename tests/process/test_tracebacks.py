@@ -1,4 +1,4 @@
-"""An error of a function of one's own says from which lines it comes, wherever it is raised."""
+"""An error in a user's function names its lines, wherever it is raised."""
 
 import re
 from collections.abc import Callable
@@ -61,7 +61,7 @@ def own(in_empty_folder: Callable[[], list[str]]) -> None:
 
 
 @pytest.mark.usefixtures("own")
-def test_where_a_gradient_fails_and_why_jobs_run_one_by_one(capfd: pytest.CaptureFixture[str]) -> None:
+def test_errors_in_gradients_and_in_vmap_name_the_lines(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UserError, match=r"RuntimeError: no way back \(at its_own.py:18 in backward\)"):
         package.run([*CHOSEN, "objective.target=its_own:one_way"])
     package.sweep([*CHOSEN, "objective.target=its_own:read", "lr=0.1,0.2"])
@@ -79,14 +79,14 @@ def test_where_a_gradient_fails_and_why_jobs_run_one_by_one(capfd: pytest.Captur
         ("wordless", "Wordless .at .*its_own.py:37 in wordless,"),
     ],
 )
-def test_a_function_that_leaves_or_has_no_words_fails_as_others_do(name: str, line: str) -> None:
+def test_sys_exit_and_errors_without_a_message_are_reported(name: str, line: str) -> None:
     with pytest.raises(Exception) as raised:  # noqa: PT011  # whatever the function raises
         package.run([*CHOSEN, f"objective.target=its_own:{name}", "lr=0.1"])
     assert re.match(line, described(raised.value))
 
 
 @pytest.mark.parametrize("launcher", ["basic", "batched"])
-def test_a_job_that_fails_says_where_and_its_traceback_is_shown_on_demand(runner: Command, launcher: str) -> None:
+def test_a_failed_job_names_its_lines_and_shows_a_traceback_on_demand(runner: Command, launcher: str) -> None:
     (runner.folder / "its_own.py").write_text(MODULE)
     chosen = [*CHOSEN, "objective.target=its_own:late", "lr=0.01,1e-5", f"hydra/launcher={launcher}"]
     done = runner("-m", *chosen, HYDRA_FULL_ERROR="1")

@@ -36,7 +36,7 @@ class Guard(ThreadingHTTPServer):
 
 
 class Guarding(Forwarding):
-    """Refuses who is not authorized, what lies elsewhere, and `/health`, which many such gateways do not know."""
+    """Refuses unauthorized requests, other paths, and `/health`, which many such gateways do not have."""
 
     server: "Guard"  # type: ignore[assignment]
 

@@ -104,7 +104,7 @@ def test_local_uris_and_artifact_repositories(tmp_path: Path) -> None:
     assert hasattr(mlflow_private.get_artifact_repository(tmp_path.as_uri()), "delete_artifacts")
 
 
-def test_tags_have_mlflows_own_names() -> None:
+def test_tags_have_the_names_of_mlflow() -> None:
     assert provenance.MLFLOW_COMMIT == mlflow_tags.MLFLOW_GIT_COMMIT
     assert provenance.DESCRIPTION == mlflow_tags.MLFLOW_RUN_NOTE
     names = {mlflow_tags.MLFLOW_USER, mlflow_tags.MLFLOW_SOURCE_NAME, mlflow_tags.MLFLOW_SOURCE_TYPE}

@@ -1,4 +1,4 @@
-"""Stores that cannot be used: told in a line, at once, and left as they were."""
+"""Stores that cannot be used are reported in one line, at once, and left unchanged."""
 
 import shutil
 import sqlite3
@@ -51,7 +51,7 @@ def test_a_database_in_memory_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_version_of_a_schema_says_what_to_do(tmp_path: Path) -> None:
+def test_the_message_depends_on_the_version_of_the_schema(tmp_path: Path) -> None:
     path = tmp_path / "mlflow.db"
     opened(f"sqlite:///{path}")
     advice = {"ffffffffffff": "a newer MLflow than", "451aebb31d03": "run 'mlflow db upgrade' on it"}

@@ -173,7 +173,7 @@ def test_a_forked_child_is_a_process_of_its_own() -> None:
 @pytest.mark.parametrize("bulk", [True, False])
 def test_a_live_run_marked_as_killed_loses_the_mark(folder: Path, bulk: bool) -> None:
     store = opened(folder, bulk)
-    for run in ("ends", "goes on"):
+    for run in ("ends", "continues"):
         store.apply(Begin(run, run, "some experiment", 1, tags=GONE))
     store.flush()
     assert sorted(reap(store.client, ["1"])) == sorted(store._runs.values())
@@ -181,7 +181,7 @@ def test_a_live_run_marked_as_killed_loses_the_mark(folder: Path, bulk: bool) ->
     store.heartbeat()
     store.flush()
     runs = {run.info.run_name: run for run in store.client.search_runs(["1"])}
-    assert {name: run.info.status for name, run in runs.items()} == {"ends": "FINISHED", "goes on": "RUNNING"}
+    assert {name: run.info.status for name, run in runs.items()} == {"ends": "FINISHED", "continues": "RUNNING"}
     assert not any("runner.reaped" in run.data.tags for run in runs.values())
 
 

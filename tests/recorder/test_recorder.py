@@ -82,7 +82,7 @@ def test_the_recorded_steps_hold_the_numbers_of_the_descent(recorded: tuple[Comm
     assert history(runner, run, "gradient_norm") == history(runner, run, "gradient")
 
 
-def test_the_final_results_are_metrics_of_their_own(recorded: tuple[Command, Run]) -> None:
+def test_the_final_results_are_separate_metrics(recorded: tuple[Command, Run]) -> None:
     runner, run = recorded
     metrics = run.data.metrics
     assert metrics["final/weight"] == metrics["final/distance"] == history(runner, run, "weight")[50]
@@ -104,7 +104,7 @@ def test_tags_tell_versions_commit_and_outcome(recorded: tuple[Command, Run]) ->
     assert (run.info.status, run.info.run_name) == ("FINISHED", "first")
 
 
-def test_a_diverged_run_is_finished_and_tells_the_step(runner: Command) -> None:
+def test_a_diverged_run_is_finished_and_has_its_step(runner: Command) -> None:
     done = runner("lr=1.1", "steps=5000", "log_every=10")
     assert done.code == 0
     assert "diverged: loss, gradient or weight became infinite or NaN" in done.out

@@ -131,7 +131,7 @@ STEPS = 3000
 
 
 def under_way(runner: Command, server: Server, uri: str | None = None) -> "subprocess.Popen[str]":
-    """Return a run that the server knows of, and that goes on until it is told to end."""
+    """Return a run that the server has recorded and that continues until it is signalled to end."""
     (runner.folder / "slow.py").write_text(SLOW)
     chosen = ["objective=callable", "objective.target=slow:bowl", "objective.of_one_point=false", "allow_code=true"]
     process = runner.fork(*to(server, uri), *chosen, "initial_weight=1", f"steps={STEPS}", "log_every=1", "name=long")

@@ -1,4 +1,4 @@
-"""Databases and folders that are removed, replaced or moved while a run goes on: its record is there in the end."""
+"""Databases and folders that are removed, replaced or moved during a run do not lose its record."""
 
 import shutil
 import sqlite3
@@ -17,7 +17,7 @@ from tests.support.processes import wait_until
 from tests.support.record import is_closed, losses, rows
 
 STEPS, HALF = 200, 100
-# Waits in its middle until it is told to go on.
+# A function that waits in the middle of the run for a signal to continue.
 FUNCTION = """
 import pathlib, time
 calls = 0
@@ -42,7 +42,7 @@ def started(place: Command, go: Path) -> "subprocess.Popen[str]":
 
 
 def ended(process: "subprocess.Popen[str]", go: Path) -> tuple[int, list[str]]:
-    """Let it go on, and return its exit code and what it says of errors."""
+    """Let the run continue, and return its exit code and errors."""
     go.touch()
     _, err = process.communicate(timeout=120)
     assert "Traceback" not in err

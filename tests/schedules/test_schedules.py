@@ -340,17 +340,17 @@ MISFITS = [
 
 
 @pytest.mark.parametrize(("name", "changed", "line"), MISFITS)
-def test_what_does_not_fit_the_run_is_told_in_one_line(name: str, changed: Settings, line: str) -> None:
+def test_arguments_that_do_not_fit_the_run_are_reported_in_one_line(name: str, changed: Settings, line: str) -> None:
     small = {"milestones": [20, 50], "step_size": 10}
     loaded = declared(name)
     chosen = loaded | {key: value for key, value in small.items() if key in loaded} | changed
-    (told,) = schedule_problems(chosen, LR, 100)
+    (problem,) = schedule_problems(chosen, LR, 100)
     with pytest.raises(UserError, match="^" + line.replace("[", r"\[").replace("?", r"\?")):
-        raise UserError(told)
+        raise UserError(problem)
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
-def test_every_argument_left_out_or_of_another_kind_is_told(name: str) -> None:
+def test_missing_arguments_and_arguments_of_the_wrong_type_are_reported(name: str) -> None:
     chosen = declared(name)
     for key in set(chosen) - {"name"}:
         without = {other: value for other, value in chosen.items() if other != key}

@@ -17,7 +17,7 @@ def claim(owner: str, **process: str) -> dict[str, str]:
 
 
 def refusals(uri: str, run_id: str, claimants: int = 6) -> list[str]:
-    """Let several claim a sweep at once, and return what they hear, but for the one that has it."""
+    """Let several processes claim a sweep at once, and return the errors of all but its owner."""
 
     def claims(number: int) -> str:
         try:

@@ -22,7 +22,7 @@ def _tool(name: str) -> str | None:
 
 
 def _as_owner() -> dict[str, int]:
-    """Return whom the server runs as: it refuses to be root."""
+    """Return the user that the server runs as: it refuses to run as root."""
     if os.getuid() != 0:
         return {}
     owner = pwd.getpwnam("postgres")

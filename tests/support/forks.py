@@ -43,7 +43,7 @@ class Forks:
         )
 
     def ask(self, request: dict[str, Any], streams: Sequence[int]) -> int:
-        """Ask for a command with three standard streams; return a pipe that tells its process and how that ends."""
+        """Ask for a command with three standard streams; return a pipe that reports its process id and exit status."""
         read, write = os.pipe()
         socket.send_fds(self._started(), [json.dumps(request).encode()], [*streams, write])
         os.close(write)
@@ -76,7 +76,7 @@ class Forks:
 
 
 class Fork(subprocess.Popen[str]):
-    """A command that is forked by another process, which tells how it ends."""
+    """A command that is forked by another process, which reports its exit status."""
 
     def __init__(
         self, forks: Forks, module: str, arguments: Sequence[str], folder: Path, env: Mapping[str, str]
@@ -87,7 +87,7 @@ class Fork(subprocess.Popen[str]):
         super().__init__([module, *arguments], text=True, **pipes)  # type: ignore[call-overload]
 
     def _execute_child(self, *given: Any) -> None:
-        """Have the child forked instead; the pipes' ends stand where `Popen` gives them."""
+        """Fork the child instead; the pipes' ends have the attributes that `Popen` gives them."""
         stdin, _, _, stdout, _, stderr = ends = given[10:16]
         self._reply = open(self._forks.ask(self._request, [stdin, stdout, stderr]), "rb", buffering=0)  # noqa: SIM115
         self.pid = int(self._reply.readline())

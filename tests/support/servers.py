@@ -1,4 +1,4 @@
-"""A real MLflow server, and what may stand before it."""
+"""A real MLflow server, and proxies in front of it."""
 
 import contextlib
 import os
@@ -98,7 +98,7 @@ def losses(server: Server, name: str) -> list[int]:
 
 
 class Gateway(ThreadingHTTPServer):
-    """What stands before a server, and for a while answers 500 or not at all."""
+    """A proxy in front of a server that for a while answers 500 or not at all."""
 
     daemon_threads = True
 

@@ -1,4 +1,4 @@
-"""Numbers for people: few digits that tell them apart, one word for each thing, one order."""
+"""Labels and tables: enough digits to distinguish numbers, one name for each quantity, one order."""
 
 import math
 
@@ -66,8 +66,8 @@ def test_the_frame_has_the_ranks_that_the_command_line_prints(capsys: pytest.Cap
     assert "final/distance" in frame
     alone = runner.run(["lr=0.01", "steps=60", "tracking=off"])
     assert alone.result.distance == frame["final/distance"][0]
-    told = capsys.readouterr().out.splitlines()
-    assert [line.split()[-2] for line in told if line.startswith(("weight ", "loss "))] == ["distance", "error"]
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[-2] for line in lines if line.startswith(("weight ", "loss "))] == ["distance", "error"]
 
 
 def test_diverged_jobs_have_no_rank() -> None:

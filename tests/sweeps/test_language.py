@@ -240,7 +240,7 @@ def test_quotes_within_a_function_are_kept() -> None:
     ]
 
 
-# Each function of the grammar, beside the values that it should give.
+# Each function of the grammar with the values that it should give.
 GIVEN: dict[str, list[Any]] = {
     "range(4)": [0, 1, 2, 3],
     "range(2,5)": [2, 3, 4],

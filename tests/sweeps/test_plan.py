@@ -1,4 +1,4 @@
-"""Plans: `run_sweep` asks for jobs, runs them, and tells the results, until the plan has no more jobs."""
+"""Plans: `run_sweep` asks for jobs, runs them, and reports the results, until the plan has no more jobs."""
 
 from collections.abc import Sequence
 
@@ -21,19 +21,19 @@ class BestThenLonger:
 
     def __init__(self, *overrides: str) -> None:
         self.overrides = overrides
-        self.told: list[list[JobResult]] = []
+        self.received: list[list[JobResult]] = []
 
     def ask(self) -> Sequence[Job]:
-        if not self.told:
+        if not self.received:
             return jobs_of(["lr=0.1,0.2,0.3", "steps=2", *self.overrides])
-        if len(self.told) > 1:
+        if len(self.received) > 1:
             return ()
-        best = best_of(self.told[0])
+        best = best_of(self.received[0])
         assert best is not None
         return jobs_of([*best.job.varying, "steps=3,4", *self.overrides])
 
     def tell(self, results: Sequence[JobResult]) -> None:
-        self.told.append(list(results))
+        self.received.append(list(results))
 
 
 @pytest.mark.usefixtures("in_empty_folder")
@@ -47,7 +47,7 @@ def test_jobs_may_depend_on_the_results_of_others(capsys: pytest.CaptureFixture[
         (0.3, 3),
         (0.3, 4),
     ]
-    assert [[one.status for one in told] for told in plan.told] == [["COMPLETED"] * 3, ["COMPLETED"] * 2]
+    assert [[one.status for one in batch] for batch in plan.received] == [["COMPLETED"] * 3, ["COMPLETED"] * 2]
     out = capsys.readouterr().out
     assert "sweep      3 jobs in 1 batch\n" in out
     assert "sweep      2 jobs in 1 batch\n" in out

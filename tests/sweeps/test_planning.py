@@ -251,14 +251,14 @@ def test_interpolations_use_the_seed_of_each_repeat() -> None:
 
 
 def test_the_errors_of_all_jobs_are_reported_together() -> None:
-    with pytest.raises(UserError, match=r"lr=-3\.0: expected a finite number above 0") as told:
+    with pytest.raises(UserError, match=r"lr=-3\.0: expected a finite number above 0") as raised:
         jobs_of(["lr=linspace(-3,3,7)", "optimizer=gd,adam"])
-    assert told.value.lines[0] == "lr=-3.0: expected a finite number above 0 (job lr=-3.0 optimizer=gd and 1 more)"
-    assert len(told.value.lines) == 4
-    with pytest.raises(UserError, match="optimizer=adamm: expected one of") as told:
+    assert raised.value.lines[0] == "lr=-3.0: expected a finite number above 0 (job lr=-3.0 optimizer=gd and 1 more)"
+    assert len(raised.value.lines) == 4
+    with pytest.raises(UserError, match="optimizer=adamm: expected one of") as raised:
         jobs_of(["optimizer=gd,adamm", "lr=0.1,0.2"])
-    assert told.value.lines[0].startswith("optimizer=adamm: expected one of")
-    assert told.value.lines[0].endswith("(job optimizer=adamm lr=0.1 and 1 more)")
+    assert raised.value.lines[0].startswith("optimizer=adamm: expected one of")
+    assert raised.value.lines[0].endswith("(job optimizer=adamm lr=0.1 and 1 more)")
 
 
 def test_a_parameter_of_an_option_may_be_swept_with_the_option_chosen() -> None:

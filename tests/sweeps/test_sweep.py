@@ -162,7 +162,7 @@ def test_jobs_continued_after_a_failed_batch_record_each_step_once(runner: Comma
     assert sorted(metric.step for metric in history) == [1, 2, 3, 4, 5]
 
 
-def test_jobs_that_cannot_be_batched_run_one_by_one_and_the_output_says_why(runner: Command) -> None:
+def test_jobs_that_cannot_be_batched_run_one_by_one_with_the_reason_printed(runner: Command) -> None:
     done = runner("-m", "optimizer=torch,gd", "lr=0.01,0.02", "steps=3")
     assert done.code == 0, done.err
     assert "sweep      4 jobs in 1 batch" in done.out
@@ -172,7 +172,7 @@ def test_jobs_that_cannot_be_batched_run_one_by_one_and_the_output_says_why(runn
 
 
 @pytest.mark.parametrize("launcher", ["basic", "joblib", "submitit_local"])
-def test_hydras_own_launchers_work_by_name(runner: Command, launcher: str) -> None:
+def test_hydras_launchers_work_by_name(runner: Command, launcher: str) -> None:
     if launcher != "basic":
         pytest.importorskip(f"hydra_plugins.hydra_{launcher.partition('_')[0]}_launcher")
     # In one process, or each in a new Python of its own, which costs seconds.
@@ -218,9 +218,9 @@ def test_mappings_given_twice_are_merged_and_the_parent_has_them_as_typed(runner
 def test_means_and_spreads_over_seeds_are_printed(runner: Command) -> None:
     done = runner("-m", "lr=0.01,0.05", "repeats=3", "gradient_noise=1", "steps=20", "tracking=off")
     assert done.code == 0, done.err
-    told = [line for line in done.out.splitlines() if line.endswith("over 3 seeds")]
-    assert told[0].startswith("seeds      lr=0.05 ")
-    assert len(told) == 2
+    lines = [line for line in done.out.splitlines() if line.endswith("over 3 seeds")]
+    assert lines[0].startswith("seeds      lr=0.05 ")
+    assert len(lines) == 2
     assert "+- 0 " not in done.out
 
 

@@ -122,7 +122,7 @@ EXPRESSIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 @pytest.mark.parametrize("name", EXPRESSIONS)
-def test_what_is_said_to_round_alike_everywhere_does(name: str) -> None:
+def test_kernels_listed_as_alike_round_alike_everywhere(name: str) -> None:
     assert name in ALIKE
     for threads in (1, 3):
         torch.set_num_threads(threads)
@@ -142,7 +142,7 @@ def value_and_derivative(name: str, x: Tensor) -> tuple[Tensor, Tensor]:
     return value.detach(), derivative
 
 
-def test_what_is_not_known_to_round_alike_is_evaluated_in_the_layout_of_a_run_alone() -> None:
+def test_other_kernels_are_evaluated_in_the_layout_of_a_single_run() -> None:
     assert piece_of({"exp", "sum"}, 67, 1) is None
     assert piece_of({"exp", "sum"}, GRAIN, 1) == 1  # threads share a single sum
     assert piece_of({"sigmoid", "sum"}, 67, 1) == 1

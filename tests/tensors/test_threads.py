@@ -1,4 +1,4 @@
-"""Calls beside each other in threads share nothing: no function, secret or random stream, no state of the caller's."""
+"""Concurrent calls in threads share nothing: no function, secret, random stream or state of the caller."""
 
 import sys
 import warnings
@@ -46,7 +46,7 @@ def seen(done: runner.RunResult) -> str:
 
 
 @pytest.mark.usefixtures("often_switched")
-def test_secrets_are_hidden_and_nothing_else_is_beside_sweeps_and_the_callers_own_configs(
+def test_only_secrets_are_hidden_while_other_threads_sweep_and_compose(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("DB_LOGIN", SECRET)

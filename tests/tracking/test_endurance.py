@@ -62,7 +62,7 @@ def test_a_killed_run_is_recorded_up_to_its_last_journal_entry(tmp_path: Path, w
         assert count == steps == last
         status = rows(runner, "select status from runs")
         assert status == [("FINISHED",)] if last == 10_000 else [("KILLED",)]
-        is_alone = moments > 2  # beside other tests the machine may be late by itself
+        is_alone = moments > 2  # among other tests, the machine may be slow
         assert last == 10_000 or not is_alone or killed_at - latest / 1000 < 1
 
 

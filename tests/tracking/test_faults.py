@@ -1,4 +1,4 @@
-"""Full disks, folders that cannot be written, locked databases, many writers: told in a line, nothing lost."""
+"""Full disks, read-only folders, locked databases, many writers: reported in one line, nothing lost."""
 
 import shutil
 import signal
@@ -91,7 +91,7 @@ def test_a_stopped_run_waits_only_seconds_for_a_locked_database(runner: Command)
     with sqlite3.connect(runner.folder / "outputs/mlflow.db", timeout=30, isolation_level=None) as database:
         database.execute("begin immediate")
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=12)  # the recorder, which goes on, keeps nobody waiting
+        _, err = process.communicate(timeout=12)  # the recorder continues without delaying the command
         database.execute("rollback")
     assert process.returncode == 130
     assert "Traceback" not in err

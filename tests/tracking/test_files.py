@@ -1,4 +1,4 @@
-"""What lies under `outputs/` may come from anyone: it leads no writer elsewhere, and stops nothing beside it."""
+"""Files under `outputs/` are untrusted: they redirect no write, and an invalid one does not stop the others."""
 
 import errno
 import fcntl
@@ -104,7 +104,7 @@ def test_an_artifact_stays_in_the_folder_of_its_run(tmp_path: Path, name: str) -
 
 
 def test_outputs_itself_may_be_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A large disk is where people put it."""
+    """Users put `outputs/` on a large disk by a link."""
     (tmp_path / "disk").mkdir()
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
@@ -114,7 +114,7 @@ def test_outputs_itself_may_be_elsewhere(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_an_untrusted_folder_writes_nothing_outside_it(runner: Command, victim: Path) -> None:
-    """A database that says artifacts are at home, and journals for them, for another database and for other files."""
+    """A database whose artifacts are in the home folder, with journals for them, another database and other files."""
     outputs = runner.folder / "outputs"
     store = settings(runner.folder)
     own, artifacts, home = str(store["uri"]), str(outputs / "artifacts"), str(victim.parent)

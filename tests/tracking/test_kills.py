@@ -75,7 +75,7 @@ def test_a_killed_recorder_is_replaced_during_the_run(runner: Command) -> None:
     assert rows(runner, "select count(*) - count(distinct step) from metrics where key = 'loss'") == [(0,)]
 
 
-def test_a_signal_while_the_run_is_being_recorded_says_so_and_all_is_recorded(runner: Command) -> None:
+def test_a_signal_during_recording_is_reported_and_everything_is_recorded(runner: Command) -> None:
     process = runner.start("objective=rosenbrock", "objective.dimension=16", "lr=1e-4", "steps=8000")
     assert process.stdout is not None
     while not process.stdout.readline().startswith("ended"):
@@ -111,7 +111,9 @@ def bowl(w):
         (["-m", "lr=0.1,0.2"], 2, "before the first step of 2 runs was done"),
     ],
 )
-def test_a_signal_before_the_first_step_says_so(runner: Command, arguments: list[str], when: int, line: str) -> None:
+def test_a_signal_before_the_first_step_is_reported(
+    runner: Command, arguments: list[str], when: int, line: str
+) -> None:
     (runner.folder / "mine.py").write_text(SIGNALLED.format(when=when))
     chosen = ("objective=callable", "objective.target=mine:bowl", "objective.of_one_point=false", "allow_code=true")
     done = runner(*arguments, *chosen, "initial_weight=1", "steps=9", "tracking=off")

@@ -25,10 +25,10 @@ sys.exit(0 if os.access(migrations, os.R_OK) else f"{migrations} is not readable
 
 @pytest.fixture
 def shared() -> Iterator[Path]:
-    """A folder of a group's, made as people make one."""
+    """A folder shared by a group, created in the usual way."""
     if os.getuid() != 0 or not shutil.which("setpriv"):
         pytest.skip("only the superuser can be two users")
-    folder = Path(tempfile.mkdtemp(dir="/tmp"))  # tmp_path lies in a folder of this user's own
+    folder = Path(tempfile.mkdtemp(dir="/tmp"))  # tmp_path is in a private folder of this user
     try:
         os.chown(folder, 0, GROUP)
         folder.chmod(0o2775)

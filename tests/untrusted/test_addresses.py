@@ -1,4 +1,4 @@
-"""A config file sends nothing away: a server, and what the environment holds, are named on the command line only."""
+"""Config files send nothing away: servers and environment variables are accepted on the command line only."""
 
 import http.server
 import threading
@@ -15,14 +15,14 @@ SECRET = "env-abcdef-123"
 
 
 class Listener(http.server.HTTPServer):
-    """A stranger's server, which notes who calls."""
+    """An untrusted server that notes its requests."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)
         self.calls: list[object] = []
 
     def verify_request(self, _request: object, client_address: object) -> bool:
-        """Note the call and answer nothing."""
+        """Note the request and do not answer."""
         self.calls.append(client_address)
         return False
 
@@ -55,7 +55,7 @@ def experiment(given: Path, text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("where", ["experiment", "option", "swept"])
-def test_no_server_that_a_config_file_names_is_called(given: Path, listener: Listener, where: str) -> None:
+def test_a_server_named_in_a_config_file_gets_no_request(given: Path, listener: Listener, where: str) -> None:
     uri = f"http://127.0.0.1:{listener.server_port}/x-${{oc.env:A_SECRET}}"
     experiment(given, f"tracking:\n  name: server\n  uri: {uri}\n  artifacts: null\n")
     (given / "tracking" / "mine.yaml").write_text(
@@ -104,28 +104,28 @@ SENT = {
 }
 
 
-def told(*overrides: str) -> list[str]:
+def refusals(*overrides: str) -> list[str]:
     with pytest.raises(UserError, match="not allowed in a config file") as error:
         compose(overrides)
     return list(error.value.lines)
 
 
 @pytest.mark.parametrize("uri", ELSEWHERE)
-def test_only_a_database_in_outputs_is_named_by_a_config_file(given: Path, uri: str) -> None:
+def test_a_config_file_cannot_name_a_store_outside_outputs(given: Path, uri: str) -> None:
     overrides = experiment(given, f"tags:\n  uri: http://host\ntracking:\n  uri: {uri}\n")
-    assert any(line.startswith("tracking.uri=") for line in told(*overrides))
+    assert any(line.startswith("tracking.uri=") for line in refusals(*overrides))
     assert to_config(compose([*overrides, "tracking.uri=http://host/"])).tracking.uri == "http://host/"
 
 
 @pytest.mark.parametrize("setting", SENT)
-def test_nothing_of_the_environment_leaves_by_a_config_file(given: Path, setting: str) -> None:
-    assert told(*experiment(given, SENT[setting]))
+def test_a_config_file_cannot_send_environment_variables(given: Path, setting: str) -> None:
+    assert refusals(*experiment(given, SENT[setting]))
 
 
 @pytest.mark.parametrize("part", ["launcher", "sweeper"])
 def test_settings_of_unknown_launchers_and_sweepers_are_refused_in_config_files(given: Path, part: str) -> None:
     text = f"hydra:\n  {part}:\n    _target_: hydra_plugins.other.Plugin\n    storage: http://host/\n"
-    lines = told(*experiment(given, text))
+    lines = refusals(*experiment(given, text))
     for setting in ("_target_=hydra_plugins.other.Plugin", "storage=http://host/"):
         expected = f"not allowed in a config file, expected no settings of this {part}, or allow_code=true"
         assert f"hydra.{part}.{setting}: {expected}" in lines
@@ -133,14 +133,16 @@ def test_settings_of_unknown_launchers_and_sweepers_are_refused_in_config_files(
     assert compose([target]).hydra[part].storage == "mine"
 
 
-def test_a_database_in_outputs_is_named_by_a_config_file(given: Path) -> None:
+def test_a_config_file_can_name_a_database_in_outputs(given: Path) -> None:
     overrides = experiment(given, "tracking:\n  uri: sqlite:///outputs/mine.db\n  experiment: mine\n")
     tracking = to_config(compose(overrides)).tracking
     assert (tracking.uri, tracking.experiment) == ("sqlite:///outputs/mine.db", "mine")
 
 
 @pytest.mark.parametrize("option", ["server", "sqlite", "own"])
-def test_the_environment_says_where_to_record(given: Path, option: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_tracking_uri_is_read_from_the_environment(
+    given: Path, option: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     uri = "${oc.env:MLFLOW_TRACKING_URI,sqlite:///outputs/a.db}"
     (given / "tracking" / "own.yaml").write_text(
         f"name: server\nuri: '{uri}'\nexperiment: a\nartifacts: null\noffline: error\n"
@@ -155,8 +157,8 @@ def test_the_environment_says_where_to_record(given: Path, option: str, monkeypa
 
 
 @pytest.mark.usefixtures("given")
-def test_the_command_line_takes_what_it_likes_of_the_environment() -> None:
-    said = ["tracking.uri=http://${oc.env:A_SECRET}/", "tracking.experiment=${oc.env:A_SECRET}"]
-    assert to_config(compose(said)).tracking.experiment == SECRET
-    _, master = compose_sweep([*said, "lr=0.1,0.2"])
+def test_the_command_line_can_use_any_environment_variable() -> None:
+    overrides = ["tracking.uri=http://${oc.env:A_SECRET}/", "tracking.experiment=${oc.env:A_SECRET}"]
+    assert to_config(compose(overrides)).tracking.experiment == SECRET
+    _, master = compose_sweep([*overrides, "lr=0.1,0.2"])
     assert to_config(master).tracking.uri == f"http://{SECRET}/"

@@ -1,4 +1,4 @@
-"""What a config file names makes new files under `outputs/` only: no link leads out, nothing there is replaced."""
+"""Config files create new files under `outputs/` only: never through a link, and never replacing a file."""
 
 import re
 from pathlib import Path
@@ -22,7 +22,7 @@ hydra:
     root: {{level: DEBUG, handlers: [file]}}
 """
 KEPT = "what stood there"
-# What a stranger's experiment says, and the files that it is after, relative to the folder that the user works in.
+# An untrusted experiment, and the files that it tries to write, relative to the user's working directory.
 ATTACKS = {
     "git config": (LOG.format(place=".git/config"), [".git/config"]),
     "a module of a checkout": (LOG.format(place="runner/tensors/device.py"), ["runner/device.py"]),
@@ -99,8 +99,8 @@ def as_it_is(folder: Path) -> dict[str, str | None]:
     return {str(path): path.read_text() if path.is_file() else None for path in paths}
 
 
-def stranger(folder: Path, text: str) -> list[str]:
-    """Write a config of a stranger's, a primary one where it chooses options of Hydra's; return how it is used."""
+def write_untrusted(folder: Path, text: str) -> list[str]:
+    """Write an untrusted config, a primary one if it chooses Hydra's options; return the arguments that use it."""
     (folder / "given" / "experiment").mkdir(parents=True)
     if not text.startswith("choose: "):
         (folder / "given" / "experiment" / "evil.yaml").write_text(f"# @package _global_\n{text}")
@@ -120,8 +120,8 @@ def stranger(folder: Path, text: str) -> list[str]:
         "sweep": {"dir": ".", "subdir": "."},
         "job": {"name": "runner"},
     }
-    theirs = OmegaConf.merge({"hydra": hydra}, OmegaConf.create(rest))
-    (folder / "given" / "evil.yaml").write_text(f"{config}\n{OmegaConf.to_yaml(theirs)}")
+    arguments = OmegaConf.merge({"hydra": hydra}, OmegaConf.create(rest))
+    (folder / "given" / "evil.yaml").write_text(f"{config}\n{OmegaConf.to_yaml(arguments)}")
     return ["--config-dir", "given", "--config-name", "evil"]
 
 
@@ -132,28 +132,28 @@ def refused(done: Done) -> None:
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_a_config_file_makes_no_file_elsewhere_and_replaces_none(folder: Path, attack: str) -> None:
+def test_a_config_file_creates_no_file_elsewhere_and_replaces_none(folder: Path, attack: str) -> None:
     text, wanted = ATTACKS[attack]
-    theirs = stranger(folder, text)
+    arguments = write_untrusted(folder, text)
     before = as_it_is(folder)
     tracking = [] if "tracking" in text else ["tracking=off"]
-    refused(Command(folder)(*theirs, "steps=2", *tracking))
+    refused(Command(folder)(*arguments, "steps=2", *tracking))
     assert as_it_is(folder) == before
     assert all((folder / path).read_text() == KEPT for path in wanted if (folder / path).is_file())
 
 
 @pytest.mark.parametrize("attack", SWEEPS)
-def test_nor_does_a_sweep(folder: Path, attack: str) -> None:
-    theirs = stranger(folder, SWEEPS[attack])
+def test_a_sweep_from_a_config_file_creates_no_file_elsewhere(folder: Path, attack: str) -> None:
+    arguments = write_untrusted(folder, SWEEPS[attack])
     before = as_it_is(folder)
     launcher = [] if "launcher" in SWEEPS[attack] else ["hydra/launcher=basic"]
-    done = Command(folder)(*theirs, "-m", "lr=0.1,0.2", "steps=2", "tracking=off", *launcher)
+    done = Command(folder)(*arguments, "-m", "lr=0.1,0.2", "steps=2", "tracking=off", *launcher)
     after = {path: text for path, text in as_it_is(folder).items() if path != str(folder / "outputs" / "x")}
     assert (after, done.code) == (before, 2), done.out + done.err
 
 
 @pytest.mark.parametrize("link", ["outputs/kept/config.yaml", "outputs/kept", "runner.log"])
-def test_hydra_follows_no_link_that_lies_there(folder: Path, link: str) -> None:
+def test_hydra_writes_through_no_existing_link(folder: Path, link: str) -> None:
     (folder / link).parent.mkdir(exist_ok=True)
     (folder / link).symlink_to(folder.parent / "home" / ("rc" if "." in link else ""))
     before = as_it_is(folder)
@@ -189,14 +189,14 @@ REFUSED_LOGGING = {
 
 @pytest.mark.parametrize("option", ["none", "stdout", "disabled"])
 @pytest.mark.parametrize("setting", REFUSED_LOGGING)
-def test_a_config_file_says_nothing_of_logging_but_levels(folder: Path, setting: str, option: str) -> None:
-    stranger(folder, f"hydra:\n  job_logging:\n    {REFUSED_LOGGING[setting]}\n")
+def test_a_config_file_can_set_only_levels_of_logging(folder: Path, setting: str, option: str) -> None:
+    write_untrusted(folder, f"hydra:\n  job_logging:\n    {REFUSED_LOGGING[setting]}\n")
     (line, *_) = composed("experiment=evil", f"hydra/job_logging={option}")
     assert "hydra.job_logging." in line
     assert "not allowed in a config file, expected levels of loggers only" in line
 
 
-def test_an_option_of_a_stranger_is_one_of_a_config_file(folder: Path) -> None:
+def test_an_option_in_an_added_folder_is_checked_as_a_config_file(folder: Path) -> None:
     (folder / "given" / "hydra" / "job_logging").mkdir(parents=True)
     (folder / "given" / "hydra" / "job_logging" / "evil.yaml").write_text(
         "version: 1\nhandlers: {file: {class: logging.FileHandler, filename: a.log}}\nroot: {handlers: [file]}\n"
@@ -205,22 +205,22 @@ def test_an_option_of_a_stranger_is_one_of_a_config_file(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("option", ["none", "stdout", "disabled", "default"])
-def test_levels_and_the_choice_of_logging_stay_free(folder: Path, option: str) -> None:
-    theirs = stranger(
+def test_levels_and_the_logging_option_can_be_chosen_in_a_config_file(folder: Path, option: str) -> None:
+    arguments = write_untrusted(
         folder,
         f"choose: {{job_logging: {option}}}\n"
         "hydra:\n  run:\n    dir: outputs/logs/${now:%Y-%m-%d}/${now:%H-%M-%S}\n  job_logging:\n    version: 1\n"
         "    root: {level: DEBUG}\n    loggers: {hydra.core: {level: ERROR}}\n",
     )
-    done = Command(folder)(*theirs, "steps=2", "tracking=off")
+    done = Command(folder)(*arguments, "steps=2", "tracking=off")
     assert done.code == 0, done.err
     assert [path.name for path in (folder / "outputs" / "logs").rglob("*.log")] == ["runner.log"] * (
         option == "default"
     )
 
 
-def test_what_a_config_file_names_in_outputs_is_made_and_made_again(folder: Path) -> None:
-    stranger(
+def test_a_config_file_can_name_folders_in_outputs_repeatedly(folder: Path) -> None:
+    write_untrusted(
         folder,
         "hydra:\n  output_subdir: hydra_files\n  run:\n    dir: outputs/kept/${hydra.job.name}\n"
         "tracking:\n  uri: sqlite:///outputs/kept/mlflow.db\n  artifacts: outputs/kept/artifacts\n",
@@ -233,8 +233,8 @@ def test_what_a_config_file_names_in_outputs_is_made_and_made_again(folder: Path
     assert not list((folder / "outputs" / "kept").rglob(".*"))
 
 
-def test_what_the_command_line_names_is_the_users_own(folder: Path) -> None:
-    stranger(folder, "hydra:\n  job_logging:\n    root: {level: INFO}\n")
+def test_paths_on_the_command_line_are_not_restricted(folder: Path) -> None:
+    write_untrusted(folder, "hydra:\n  job_logging:\n    root: {level: INFO}\n")
     arguments = ["hydra.run.dir=../elsewhere", "hydra.output_subdir=files", "hydra/job_logging=default", "steps=2"]
     done = Command(folder)("--config-dir", "given", "experiment=evil", "tracking=off", *arguments)
     assert done.code == 0, done.err
@@ -242,10 +242,10 @@ def test_what_the_command_line_names_is_the_users_own(folder: Path) -> None:
     assert made == {"files", "config.yaml", "hydra.yaml", "overrides.yaml", "runner.log"}
 
 
-def test_a_primary_config_of_ones_own_needs_to_know_nothing_of_it(folder: Path) -> None:
-    ours = (ROOT / "conf" / "config.yaml").read_text().partition("\nhydra:\n")[0]
+def test_a_users_primary_config_works_without_logging_settings(folder: Path) -> None:
+    shipped = (ROOT / "conf" / "config.yaml").read_text().partition("\nhydra:\n")[0]
     (folder / "given").mkdir()
-    (folder / "given" / "mine.yaml").write_text(ours.replace("  - override hydra/job_logging: none\n", ""))
+    (folder / "given" / "mine.yaml").write_text(shipped.replace("  - override hydra/job_logging: none\n", ""))
     one = Command(folder)("--config-dir", "given", "--config-name", "mine", "steps=2", "tracking=off")
     sweep = Command(folder)("--config-dir", "given", "--config-name", "mine", "-m", "lr=0.1,0.2", "tracking=off")
     assert (one.code, sweep.code) == (0, 0), one.err + sweep.err
@@ -254,6 +254,6 @@ def test_a_primary_config_of_ones_own_needs_to_know_nothing_of_it(folder: Path) 
 
 @pytest.mark.parametrize("name", ["..", "a/b", ".hidden", "a b", "a\nb"])
 @pytest.mark.parametrize("key", ["name", "id"])
-def test_a_job_is_named_by_a_name(folder: Path, name: str, key: str) -> None:
-    stranger(folder, f"hydra:\n  job:\n    {key}: {name!r}\n".replace("'a\\nb'", '"a\\nb"'))
+def test_a_name_of_a_job_cannot_be_a_path(folder: Path, name: str, key: str) -> None:
+    write_untrusted(folder, f"hydra:\n  job:\n    {key}: {name!r}\n".replace("'a\\nb'", '"a\\nb"'))
     assert "not allowed in a config file" in composed("experiment=evil")[0]

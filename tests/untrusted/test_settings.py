@@ -1,4 +1,4 @@
-"""A stranger's config runs no code, imports nothing, writes nowhere else and does not eat the memory."""
+"""Untrusted config files run no code, import nothing, write only in `outputs/` and are bounded in memory."""
 
 import re
 import resource
@@ -19,7 +19,7 @@ def touch(*_arguments, **_named):
     pathlib.Path("ran").write_text("code ran")
 """
 
-DOORS = {
+SETTINGS = {
     "callbacks": "hydra:\n  callbacks:\n    evil:\n      _target_: evil.touch\n",
     "job_logging": (
         "hydra:\n  job_logging:\n    version: 1\n    handlers:\n      evil:\n        (): evil.touch\n"
@@ -70,7 +70,7 @@ DOORS = {
 
 
 @pytest.fixture
-def stranger(runner: Command) -> Command:
+def attacked(runner: Command) -> Command:
     folder = runner.folder / "work"
     folder.mkdir()
     (folder / "evil.py").write_text(EVIL)
@@ -88,7 +88,7 @@ OTHERWISE = f"{PATH}, or the setting on the command line"
 INTERPOLATION = "no interpolations but those of Hydra's job, folders and time, or allow_code=true"
 SCRIPT = "none of setup, python, srun_args, additional_parameters, and no line breaks, or allow_code=true"
 VARIED = "no allow_code, tracking or settings of Hydra among what is swept, or allow_code=true"
-# What is refused of each, and what is expected instead.
+# The settings refused in each file, with what is allowed instead.
 REFUSED = {
     "callbacks": {"hydra.callbacks.evil._target_=evil.touch": "nothing, or allow_code=true"},
     "job_logging": {
@@ -148,7 +148,7 @@ REFUSED = {
     "tracking.artifacts": {"tracking.artifacts=/tmp/elsewhere": OTHERWISE},
     "allow_code": {"allow_code=true": "on the command line"},
 }
-# What cannot be read, or is not what Hydra itself takes, is told in other words.
+# Messages for files that cannot be read and for settings that Hydra itself refuses.
 OTHER = {
     ("searchpath", "experiment"): [
         r"In 'experiment/evil': Overriding hydra.searchpath is only supported from the primary config"
@@ -158,7 +158,7 @@ OTHER = {
     ("nested deeply", "experiment"): [r"given/experiment/evil.yaml: nested too deeply"],
     ("nested deeply", "primary"): [r"given/evil.yaml: nested too deeply"],
 }
-# What is refused beside these settings.
+# Further settings that the same file sets and that are refused.
 UNKNOWN = r"objective.target=evil:touch: unknown key, expected one of objective.name, .*"
 MORE = {
     ("run.dir", "primary"): [rf"hydra.output_subdir=.hydra: not allowed in a config file, expected {OTHERWISE}"],
@@ -167,37 +167,37 @@ MORE = {
 }
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("key", SETTINGS)
 @pytest.mark.parametrize("way", ["experiment", "primary"])
-def test_a_config_file_opens_no_door(stranger: Command, door: str, way: str) -> None:
-    folder = stranger.folder / "given"
+def test_a_config_file_cannot_make_a_refused_setting(attacked: Command, key: str, way: str) -> None:
+    folder = attacked.folder / "given"
     (folder / "experiment").mkdir(parents=True)
-    tracking = "tracking=sqlite" if door.startswith("tracking.") else "tracking=off"
+    tracking = "tracking=sqlite" if key.startswith("tracking.") else "tracking=off"
     if way == "experiment":
-        (folder / "experiment" / "evil.yaml").write_text(f"# @package _global_\n{DOORS[door]}")
-        done = stranger("--config-dir", "given", "experiment=evil", "steps=2", tracking)
+        (folder / "experiment" / "evil.yaml").write_text(f"# @package _global_\n{SETTINGS[key]}")
+        done = attacked("--config-dir", "given", "experiment=evil", "steps=2", tracking)
     else:
-        (folder / "evil.yaml").write_text(primary(DOORS[door]))
-        done = stranger("--config-dir", "given", "--config-name", "evil", "steps=2", tracking)
-    assert not ran(stranger, done)
+        (folder / "evil.yaml").write_text(primary(SETTINGS[key]))
+        done = attacked("--config-dir", "given", "--config-name", "evil", "steps=2", tracking)
+    assert not ran(attacked, done)
     assert done.code == 2, done.out + done.err
     assert len(done.errors) == len(done.err.splitlines())
-    said = [
+    refused = [
         f"{setting}: not allowed in a config file, expected {allowed}"
-        for setting, allowed in REFUSED.get(door, {}).items()
+        for setting, allowed in REFUSED.get(key, {}).items()
     ]
-    expected = [*OTHER.get((door, way), map(re.escape, said)), *MORE.get((door, way), [])]
-    told = [line.removeprefix(f"{stranger.folder}/") for line in done.errors]
-    assert len(told) == len(expected), told
+    expected = [*OTHER.get((key, way), map(re.escape, refused)), *MORE.get((key, way), [])]
+    errors = [line.removeprefix(f"{attacked.folder}/") for line in done.errors]
+    assert len(errors) == len(expected), errors
     for line in expected:
-        assert any(re.fullmatch(line, one) for one in told), (line, told)
+        assert any(re.fullmatch(line, one) for one in errors), (line, errors)
 
 
 def primary(settings: str) -> str:
-    """Return our own primary config with settings that come before all that it chooses."""
-    ours = (Path(__file__).parents[2] / "conf" / "config.yaml").read_text().partition("\nhydra:\n")[0]
+    """Return the runner's primary config with these settings, which its options do not override."""
+    shipped = (Path(__file__).parents[2] / "conf" / "config.yaml").read_text().partition("\nhydra:\n")[0]
     given = {line.partition(":")[0] for line in settings.splitlines()}
-    body = "\n".join(line for line in ours.splitlines() if line.partition(":")[0] not in given)
+    body = "\n".join(line for line in shipped.splitlines() if line.partition(":")[0] not in given)
     first, last = "  - _self_\n", "  - experiment: null\n"
     assert first in body
     assert last in body
@@ -210,69 +210,69 @@ SWEPT = {
 }
 
 
-@pytest.mark.parametrize("door", SWEPT)
+@pytest.mark.parametrize("key", SWEPT)
 @pytest.mark.parametrize("launcher", ["batched", "basic"])
-def test_an_experiment_that_is_swept_over_opens_none_either(stranger: Command, door: str, launcher: str) -> None:
-    folder = stranger.folder / "given" / "experiment"
+def test_a_swept_experiment_cannot_make_a_refused_setting(attacked: Command, key: str, launcher: str) -> None:
+    folder = attacked.folder / "given" / "experiment"
     folder.mkdir(parents=True)
-    choice = "defaults:\n  - override /objective: callable\n" if door == "allow_code" else ""
-    (folder / "evil.yaml").write_text(f"# @package _global_\n{choice}{SWEPT[door]}")
-    done = stranger("--config-dir", "given", "-m", "experiment=evil,seed", "steps=2", f"hydra/launcher={launcher}")
-    assert not ran(stranger, done)
+    choice = "defaults:\n  - override /objective: callable\n" if key == "allow_code" else ""
+    (folder / "evil.yaml").write_text(f"# @package _global_\n{choice}{SWEPT[key]}")
+    done = attacked("--config-dir", "given", "-m", "experiment=evil,seed", "steps=2", f"hydra/launcher={launcher}")
+    assert not ran(attacked, done)
     assert done.code == 2, done.out + done.err
     assert "not allowed in a config file" in done.err
 
 
 @pytest.mark.parametrize("settings", ["setup: [touch ran]", "submitit_folder: /tmp/elsewhere"])
-def test_choosing_a_launcher_lets_no_file_set_it_up(stranger: Command, settings: str) -> None:
-    folder = stranger.folder / "given" / "experiment"
+def test_a_config_file_cannot_set_a_launcher_that_the_command_line_chooses(attacked: Command, settings: str) -> None:
+    folder = attacked.folder / "given" / "experiment"
     folder.mkdir(parents=True)
     (folder / "evil.yaml").write_text(f"# @package _global_\nhydra:\n  launcher:\n    {settings}\n")
     arguments = ["experiment=evil", "lr=0.1,0.2", "steps=2", "tracking=off", "hydra/launcher=submitit_slurm"]
-    done = stranger("--config-dir", "given", "-m", *arguments)
+    done = attacked("--config-dir", "given", "-m", *arguments)
     assert done.code == 2
     assert "not allowed in a config file" in done.err
 
 
-def test_a_config_file_may_say_what_harms_nobody(stranger: Command) -> None:
-    folder = stranger.folder / "given" / "experiment"
+def test_harmless_settings_are_accepted_in_a_config_file(attacked: Command) -> None:
+    folder = attacked.folder / "given" / "experiment"
     folder.mkdir(parents=True)
     (folder / "good.yaml").write_text(
         "# @package _global_\nhydra:\n  output_subdir: hydra_files\n"
         "  run:\n    dir: outputs/kept/${now:%Y-%m-%d}/${hydra.job.name}\n"
         "tracking:\n  uri: sqlite:///outputs/kept/mlflow.db\n  artifacts: outputs/kept/artifacts\n"
     )
-    done = stranger("--config-dir", "given", "experiment=good", "steps=2", "hydra/job_logging=default")
+    done = attacked("--config-dir", "given", "experiment=good", "steps=2", "hydra/job_logging=default")
     assert done.code == 0, done.err
-    kept = [path.name for path in (stranger.folder / "outputs" / "kept").rglob("*")]
+    kept = [path.name for path in (attacked.folder / "outputs" / "kept").rglob("*")]
     assert {"hydra_files", "mlflow.db", "runner.log"} <= set(kept)
 
 
-def test_the_command_line_opens_them(stranger: Command) -> None:
-    done = stranger("hydra.output_subdir=hydra_files", "hydra.run.dir=runs", "steps=2", "tracking=off")
+def test_refused_settings_are_accepted_on_the_command_line(attacked: Command) -> None:
+    done = attacked("hydra.output_subdir=hydra_files", "hydra.run.dir=runs", "steps=2", "tracking=off")
     assert done.code == 0, done.err
-    assert (stranger.folder / "runs" / "hydra_files" / "config.yaml").is_file()
+    assert (attacked.folder / "runs" / "hydra_files" / "config.yaml").is_file()
 
 
 @pytest.mark.parametrize("arguments", [["steps=2"], ["-m", "lr=0.1,0.2", "steps=2"], ["--help"]])
-def test_plugins_of_the_working_directory_are_not_imported(stranger: Command, arguments: list[str]) -> None:
-    plugins = stranger.folder / "hydra_plugins" / "evil_plugin"
+def test_plugins_of_the_working_directory_are_not_imported(attacked: Command, arguments: list[str]) -> None:
+    plugins = attacked.folder / "hydra_plugins" / "evil_plugin"
     plugins.mkdir(parents=True)
     (plugins / "__init__.py").write_text(EVIL)
-    done = stranger(*arguments, "tracking=off")
+    done = attacked(*arguments, "tracking=off")
     assert done.code == 0, done.err
-    assert not ran(stranger, done)
+    assert not ran(attacked, done)
 
 
-def test_an_alias_bomb_is_refused_in_no_time_and_memory(stranger: Command) -> None:
+def test_an_alias_bomb_is_refused_quickly_and_in_little_memory(attacked: Command) -> None:
     lines = ["a0: &a0 [1,1,1,1,1,1,1,1,1,1]"]
     lines += [f"a{n}: &a{n} [{','.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)]
-    folder = stranger.folder / "given" / "experiment"
+    folder = attacked.folder / "given" / "experiment"
     folder.mkdir(parents=True)
     bomb = "\n".join(f"  {line}" for line in lines)
     (folder / "bomb.yaml").write_text(f"# @package _global_\ntags:\n{bomb}\n")
     started = time.monotonic()
-    done = stranger("--config-dir", "given", "experiment=bomb", "steps=2")
+    done = attacked("--config-dir", "given", "experiment=bomb", "steps=2")
     assert time.monotonic() - started < 10
     assert done.code == 2
     assert "expected at most 20,000 values" in done.err
@@ -280,32 +280,32 @@ def test_an_alias_bomb_is_refused_in_no_time_and_memory(stranger: Command) -> No
 
 
 @pytest.mark.parametrize("first", ["xxxxxxxxxx", "[1,1,1,1,1,1,1,1,1,1]"])
-def test_interpolations_that_multiply_are_refused_in_no_time(stranger: Command, first: str) -> None:
-    folder = stranger.folder / "given" / "experiment"
+def test_interpolations_that_multiply_are_refused(attacked: Command, first: str) -> None:
+    folder = attacked.folder / "given" / "experiment"
     folder.mkdir(parents=True)
     earlier = [f"${{tags.a{number - 1}}}" for number in range(1, 9)]
     refers = [f"'{text * 10}'" if first.startswith("x") else f"[{','.join([repr(text)] * 10)}]" for text in earlier]
     lines = [f"  a{number}: {text}" for number, text in enumerate([first, *refers])]
     (folder / "bomb.yaml").write_text("# @package _global_\ntags:\n" + "\n".join(lines))
-    done = stranger("--config-dir", "given", "experiment=bomb", "steps=2", "tracking=off")
+    done = attacked("--config-dir", "given", "experiment=bomb", "steps=2", "tracking=off")
     assert done.code == 2
     assert "expected at most 1,000 interpolations" in done.err
 
 
-def test_yaml_within_an_interpolation_is_bounded_too(stranger: Command) -> None:
-    folder = stranger.folder / "given" / "experiment"
+def test_yaml_within_an_interpolation_is_bounded(attacked: Command) -> None:
+    folder = attacked.folder / "given" / "experiment"
     folder.mkdir(parents=True)
     lines = ["a0: &a0 [1,1,1,1,1,1,1,1,1,1]"]
     lines += [f"a{n}: &a{n} [{','.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)]
     (folder / "bomb.yaml").write_text(
         f"# @package _global_\ntags:\n  all: \"${{oc.create:'{{{', '.join(lines)}}}'}}\"\n"
     )
-    done = stranger("--config-dir", "given", "experiment=bomb", "steps=2", "tracking=off")
+    done = attacked("--config-dir", "given", "experiment=bomb", "steps=2", "tracking=off")
     assert done.code == 2
     assert "expected at most 20,000 values" in done.err
 
 
-def test_what_one_file_interpolates_for_another_is_bounded_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interpolations_across_files_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("runner.config.interpolation.MOST_INTERPOLATIONS", 50)
     folder = tmp_path / "experiment"
     folder.mkdir()

@@ -2,7 +2,7 @@
 
 Python imports a file of this name at its start, before the module that its command line names. The process that
 `tests.support.forks` starts imports here what a run imports, then forks a child for each request that it receives.
-In the child this file ends, and Python goes on as always: it runs the module, as a process with an exit code of its
+In the child this file ends, and Python continues as usual: it runs the module, as a process with an exit code of its
 own. The recorder that the child starts is forked in the same way, by a process that waits for it from the start.
 """
 
