@@ -8,5 +8,5 @@ if __name__ == "__main__":
     configure_mlflow()  # before MLflow is imported
     from runner.recorder.reap import main
 
-    if (code := main()) != 0:  # returns for 0, so that a caller can go on
+    if (code := main()) != 0:  # returns for 0, so that a caller can continue
         sys.exit(code)

@@ -62,7 +62,7 @@ def test_a_picture_is_made_by_the_program(tmp_path: Path) -> None:
     assert all(picture.stat().st_size < 50_000 for picture in (DESCENT, UI))
 
 
-def test_the_readme_is_a_front_door() -> None:
+def test_the_readme_is_short_and_links_to_the_pages() -> None:
     assert len(README.splitlines()) <= 150
     linked = {(ROOT / link).resolve() for link in LINK.findall(README) if "://" not in link}
     assert {page for page in PAGES if page.parent.name in ("conf", "cli", "api")} <= linked
@@ -77,7 +77,7 @@ def test_each_room_has_a_readme_of_at_most_a_page() -> None:
         text = (room / "README.md").read_text()
         own = text.partition("## For contributors")[2] or text
         assert len(own.splitlines()) <= 40, room
-        assert "import" in own.lower(), f"{room}: says what it must not import"
+        assert "import" in own.lower(), f"{room}: does not say what it must not import"
 
 
 def test_the_commands_at_the_top_install_and_run() -> None:

@@ -67,7 +67,7 @@ def rank(room: str) -> int:
     return ROOMS.index(room) if room in ROOMS else len(ROOMS)
 
 
-def test_every_module_lies_in_a_room() -> None:
+def test_every_module_is_in_a_room() -> None:
     assert {room_of(path) for path in modules()} == {*ROOMS, *FACES}
 
 

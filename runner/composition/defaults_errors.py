@@ -134,8 +134,8 @@ def _unused_override(sources: CheckedConfigRepository, self: Any, key: str, meta
         return item_error(file, item, f"expected {header if is_so else file.choice(group, given)}")
     if file.options(group):
         return item_error(file, item, f"nothing to override, expected '- /{group}: {given}'")
-    ours = [name for name in known if not name.startswith("hydra/")]
-    return item_error(file, item, f"expected one of the groups {', '.join(ours)}{nearest(group, known)}")
+    shown_groups = [name for name in known if not name.startswith("hydra/")]
+    return item_error(file, item, f"expected one of the groups {', '.join(shown_groups)}{nearest(group, known)}")
 
 
 def _missing_override_keyword(

@@ -88,8 +88,8 @@ def _explain_file(error: Exception, override: str | None) -> str:
 def _other_name(override: str | None) -> str:
     """Return a hint for a key that other programs use; empty where there is none."""
     given = split_override(override or "")
-    ours = OTHER_NAMES.get(given.key.lower().replace("-", "_"))
-    return "" if ours is None else f"; did you mean '{ours.format(given.value or '')}'?"
+    meant = OTHER_NAMES.get(given.key.lower().replace("-", "_"))
+    return "" if meant is None else f"; did you mean '{meant.format(given.value or '')}'?"
 
 
 def _explain_override(error: OverrideParseException) -> str:

@@ -155,7 +155,7 @@ def nested(text: str, override: Override) -> str | None:
     """Return the line for an override that nests a sweep where only a value can be."""
     if not _nests(override.value(), outermost=True):
         return None
-    return f"{text}: expected a space such as linspace(0,1,5) by itself, not within a list or beside other values"
+    return f"{text}: expected a space such as linspace(0,1,5) by itself, not in a list or among other values"
 
 
 def _nests(value: Any, outermost: bool = False) -> bool:

@@ -1,4 +1,4 @@
-"""linspace, logspace and geomspace as functions in overrides, beside Hydra's choice and range.
+"""linspace, logspace and geomspace as functions in overrides, in addition to Hydra's choice and range.
 
 The points are computed in decimal from the numbers as typed and rounded once: `linspace(0,1,11)` has 0.3 and
 `geomspace(1,256,9)` has 2.0. They are always floats; `int(linspace(10,100,10))` makes them integers.

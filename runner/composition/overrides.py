@@ -47,7 +47,7 @@ def use_typed_overrides(cfg: DictConfig, typed: Sequence[str], composed: Sequenc
 
 
 def sweeper_mistakes(cfg: DictConfig, typed: Sequence[str], parser: OverridesParser) -> Iterator[str]:
-    """Yield a line for each override that a sweeper other than ours would drop, or make too many jobs of."""
+    """Yield a line for each override that a sweeper other than the runner's would drop, or make too many jobs of."""
     target = cfg.hydra.sweeper.get("_target_")
     if target == OUR_SWEEPER:
         return

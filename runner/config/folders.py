@@ -36,7 +36,7 @@ def link_on_the_way(place: str, roots: Sequence[str] | None = None) -> Path | No
     """Return the first link in a path within the working directory, its last part included.
 
     Args:
-        place: a path; what is unknown of it, `ANY` or `DIGITS`, stands for all that there is.
+        place: a path; what is unknown of it, `ANY` or `DIGITS`, matches any name.
         roots: where given, only links within these folders count, and they themselves may be links.
     """
     parts = _parts(place)
@@ -56,7 +56,7 @@ def existing(place: str) -> Iterator[Path]:
     yield from found if parts else ()
 
 
-def is_ours(path: Path) -> bool:
+def was_written_by_hydra(path: Path) -> bool:
     """Return whether a file was written by Hydra in an earlier run, so that it may be replaced."""
     try:
         with path.open(encoding="utf-8") as file:
@@ -68,10 +68,10 @@ def is_ours(path: Path) -> bool:
 def write_new(path: Path, text: str) -> None:
     """Write a file, replacing any that exists; a link is replaced, not followed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
-    with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "w", encoding="utf-8") as file:
+    new = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
+    with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "w", encoding="utf-8") as file:
         file.write(text)
-    beside.replace(path)
+    new.replace(path)
 
 
 def _parts(place: str) -> list[str] | None:

@@ -36,7 +36,7 @@ def _are_names(value: object) -> bool:
 
 
 MAPPING = Constraint("names with values, as in {a:1}", lambda value: isinstance(value, dict))
-# The keys that these need; those of functions and update rules stand in their signatures.
+# The keys that these need; those of functions and update rules are in their signatures.
 LEARNING = ("dataset", "held_out", "batch_size", "l2")
 OBJECTIVE_REQUIRED: dict[str, tuple[str, ...]] = {
     "expression": ("formula", "variables", "constants"),

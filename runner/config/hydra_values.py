@@ -65,8 +65,14 @@ def changed_sweep_settings(cfg: DictConfig, master: DictConfig) -> Iterator[str]
         if (choice := cfg.hydra.runtime.choices.get(group)) != master.hydra.runtime.choices.get(group):
             yield f"{group}={choice}: {alone}"
             continue
-        ours, sweeps = (dict(_leaves(_unresolved(config.hydra[part]), f"hydra.{part}")) for config in (cfg, master))
-        yield from (f"{path}={shown(value)}: {alone}" for path, value in ours.items() if sweeps.get(path) != value)
+        jobs_settings, sweeps_settings = (
+            dict(_leaves(_unresolved(config.hydra[part]), f"hydra.{part}")) for config in (cfg, master)
+        )
+        yield from (
+            f"{path}={shown(value)}: {alone}"
+            for path, value in jobs_settings.items()
+            if sweeps_settings.get(path) != value
+        )
 
 
 def set_job_number(cfg: DictConfig, job: int) -> None:

@@ -1,4 +1,4 @@
-"""The config files of the package: where they are, and the words in them, which are not secret."""
+"""The config files of the package: where they are, and the words in them, which are not hidden as secrets."""
 
 import functools
 from pathlib import Path
@@ -9,7 +9,7 @@ OTHERS = ("outputs", "artifacts", "mlflow", "sqlite", "runner")
 
 
 def config_folder() -> Path:
-    """Return the folder of the YAML files: inside the package when installed, beside it in a checkout."""
+    """Return the folder of the YAML files: inside the package when installed, next to it in a checkout."""
     package = Path(__file__).parents[1]
     installed = package / "conf"
     return installed if installed.is_dir() else package.parent / "conf"

@@ -38,7 +38,7 @@ class InputSource:
 
     Attributes:
         rates: of the runs.
-        weight: the weights `(rows, dim)` at the start, which tell shape, dtype and device.
+        weight: the weights `(rows, dim)` at the start, which give the shape, dtype and device.
         lr_dtype: of the learning rates that the update takes.
         noise: of the runs, scaled by `noise_scale` `(rows, 1)`.
         batches: the mini-batches of the runs.

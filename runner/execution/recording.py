@@ -32,7 +32,7 @@ class PlannedRun:
     Attributes:
         member: its config, objective and start.
         run: our id of the run.
-        tags: recorded beside the tags that every run has.
+        tags: recorded in addition to the tags that every run has.
         recorded: the last step already recorded, where the run began in a batch that failed; -1 for a new run.
         keeps_weights: whether its weights are recorded as a file.
         files: artifacts to record when the run begins, by path.

@@ -242,7 +242,7 @@ class _Reader:
             self.refuse(node, f"name '{name}', expected one that begins with a letter")
         if self.is_vector and name != VECTOR:
             known = [VECTOR, *self._constants]
-            self.refuse(node, f"name '{name}', expected one of {', '.join(known)} beside the vector w")
+            self.refuse(node, f"name '{name}', expected one of {', '.join(known)}, where w is the vector")
         if self._variables is not None and name not in self._variables:
             known = [*self._variables, *self._constants, *NAMED]
             self.refuse(node, f"name '{name}', expected one of {', '.join(known)}{nearest(name, known)}")

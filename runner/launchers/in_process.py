@@ -13,6 +13,6 @@ def run_in_process(shard: Shard, tracker: Tracker, view: View, members: Sequence
     """Execute a shard in this process, recorded by the tracker, and yield how each run ended.
 
     Raises:
-        RunnerError: the runs cannot go on, for a reason that is not a failure of one of them.
+        RunnerError: the runs cannot continue, for a reason that is not a failure of one of them.
     """
     return run_shard(shard, tracker.append, view, tracker.check, members)

@@ -32,7 +32,7 @@ def run_shard(
         members: the runs with their objectives, where the caller has made these already.
 
     Raises:
-        RunnerError: the runs cannot go on, for a reason that is not a failure of one of them.
+        RunnerError: the runs cannot continue, for a reason that is not a failure of one of them.
     """
     members = [member_of(run.config) for run in shard.runs] if members is None else members
     runs = [

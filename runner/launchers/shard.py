@@ -16,7 +16,7 @@ class ShardRun:
     Attributes:
         config: its config, with the id of the parent run.
         run: our id of the run.
-        tags: recorded beside the tags that every run has.
+        tags: recorded in addition to the tags that every run has.
         recorded: the last step already recorded; -1 for a new run.
         keeps_weights: whether its weights are recorded as a file.
     """

@@ -116,8 +116,8 @@ def key_problems(
     Args:
         given: the values by key.
         constraints: which values each key takes.
-        prefix: what stands before the keys in the lines, as in `stop.`.
-        required: the keys that may not be missing where others may stand beside them; None where `constraints` holds
+        prefix: put before the keys in the lines, as in `stop.`.
+        required: the keys that may not be missing where other keys are allowed; None where `constraints` holds
             all the keys that there are, each of them required.
     """
     if required is None:

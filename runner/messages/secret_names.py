@@ -33,7 +33,7 @@ PAIRS = (
     *(("api", "key"), ("access", "key"), ("account", "key"), ("private", "key"), ("signing", "key"), ("ssh", "key")),
     *(("encryption", "key"), ("master", "key"), ("session", "key")),
 )
-# What a key or password is for, where that stands behind the noun, as in `key_openai`; in the singular, as all words.
+# What a key or password is for, where it follows the noun, as in `key_openai`; in the singular, as all words.
 FOR = """
     anthropic aw azure bitbucket cohere datadog db docker gcp github gitlab google hf huggingface mysql npm openai pg
     postgre postgresql pypi redi root sentry slack smtp ssh stripe svc wandb

@@ -70,7 +70,7 @@ class ObjectiveSpec:
 
     Attributes:
         config: the config group.
-        initial_weight: the run's, whose length may tell the dimension.
+        initial_weight: the run's, whose length may set the dimension.
         dtype: of its tensors.
         device: of its tensors.
     """

@@ -178,7 +178,7 @@ def nadam(
     `w = w - lr * ((1 - mu) / (1 - prod(mu)) * g + mu_next / (1 - prod(mu) * mu_next) * m) / (sqrt(v') + eps)`.
 
     `prod(mu)` has the weight's dtype. torch keeps it in its default dtype, float32, so its steps of float64 weights
-    differ from ours in the ninth or tenth digit.
+    differ in the ninth or tenth digit.
 
     Dozat, "Incorporating Nesterov momentum into Adam", 2016.
     """

@@ -5,7 +5,7 @@ import traceback
 from collections.abc import Sequence
 
 from runner.messages.errors import one_line
-from runner.process.user_code import OURS, is_packaged, is_user_code
+from runner.process.user_code import RUNNER, is_packaged, is_user_code
 
 FRAMES = 3
 FULL_ERROR = "HYDRA_FULL_ERROR"
@@ -54,7 +54,7 @@ def _frames(error: BaseException) -> Sequence[traceback.FrameSummary]:
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if is_user_code(frame.filename)]
     # Leave out the frames of torch between the runner and the function.
-    others = [frame for frame in frames if not frame.filename.startswith(OURS) and is_packaged(frame.filename)]
+    others = [frame for frame in frames if not frame.filename.startswith(RUNNER) and is_packaged(frame.filename)]
     return own or [frame for frame in others if f"{os.sep}torch{os.sep}" not in frame.filename]
 
 

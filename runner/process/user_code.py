@@ -1,11 +1,11 @@
-"""Tells the user's own code from that of Python, the runner and installed packages."""
+"""Distinguishes the user's code from that of Python, the runner and installed packages."""
 
 import os
 from pathlib import Path
 
 PACKAGES = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
-OURS = f"{Path(__file__).parents[1]}{os.sep}"
-KNOWN_FOLDERS = (OURS, f"{Path(os.__file__).parent}{os.sep}")
+RUNNER = f"{Path(__file__).parents[1]}{os.sep}"
+KNOWN_FOLDERS = (RUNNER, f"{Path(os.__file__).parent}{os.sep}")
 
 
 def is_user_code(path: object) -> bool:

@@ -1,6 +1,6 @@
 """All that the recorder uses of MLflow beyond its documented interface.
 
-Each function and each re-exported name stands for one use, says which public way is missing, and has a test in
+Each function and each re-exported name has one use, says which public way is missing, and has a test in
 `tests/recorder/test_mlflow_private.py`. Other modules import only `mlflow`, `mlflow.entities`, `mlflow.exceptions` and
 `mlflow.tracking`.
 """

@@ -117,7 +117,7 @@ class Runner:
 
 
 def _close_stderr_after_runner() -> None:
-    """Close standard error once the runner is gone: whoever reads it to its end would wait for us."""
+    """Close standard error once the runner is gone, so that a reader of it does not wait for this process."""
     gone = select.poll()
     gone.register(sys.stdin.fileno(), 0)  # a hang-up is reported without being asked for
     gone.poll()

@@ -29,8 +29,8 @@ def outputs_of(path: Path | str) -> Path | None:
 
 def follow(database: Path) -> None:
     """Rewrite the paths of artifacts in a SQLite database that was moved together with its `outputs/`."""
-    ours = outputs_of(database)
-    if ours is None or not database.is_file() or database.is_symlink():
+    outputs = outputs_of(database)
+    if outputs is None or not database.is_file() or database.is_symlink():
         return
     # A file that is not MLflow's database, or is not writable, is reported when it is opened.
     with (
@@ -39,15 +39,15 @@ def follow(database: Path) -> None:
     ):
         locations = connection.execute("select distinct artifact_location from experiments").fetchall()
         for location in sorted({text for (text,) in locations if text is not None and _local(text) is not None}):
-            _follow(connection, location.rstrip("/"), ours)
+            _follow(connection, location.rstrip("/"), outputs)
 
 
-def _follow(connection: sqlite3.Connection, location: str, ours: Path) -> None:
+def _follow(connection: sqlite3.Connection, location: str, outputs: Path) -> None:
     old = _local(location)
-    theirs = None if old is None else outputs_of(old)
-    if old is None or theirs is None or theirs == ours or ".." in old.parts:
+    old_outputs = None if old is None else outputs_of(old)
+    if old is None or old_outputs is None or old_outputs == outputs or ".." in old.parts:
         return
-    new = ours / old.relative_to(theirs)
+    new = outputs / old.relative_to(old_outputs)
     moved = new.as_uri() if location.startswith("file:") else str(new)
     connection.execute("begin immediate")
     rows = connection.execute("select run_uuid, artifact_uri from runs where artifact_uri is not null")
@@ -81,12 +81,12 @@ def _local(uri: str) -> Path | None:
 
 def followed(opening: Open, journal: Path) -> Open:
     """Return where to record a journal that was moved together with its `outputs/`: in the new place."""
-    ours = outputs_of(journal.absolute())
-    theirs = None if opening.artifacts is None else outputs_of(opening.artifacts)
-    if ours is None or theirs is None or theirs == ours:
+    outputs = outputs_of(journal.absolute())
+    old_outputs = None if opening.artifacts is None else outputs_of(opening.artifacts)
+    if outputs is None or old_outputs is None or old_outputs == outputs:
         return opening
     database = sqlite_path(opening.uri)
     uri = opening.uri
-    if database is not None and outputs_of(database) == theirs:
-        uri = sqlite_uri(ours / database.relative_to(theirs))
-    return replace(opening, uri=uri, artifacts=str(ours / Path(str(opening.artifacts)).relative_to(theirs)))
+    if database is not None and outputs_of(database) == old_outputs:
+        uri = sqlite_uri(outputs / database.relative_to(old_outputs))
+    return replace(opening, uri=uri, artifacts=str(outputs / Path(str(opening.artifacts)).relative_to(old_outputs)))

@@ -49,7 +49,7 @@ class Replayer:
     """Records journals in the stores that the user named: a journal may be untrusted, and name any place."""
 
     def __init__(self, uris: Sequence[str], artifacts: Sequence[str] = ()) -> None:
-        """Allow these stores beside the default, with their passwords, which journals do not contain.
+        """Allow these stores in addition to the default, with their passwords, which journals do not contain.
 
         Args:
             uris: of the stores.
@@ -69,8 +69,8 @@ class Replayer:
         deadline = time.monotonic() + patience
         for path in sorted(folder.glob("*.journal")):
             try:
-                with _locked(path, deadline) as is_ours:
-                    if is_ours:
+                with _locked(path, deadline) as is_locked:
+                    if is_locked:
                         self._record(path, done)
             except Exception as error:  # an error in one journal must not stop the others
                 self._stores.clear()  # which may have buffered entries of it
@@ -179,8 +179,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m runner.replay", description="Record journals whose runner is gone."
     )
-    parser.add_argument("--uri", help="a store that journals may be for, with its password, beside outputs/mlflow.db")
-    parser.add_argument("--artifacts", help="a folder that journals may have artifacts for, beside outputs/artifacts")
+    parser.add_argument(
+        "--uri", help="a store that journals may be for, with its password, in addition to outputs/mlflow.db"
+    )
+    parser.add_argument(
+        "--artifacts", help="a folder that journals may have artifacts for, in addition to outputs/artifacts"
+    )
     parser.add_argument("--folder", type=Path, default=JOURNALS, help="of the journals (%(default)s)")
     arguments = parser.parse_args()
     try:

@@ -38,7 +38,7 @@ def check_sqlite(path: Path) -> None:
 
 
 def check_server(connection: sa.Connection) -> None:
-    """Check a database on a server, where MLflow's tables may stand beside others, but not under their schema version.
+    """Check a database on a server, where other tables may exist, but not with a schema version of their own.
 
     Raises:
         StoreError: another program versions its schema there.

@@ -166,12 +166,12 @@ class Store:
 
     def _remove_reaped_marks(self) -> None:
         """Remove the marks of runs of this journal that other processes have marked as killed."""
-        ours = {run_id: run for run, run_id in self._runs.items()}
+        own = {run_id: run for run, run_id in self._runs.items()}
         experiments = list(self._experiments.values())
         marked = self._client.search_runs(experiments, f"tags.`{REAPED}` != ''") if experiments else []
-        for run_id in (run.info.run_id for run in marked if run.info.run_id in ours):
+        for run_id in (run.info.run_id for run in marked if run.info.run_id in own):
             self._client.delete_tag(run_id, REAPED)
-            if ours[run_id] in self._unfinished:
+            if own[run_id] in self._unfinished:
                 self._client.update_run(run_id, status="RUNNING")
 
     def _set_heartbeat(self, run_id: str) -> None:

@@ -106,7 +106,7 @@ def schedule_parameters(
     device: torch.device,
     direction: Direction = Direction.DOWN,
 ) -> dict[str, Any]:
-    """Return the arguments of the runs' schedules as tensors, null replaced by what it stands for in each run."""
+    """Return the arguments of the runs' schedules as tensors, null replaced by each run's default."""
     runs = zip(configs, lr, steps, strict=True)
     groups = [resolved(config.tree, rate, length, direction) for config, rate, length in runs]
     return hyper_parameters(groups, rows, device)

@@ -1,4 +1,4 @@
-"""A plan of a sweep: it is asked for jobs, and told how they ended, until it has no more jobs."""
+"""A plan of a sweep: it is asked for jobs and given their results, until it has no more jobs."""
 
 from collections.abc import Sequence
 from typing import Protocol

@@ -1,4 +1,4 @@
-"""Running a sweep: ask the plan for jobs, execute them in shards under one parent run, tell the plan the results."""
+"""Running a sweep: ask the plan for jobs, execute them in shards under one parent run, report the results to it."""
 
 import uuid
 from collections.abc import Iterator, Mapping, Sequence

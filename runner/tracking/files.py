@@ -122,9 +122,9 @@ def _regular(file: int) -> int:
 
 
 def lock(file: BinaryIO, how: int) -> None:
-    """Lock a file with `flock`; on a file system without locks, go on without one.
+    """Lock a file with `flock`; on a file system without locks, continue without one.
 
-    `filelock` does not fit: it has no shared locks, needs write access to the file, and instead of going on without
+    `filelock` does not fit: it has no shared locks, needs write access to the file, and instead of continuing without
     locks it leaves files behind that a killed process keeps locked.
 
     Raises:
@@ -179,5 +179,5 @@ def _share(file: int, folder: int, bits: int) -> None:
 
 
 def _explained(error: OSError, name: str) -> OSError:
-    said = A_LINK if error.errno in (errno.ELOOP, errno.ENOTDIR) else error.strerror
-    return type(error)(error.errno, said, name) if error.errno else OSError(errno.EINVAL, said, name)
+    message = A_LINK if error.errno in (errno.ELOOP, errno.ENOTDIR) else error.strerror
+    return type(error)(error.errno, message, name) if error.errno else OSError(errno.EINVAL, message, name)

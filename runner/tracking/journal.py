@@ -263,7 +263,7 @@ class JournalReader:
         self.path = path
         self.corrupt = 0
         self.position = 0
-        self._file: BinaryIO = open(open_to_read(path), "rb", buffering=0)  # noqa: SIM115  # lives as long as we do
+        self._file: BinaryIO = open(open_to_read(path), "rb", buffering=0)  # noqa: SIM115  # open as long as this object
         self._pending = bytearray()
         self._wasted = 0
         self._is_torn = False

@@ -129,7 +129,7 @@ class JournalTracker:
     def finish(self, is_hurried: bool = False) -> None:
         """Close the journal and wait until the recorder has committed all of it.
 
-        If that takes too long, the recorder goes on alone; if it cannot, the journal is kept for a replay.
+        If that takes too long, the recorder continues alone; if it cannot, the journal is kept for a replay.
 
         Args:
             is_hurried: wait only a few seconds, as after Ctrl-C.

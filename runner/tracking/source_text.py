@@ -14,7 +14,7 @@ from runner.messages.secret_names import hides
 def without_secrets(content: bytes) -> tuple[bytes, list[int]]:
     """Return Python source without its secrets, and the numbers of the lines that held one.
 
-    Secret is a string literal that is assigned or passed to a name such as `password` or `api_key`, or stands under
+    Secret is a string literal that is assigned or passed to a name such as `password` or `api_key`, or is the value of
     such a key in a dictionary, and the password in a literal URL. A source that cannot be parsed is returned empty.
     """
     try:

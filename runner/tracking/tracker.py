@@ -20,7 +20,7 @@ class Tracker(Protocol):
     """Takes the journal entries of runs.
 
     Attributes:
-        owner: its id, which tells it from other processes that want to resume the same sweep.
+        owner: its id, which distinguishes it from other processes that want to resume the same sweep.
     """
 
     owner: str

@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path, PurePath
 from typing import Any, Literal, TypeAlias
 
-from runner.config.folders import ANY, DIGITS, ROOT, existing, is_ours, is_within, link_on_the_way
+from runner.config.folders import ANY, DIGITS, ROOT, existing, is_within, link_on_the_way, was_written_by_hydra
 from runner.messages.ranges import shown
 
 # Interpolations that Hydra's own configs use in paths; any other could give any path.
@@ -128,7 +128,7 @@ class OutputPaths:
             return f"{shown(str(link))} is a link, expected a path without links"
         if written.is_trusted or written.kind == "folder" or (written.kind == "log" and self.is_job):
             return None
-        there = next((file for file in existing(now) if written.kind == "log" or not is_ours(file)), None)
+        there = next((file for file in existing(now) if written.kind == "log" or not was_written_by_hydra(file)), None)
         if there is None:
             return None
         return f"not allowed in a config file, {shown(str(there))} exists, expected {EXPECTED}"

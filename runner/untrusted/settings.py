@@ -56,9 +56,9 @@ def refused_hydra_settings(
         is_given = any(path == name or path.startswith((f"{name}.", f"{name}[")) for name in given)
         if not is_given and (allowed := _allowed_instead(parts, value, hydra, installed)) is not None:
             yield f"{path}={shown(value)}: not allowed in a config file, expected {allowed}, or allow_code=true"
-    said = hydra.get("overrides") or {}
+    recorded = hydra.get("overrides") or {}
     for kind in ("hydra", "task"):
-        for text in said.get(kind) or ():
+        for text in recorded.get(kind) or ():
             if text not in overrides:
                 yield f"hydra.overrides.{kind}={shown(text)}: not allowed in a config file, expected as an argument"
 

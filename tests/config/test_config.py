@@ -207,8 +207,8 @@ def test_configs_equal_those_that_hydra_composes() -> None:
     overrides = ["objective=rosenbrock", "lr=0.5", "experiment=seed", "+tags.a='x y'"]
     with initialize_config_dir(str(config_folder()), version_base="1.3"):
         expected = hydra_compose("config", overrides)
-    ours = compose(overrides)
-    assert plain(ours) == OmegaConf.to_container(expected, resolve=True)
+    composed = compose(overrides)
+    assert plain(composed) == OmegaConf.to_container(expected, resolve=True)
 
 
 def test_every_key_is_explained_and_every_group_has_files() -> None:

@@ -158,13 +158,13 @@ def test_sources_read_files_in_another_way(folder: Path) -> None:
 def test_the_loader_of_hydra_main_is_replaced(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Loader(private.HookedConfigLoader):
         def compose_unchecked(self, *arguments: Any, **named: Any) -> DictConfig:
-            raise ConfigCompositionException("ours")
+            raise ConfigCompositionException("wrapped")
 
     monkeypatch.setattr(hydra_main, "ConfigLoaderImpl", ConfigLoaderImpl)
     monkeypatch.setattr("sys.argv", ["program"])
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     private.use_config_loader(Loader)
-    with pytest.raises(ConfigCompositionException, match="ours"):
+    with pytest.raises(ConfigCompositionException, match="wrapped"):
         hydra.main(config_path=str(folder), config_name="config", version_base="1.3")(print)()
 
 

@@ -170,8 +170,8 @@ def test_an_experiment_overrides_hydras_groups(folder: Path, group: str, option:
     chosen = hydras_part(folder, "experiment=x")
     assert chosen.runtime.choices[f"hydra/{group}"] == option
     assert chosen[group] == hydras_part(folder, f"hydra/{group}={option}")[group] != hydras_part(folder)[group]
-    ours = hydras_part(folder).runtime.choices[f"hydra/{group}"]
-    assert hydras_part(folder, "experiment=x", f"hydra/{group}={ours}").runtime.choices[f"hydra/{group}"] == ours
+    chosen = hydras_part(folder).runtime.choices[f"hydra/{group}"]
+    assert hydras_part(folder, "experiment=x", f"hydra/{group}={chosen}").runtime.choices[f"hydra/{group}"] == chosen
     write(folder, "x", {"defaults": [{f"override /hydra/{group}": f"{option}s"}]})
     with pytest.raises(UserError, match=f"in defaults, '- override /hydra/{group}: {option}s': expected one of"):
         composed(folder, "experiment=x")

@@ -32,17 +32,17 @@ def test_the_loss_and_the_time_left_are_shown_at_any_width(one: int, other: int,
 
 def frames(folder: Path, width: int, *arguments: str, **env: str) -> list[str]:
     """Return what a terminal of some width shows, one line after the other."""
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
+    terminal, program = pty.openpty()
+    fcntl.ioctl(program, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
     inherited = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "LINES")}
     inherited |= {"PYTHONPATH": str(ROOT), "TERM": "xterm", "PYTHONIOENCODING": "utf-8"}
     command = [sys.executable, "-m", "runner", *arguments]
-    process = subprocess.Popen(command, cwd=folder, env=inherited | env, stdout=theirs, stderr=theirs)
-    os.close(theirs)
+    process = subprocess.Popen(command, cwd=folder, env=inherited | env, stdout=program, stderr=program)
+    os.close(program)
     shown = b""
     while True:
         try:
-            shown += os.read(ours, 65536)
+            shown += os.read(terminal, 65536)
         except OSError:  # the other end is closed
             break
     assert process.wait() == 0, shown

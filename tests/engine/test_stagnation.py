@@ -82,7 +82,7 @@ def test_a_sweep_marks_the_jobs_that_stood_still(capsys: pytest.CaptureFixture[s
     assert "lr=1e-50  loss 120  distance 10  still since step 0" in shown
 
 
-def test_a_sweep_that_goes_on_knows_which_jobs_stood_still_before(runner: Command) -> None:
+def test_a_resumed_sweep_knows_which_jobs_had_stopped_moving(runner: Command) -> None:
     jobs = ("-m", "lr=0.01,1e-50", "steps=20")
     assert runner(*jobs).code == 0
     again = runner(*jobs, "resume=true")

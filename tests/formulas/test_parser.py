@@ -124,7 +124,7 @@ FORBIDDEN = {
     "minimum(x)": r".*minimum takes two or more arguments, given 1",
     "sum(x)": r".*sum takes one vector, made of w",
     "dot(w, 2)": r".*dot takes two vectors, made of w",
-    "sum(w) + y": r".*column 10: name 'y', expected one of w beside the vector w",
+    "sum(w) + y": r".*column 10: name 'y', expected one of w, where w is the vector",
     "w*2 + sum(w)": r".*is a vector, expected a number.*",
     "w[1.5]": r".*expected a whole number as index of w",
     "w[::2]": r".*a slice of w takes no step",

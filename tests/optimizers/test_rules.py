@@ -118,13 +118,13 @@ def test_a_rule_meets_its_twin(name: str, changed: str | None, loss_name: str, d
         loss = {"quadratic": lambda w: torch.cos(w).sum(-1)}.get(loss_name, lambda w: torch.sin(w).sum(-1))
     start_at = torch.tensor(start, dtype=dtype)
     rows = start_at.expand(64, -1).contiguous()
-    ours = descended(name, options, loss, rows, column([lr], 64, CPU), STEPS)[0]
+    result = descended(name, options, loss, rows, column([lr], 64, CPU), STEPS)[0]
     twin = of_twin(name, options, loss, start_at, lr)
     assert bool(twin.isfinite().all())
     if dtype == torch.float32:
-        assert torch.equal(ours, twin)
+        assert torch.equal(result, twin)
     else:
-        assert float((ours - twin).abs().max()) <= 1e-12 * float(twin.abs().max())
+        assert float((result - twin).abs().max()) <= 1e-12 * float(twin.abs().max())
 
 
 def test_lion_is_that_of_its_paper() -> None:
@@ -137,8 +137,8 @@ def test_lion_is_that_of_its_paper() -> None:
         weight = weight - 0.001 * (direction + 0.1 * weight)
     start = torch.tensor([-1.2, 1.0], dtype=torch.float64).expand(64, -1).contiguous()
     options = defaults("lion") | {"weight_decay": 0.1}
-    ours = descended("lion", options, rosenbrock, start, column([0.001], 64, CPU), STEPS)[0]
-    assert torch.allclose(ours, weight, rtol=1e-9)
+    result = descended("lion", options, rosenbrock, start, column([0.001], 64, CPU), STEPS)[0]
+    assert torch.allclose(result, weight, rtol=1e-9)
 
 
 @settings(max_examples=8)

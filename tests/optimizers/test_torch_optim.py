@@ -135,15 +135,15 @@ def test_arguments_that_an_optimizer_does_not_take_are_reported(overrides: list[
 def test_gradients_are_clipped_row_by_row_as_torch_clips() -> None:
     gradient = torch.randn(64, 3, generator=torch.Generator().manual_seed(0)) * 3
     limit = torch.full((64, 1), 1.5, dtype=torch.float64)
-    for ours, theirs in (
+    for clip, torch_clip in (
         (clip_by_value, torch.nn.utils.clip_grad_value_),
         (clip_by_norm, torch.nn.utils.clip_grad_norm_),
     ):
-        clipped = ours(gradient, limit)
+        clipped = clip(gradient, limit)
         for row in range(64):
             weight = torch.zeros(3)
             weight.grad = gradient[row].clone()
-            theirs([weight], 1.5)
+            torch_clip([weight], 1.5)
             assert torch.equal(clipped[row], weight.grad)
 
 

@@ -58,13 +58,13 @@ def test_what_hydras_basic_sweeper_reads_gives_the_same_jobs_in_the_same_order(s
     (expected,) = BasicSweeper.split_arguments(PARSER.parse_overrides(arguments), None)
     made = [[one for point in chosen for one in point] for chosen in asked(*arguments).combinations()]
     assert len(made) == len(expected)
-    for ours, theirs in zip(made, expected, strict=True):
-        parsed = PARSER.parse_overrides(list(theirs))
-        assert [(one.key_or_group, one.type, one.value()) for one in ours] == [
+    for combination, hydras in zip(made, expected, strict=True):
+        parsed = PARSER.parse_overrides(list(hydras))
+        assert [(one.key_or_group, one.type, one.value()) for one in combination] == [
             (one.key_or_group, one.type, one.value()) for one in parsed
         ]
-        again = PARSER.parse_overrides([str(one.input_line) for one in ours])
-        assert [one.value() for one in again] == [one.value() for one in ours]
+        again = PARSER.parse_overrides([str(one.input_line) for one in combination])
+        assert [one.value() for one in again] == [one.value() for one in combination]
 
 
 numbers = st.one_of(st.integers(-1000, 1000), st.floats(-1e6, 1e6, allow_nan=False, allow_subnormal=False))

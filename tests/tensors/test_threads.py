@@ -76,7 +76,7 @@ def _weight(overrides: list[str]) -> torch.Tensor:
 
 
 @pytest.mark.usefixtures("often_switched")
-def test_a_call_computes_beside_others_what_it_does_alone() -> None:
+def test_a_concurrent_call_computes_the_same_as_alone() -> None:
     asked = [[*QUIET, "objective=mlp", f"seed={seed}"] for seed in range(4)]
     alone = [runner.run(overrides).weight for overrides in asked]
     state, filters = torch.get_rng_state(), list(warnings.filters)
