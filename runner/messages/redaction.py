@@ -14,7 +14,7 @@ KEY = r"[+~]*(?P<key>[\w./\-%]*\w)"
 # As in `tags.token=abc`, `a=1,tags.token=abc` and `?password=abc&`, and in `{token: abc}`.
 SETTING = re.compile(rf"{KEY}=(?P<value>'[^']*'|\"[^\"]*\"|(?:(?!,[+~]*[\w./\-]+=)[^\s&;])+)")
 ENTRY = re.compile(rf"(?<=[{{,])\s*[\"']?{KEY}[\"']?\s*:\s*")
-# As in `password: abc` at the start of a line or after a separator; what the runner itself puts after a key is no value.
+# As in `password: abc` at the start of a line or after a separator; what the runner's messages put after a key is none.
 LINE_ENTRY = re.compile(
     r"(?P<before>(?:^(?:error: |warning: )?|[,;(])\s*)(?P<key>['\"]?[\w\-]+['\"]?):[ \t]+"
     r"(?!missing\b|expected\b|unknown\b)(?P<value>'[^']*'|\"[^\"]*\"|[^,;\n)]+)",
