@@ -1,4 +1,4 @@
-"""Running the runner as a person does, in a folder of the test's own."""
+"""Running the runner as a user does, in a temporary folder."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -18,14 +18,14 @@ pytest_plugins = ["tests.support.databases"]
 
 # As the command does, before anything imports torch: tests run in parallel.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-# How long an example takes is the machine's affair.
+# The time of an example depends on the machine.
 settings.register_profile("unhurried", settings.default, deadline=None)
 settings.load_profile("unhurried")
 
 
 @pytest.fixture(autouse=True)
 def _nothing_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    # What a test's process has read stays hidden in all that it prints, which would hide words of other tests.
+    # A process hides values that it has read from the environment, which would hide words of other tests.
     monkeypatch.setattr(redaction, "_noted", redaction._Noted())
 
 

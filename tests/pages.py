@@ -1,4 +1,4 @@
-"""The pages of documentation: what is in them, running it, and writing it anew: `python -m tests.pages`."""
+"""The pages of documentation: parsing, running and updating them: `python -m tests.pages`."""
 
 import contextlib
 import io
@@ -96,14 +96,14 @@ class Session:
     servers: "list[subprocess.Popen[bytes]]" = field(default_factory=list)
 
     def __enter__(self) -> "Session":
-        """Go to the folder."""
+        """Change to the folder."""
         self.before = Path.cwd(), dict(os.environ)
         os.chdir(self.folder)
         os.environ.pop("MLFLOW_TRACKING_URI", None)
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End what still runs, and go back."""
+        """End the processes that still run, and change back."""
         for server in self.servers:
             os.killpg(server.pid, signal.SIGKILL)
             server.wait()
@@ -123,7 +123,7 @@ class Session:
         return True
 
     def execute(self, block: Block, page: Path) -> None:
-        """Run a block of Python, among the names of those before it; a traceback has the page's lines."""
+        """Run a block of Python with the names of the blocks before it; a traceback has the page's lines."""
         above = page.read_text().count("\n", 0, block.start)
         with contextlib.redirect_stdout(io.StringIO()):
             exec(compile("\n" * above + self._filled(block.text), page, "exec"), self.names)
@@ -184,7 +184,7 @@ def is_run_elsewhere(command: str) -> bool:
 
 
 def run_page(page: Path, session: Session) -> Iterator[tuple[Block, Example, int, str]]:
-    """Run all that a page shows, in its order; yield each command with its exit code and output."""
+    """Run all commands of a page, in order; yield each command with its exit code and output."""
     for block in blocks(page.read_text()):
         if block.language in ("py", "python", "yaml") and session.write(block):
             continue
@@ -199,7 +199,7 @@ def run_page(page: Path, session: Session) -> Iterator[tuple[Block, Example, int
 
 
 def main() -> None:
-    """Write the outputs and the tables that have changed into the pages."""
+    """Update the outputs and the tables in the pages."""
     with tempfile.TemporaryDirectory() as folder, Forks(Path(folder) / "tables.db") as commands.forks:
         for page in PAGES:
             text = page.read_text()

@@ -105,7 +105,7 @@ def _photograph(address: str, path: Path) -> None:
         page.get_by_role("button", name="Close", exact=True).click()
         page.get_by_role("button", name="Toggle sidebar").click()
         expect(page.locator(".js-plotly-plot .scatterlayer path.js-line").nth(7)).to_be_attached(timeout=180_000)
-        page.wait_for_timeout(3000)  # the charts move into their places
+        page.wait_for_timeout(3000)  # the charts are animated
         page.screenshot(path=path)
         browser.close()
 

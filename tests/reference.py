@@ -12,7 +12,7 @@ from runner.config.schema import GROUPS, Config, keys_of
 from runner.messages.ranges import shown
 
 CONF = Path(__file__).parents[1] / "conf"
-# What every option of the group has, which the pages say once.
+# Keys that every option of the group has, listed once in the pages.
 COMMON = {"objective": DECLARED, "schedule": ("name", "warmup_steps", "warmup_start_factor")}
 
 
@@ -22,7 +22,7 @@ def options(group: str) -> dict[str, dict[str, Any]]:
 
 
 def choices() -> str:
-    """Return what can be chosen of each group."""
+    """Return the options of each group."""
     groups = [group for group in GROUPS if len(options(group)) > 1]
     rows = [[f"`{group}=`", ", ".join(options(group))] for group in groups]
     stops = [f"`stop.{key}`" for key in _leaves(options("stop")["rules"])]

@@ -1,4 +1,4 @@
-"""Every page is true: its commands run and print what it shows, its tables are up to date, its links lead somewhere."""
+"""Every page is checked: its commands print the output shown, its tables are up to date, its links have targets."""
 
 import re
 from pathlib import Path
@@ -16,7 +16,7 @@ HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 
 
 @pytest.mark.parametrize("page", [page for page in RUN if blocks(page.read_text())], ids=name_of)
-def test_what_a_page_shows_runs(page: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_the_examples_of_a_page_run(page: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     with Session(tmp_path, lambda name: str(request.getfixturevalue("postgresql")(name))) as session:
         for _, example, code, printed in run_page(page, session):
             if example.printed is None:
@@ -38,7 +38,7 @@ def anchors(page: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_links_and_pictures_lead_somewhere(page: Path) -> None:
+def test_links_and_pictures_have_targets(page: Path) -> None:
     for link in LINK.findall(page.read_text()):
         place, _, anchor = link.partition("#")
         target = (page.parent / place).resolve() if place else page
@@ -48,7 +48,7 @@ def test_links_and_pictures_lead_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors(target), link
 
 
-def test_commands_in_a_sentence_are_shown_to_run() -> None:
+def test_commands_in_a_sentence_are_among_the_commands_run() -> None:
     texts = [page.read_text() for page in RUN]
     shown = {example.command for text in texts for block in blocks(text) for example in examples(block)}
     for text in texts:

@@ -1,4 +1,4 @@
-"""The rooms of the package: imports run downwards only, and the heavy packages stay where they belong."""
+"""The rooms of the package: imports run downwards only, and only some rooms import torch and MLflow."""
 
 import ast
 import tomllib

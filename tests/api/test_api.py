@@ -1,4 +1,4 @@
-"""Runs from Python: results and the way there, with nobody's global state touched."""
+"""Runs from Python: results and trajectories, without changes of global state."""
 
 import gc
 import math
@@ -120,7 +120,7 @@ def test_global_state_is_restored() -> None:
 
 
 def _of_hydra_and_omegaconf() -> list[Any]:
-    """Return what a call could replace: functions, classes, resolvers and what they are entered in."""
+    """Return the global state that a call could replace: functions, classes, resolvers and registries."""
     import hydra._internal.hydra as hydra_internal
     from hydra._internal.sources_registry import SourcesRegistry
     from hydra.core.override_parser import overrides_parser
@@ -249,7 +249,7 @@ def test_exceptions_and_results_are_exported_and_have_a_short_repr() -> None:
         ("repeat=2", "zip, repeats, where, resume, fail_fast, max_jobs"),
     ],
 )
-def test_common_misspellings_are_answered_with_the_right_override(override: str, line: str) -> None:
+def test_common_misspellings_suggest_the_right_override(override: str, line: str) -> None:
     with pytest.raises(UserError, match=re.escape(line)) as raised:
         compose_sweep(["seed=1,2", override])
     assert len(raised.value.lines) == 1

@@ -1,4 +1,4 @@
-"""Timing whole processes, in turns, so that all see the same moods of the machine."""
+"""Timing whole processes, in turns, so that changes in the machine's load affect all equally."""
 
 import statistics
 import subprocess

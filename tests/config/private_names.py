@@ -14,7 +14,7 @@ def is_private(name: str) -> bool:
 
 
 def uses(covered: dict[str, str], *names: str, because: str) -> Callable[[F], F]:
-    """Say that a test is of these private names, and what public way is missing."""
+    """Mark a test as covering these private names, and name the missing public interface."""
     covered.update(dict.fromkeys(names, because))
     return lambda test: test
 
@@ -50,7 +50,7 @@ def private_attributes(tree: ast.Module) -> set[str]:
 
 
 def replaced(tree: ast.Module) -> set[str]:
-    """Return what of the libraries a module assigns to."""
+    """Return the attributes of libraries that a module assigns to."""
     names = {name for _, name in imports(tree)} | {"plugins"}
     targets = [target for node in ast.walk(tree) if isinstance(node, ast.Assign) for target in node.targets]
     targets = [target.value if isinstance(target, ast.Subscript) else target for target in targets]
@@ -59,6 +59,6 @@ def replaced(tree: ast.Module) -> set[str]:
 
 
 def private_uses(path: Path) -> set[str]:
-    """Return all that has to have a test: private imports, private attributes and what is replaced."""
+    """Return everything that needs a test: private imports, private attributes and what is replaced."""
     tree = ast.parse(path.read_text())
     return private_imports(tree) | private_attributes(tree) | replaced(tree)

@@ -1,4 +1,4 @@
-"""What the runner uses of Hydra's private parts does what it needs; each test says what public way is missing."""
+"""Hydra's private parts that the runner uses work as expected; each test names the missing public interface."""
 
 import traceback
 from collections.abc import Sequence
@@ -109,7 +109,7 @@ def test_steps_of_a_composition_are_changed(folder: Path) -> None:
     *("_find_object_source", "_extract_defaults_list", "_create_defaults_list"),
     because="Hydra checks a defaults list where its file is no longer known, and says nothing of a source's place",
 )
-def test_defaults_lists_are_seen_as_they_are_read(folder: Path) -> None:
+def test_defaults_lists_can_be_observed_while_they_are_read(folder: Path) -> None:
     seen: list[Any] = []
 
     class Repository(private.HookedConfigRepository):
@@ -252,7 +252,7 @@ def test_the_message_of_a_failed_job_is_replaced(
     *("hydra._internal.defaults_list", "_create_defaults_tree_impl", "hydra._internal.defaults_list.DefaultsList"),
     because="errors in a defaults list do not say in which file and item they are",
 )
-def test_the_frames_of_an_error_in_a_defaults_list_are_known(folder: Path) -> None:
+def test_an_error_in_a_defaults_list_has_the_expected_frames(folder: Path) -> None:
     loader = private.HookedConfigLoader(private.create_config_search_path(str(folder)))
     defaults = loader.compute_defaults_list("config", [], RunMode.RUN)
     assert isinstance(defaults, private.DefaultsList)
@@ -275,13 +275,13 @@ def test_the_frames_of_an_error_in_a_defaults_list_are_known(folder: Path) -> No
 @uses(
     COVERED, "hydra._internal.utils.get_args_parser", "_actions", because="the names of Hydra's flags cannot be listed"
 )
-def test_the_flags_of_hydra_are_known() -> None:
+def test_hydra_has_the_expected_flags() -> None:
     parser = private.flag_parser()
     assert parser.parse_args(["-m", "a=1"]).multirun is True
     assert {"--multirun", "-m", "--cfg", "--info"} <= {*private.flag_names(parser)}
 
 
-def test_the_name_of_hydras_sweeper_is_known(folder: Path) -> None:
+def test_hydras_sweeper_has_the_expected_name(folder: Path) -> None:
     loader = private.HookedConfigLoader(private.create_config_search_path(str(folder)))
     cfg = loader.load_configuration("config", [], RunMode.MULTIRUN)
     assert cfg.hydra.sweeper._target_ == private.BASIC_SWEEPER

@@ -146,7 +146,7 @@ def test_hydra_settings_and_names_built_from_them_work_together(runner: Command,
         assert sweeper == "basic" or all(f"r{number}: loss" in done.out for number in (0, 1))
 
 
-def test_a_run_of_the_command_line_takes_them(runner: Command) -> None:
+def test_the_command_line_accepts_interpolations_of_hydras_values(runner: Command) -> None:
     taken = ["tags.at=${hydra:runtime.output_dir}", "name=${hydra.job.name}", "hydra.run.dir=runs/${hydra:job.name}"]
     done = runner(*taken, "steps=2", "tracking=off", "hydra.output_subdir=here")
     assert (done.code, done.err) == (0, "")

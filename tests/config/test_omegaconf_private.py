@@ -1,4 +1,4 @@
-"""What the runner uses of OmegaConf's private parts does what it needs; each test says what public way is missing."""
+"""OmegaConf's private parts that the runner uses work as expected; each test names the missing public interface."""
 
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,7 @@ def test_the_yaml_loader_reads_as_omegaconf_does() -> None:
 @uses(
     COVERED, "OmegaConf.to_yaml", "OmegaConf.save", because="Hydra calls both, and neither takes a filter for secrets"
 )
-def test_what_writes_configs_is_replaced(tmp_path: Path) -> None:
+def test_the_writers_of_configs_are_replaced(tmp_path: Path) -> None:
     saved: list[Any] = []
     try:
         replace_writers(lambda _config, **_named: "written", lambda *given: saved.append(given))

@@ -106,7 +106,7 @@ def test_runs_that_diverge_or_stop_leave_their_neighbours_alone() -> None:
     assert outcomes == {Outcome.COMPLETED, Outcome.STOPPED, Outcome.DIVERGED}
 
 
-def test_a_run_that_starts_at_nan_has_diverged_at_step_0_and_its_neighbours_go_on() -> None:
+def test_a_run_that_starts_at_nan_has_diverged_at_step_0_and_its_neighbours_continue() -> None:
     config = base("expression", "gd", "constant", "objective.formula='log(x) + a*x'")
     starts = [1.0, -1.0, 2.0]
     results, histories = recorded([replace(config, initial_weight=[start], steps=5) for start in starts])
@@ -147,7 +147,7 @@ def test_a_group_is_split_to_fit_the_memory() -> None:
     assert max(map(len, parts)) * large[0].bytes_a_row <= 2**20
 
 
-def test_the_noise_of_a_batch_fits_the_memory_too() -> None:
+def test_the_noise_of_a_batch_fits_the_memory() -> None:
     noisy = base("rosenbrock", "gd", "constant", "objective.dimension=500", "gradient_noise=0.1")
     part, *_ = portions([member_of(noisy)] * 10000, memory_mib=64)
     noise = Noise(range(len(part)), 500, torch.float32)
@@ -155,7 +155,7 @@ def test_the_noise_of_a_batch_fits_the_memory_too() -> None:
     assert noise._left.untyped_storage().nbytes() <= 64 * 2**20
 
 
-def test_nothing_is_infinite_in_what_the_descent_calls_best() -> None:
+def test_the_results_of_a_run_are_finite_next_to_a_diverged_one() -> None:
     results, _ = recorded([replace(base("quadratic"), lr=lr, steps=400) for lr in (0.1, 40.0)])
     assert math.isfinite(results[0].loss)
     assert results[1].outcome is Outcome.DIVERGED

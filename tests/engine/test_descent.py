@@ -29,7 +29,7 @@ def test_the_seed_case_to_the_digit() -> None:
     assert [f"{number:.10f}" for number in numbers] == ["0.0233250502", "0.0476021431", "20.0005664825"]
 
 
-def test_every_step_is_that_of_the_four_moves_to_the_bit() -> None:
+def test_every_step_equals_the_naive_loop_to_the_bit() -> None:
     _, tracker = done("steps=300", "lr=0.03")
     weight = torch.tensor(10.0, requires_grad=True)
     for step in range(1, 301):

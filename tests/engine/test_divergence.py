@@ -1,4 +1,4 @@
-"""What diverged is no success: tags to search for, a description, a line when quiet, an exit code on demand."""
+"""Divergence is visible: tags to search for, a description, a line when quiet, an exit code on demand."""
 
 from collections.abc import Callable
 
@@ -26,7 +26,7 @@ def test_a_diverged_run_is_tagged_described_and_reported(runner: Command) -> Non
 
 
 @pytest.mark.parametrize("launcher", ["batched", "basic"])
-def test_a_sweep_counts_what_diverged_and_may_fail_of_it(runner: Command, launcher: str) -> None:
+def test_a_sweep_counts_diverged_jobs_and_fails_on_demand(runner: Command, launcher: str) -> None:
     sweep = (
         "-m",
         f"hydra/launcher={launcher}",
@@ -52,7 +52,7 @@ def test_a_sweep_counts_what_diverged_and_may_fail_of_it(runner: Command, launch
         assert "3 skipped (2 diverged)" in again.out
 
 
-def test_from_python_it_is_an_exception_on_demand(
+def test_from_python_divergence_raises_on_demand(
     in_empty_folder: Callable[[], list[str]], capfd: pytest.CaptureFixture[str]
 ) -> None:
     asked = [*TOO_LARGE, "tracking=off", "quiet=true"]

@@ -68,12 +68,12 @@ def test_the_step_of_the_last_movement_is_reported(capsys: pytest.CaptureFixture
         ["objective=rosenbrock", "objective.dimension=3", "lr=1e-3", "steps=1"],
     ],
 )
-def test_what_moves_diverges_or_has_arrived_is_not_remarked_upon(overrides: list[str]) -> None:
+def test_runs_that_move_diverge_or_converge_have_no_remark(overrides: list[str]) -> None:
     result, _ = done(*overrides)
     assert (result.remark, result.still_since) == (None, None)
 
 
-def test_a_sweep_marks_the_jobs_that_stood_still(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_sweep_marks_the_jobs_that_stopped_moving(capsys: pytest.CaptureFixture[str]) -> None:
     frame = sweep(["tracking=off", "lr=0.01,1e-50,40", "steps=100"])
     assert list(frame["remark"].isna()) == [True, False, True]
     assert frame["remark"][1] == "the weight has never moved: lr 1e-50 is 0 in float32"

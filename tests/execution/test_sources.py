@@ -1,4 +1,4 @@
-"""What a function of the user's is made of: a change anywhere in it makes another job of it."""
+"""The sources of a user's function: a change in any of them makes it a different job."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -27,7 +27,7 @@ FILES = {
 
 @pytest.fixture
 def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
-    """Give what writes a file of the working directory, whose modules are forgotten afterwards."""
+    """Return a function that writes a file in the working directory, whose modules are removed afterwards."""
     monkeypatch.chdir(tmp_path)
 
     def write(name: str, text: str) -> None:
@@ -53,7 +53,7 @@ def test_the_modules_of_the_working_directory_are_followed_and_no_others(write: 
 
 
 @pytest.mark.parametrize("changed", [name for name in FILES if name != "unrelated.py"])
-def test_a_change_in_any_of_them_is_seen(write: Write, changed: str) -> None:
+def test_a_change_in_any_of_the_sources_is_detected(write: Write, changed: str) -> None:
     before = sources_of("tasks:bowl")
     write(changed, FILES[changed] + "# changed\n")
     after = sources_of("tasks:bowl")
@@ -62,7 +62,7 @@ def test_a_change_in_any_of_them_is_seen(write: Write, changed: str) -> None:
     ]
 
 
-def test_a_change_elsewhere_is_none(write: Write) -> None:
+def test_a_change_in_other_code_does_not_count(write: Write) -> None:
     before = sources_of("tasks:bowl")
     write("unrelated.py", "X = 2\n")
     write("notes.txt", "2")
@@ -79,6 +79,6 @@ def test_a_function_of_an_installed_package_has_that_file_alone(write: Write) ->
     assert set(sources_of("mine:loss")) == {"mine", "torch.nn.functional"}
 
 
-def test_what_cannot_be_imported_has_no_source(write: Write) -> None:
+def test_a_function_that_cannot_be_imported_has_no_source(write: Write) -> None:
     write("fails.py", "raise RuntimeError\n")
     assert sources_of("fails:f") == sources_of("absent:f") == sources_of("tasks:absent") == {}

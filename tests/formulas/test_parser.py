@@ -1,4 +1,4 @@
-"""The language of formulas: what it computes, and that it computes nothing else."""
+"""The language of formulas: correct values, and refusal of everything else."""
 
 import contextlib
 import math
@@ -67,7 +67,7 @@ def test_a_formula_has_the_value_of_its_tree(tree: Tree, x: float, y: float) -> 
     assert float(found) == pytest.approx(value_of(names), rel=1e-9, abs=1e-9)
 
 
-def test_variables_stand_in_the_order_of_their_appearance_or_as_declared() -> None:
+def test_variables_are_ordered_by_appearance_or_as_declared() -> None:
     text = "(1 - y)**2 + a*(x - y**2)**2 + pi - e"
     assert parse(text, path="f", constants=["a"]).variables == ("y", "x")
     assert parse(text, path="f", constants=["a"], variables=["x", "y"]).variables == ("x", "y")
@@ -152,7 +152,7 @@ FORBIDDEN = {
 
 
 @pytest.mark.parametrize("text", FORBIDDEN, ids=lambda text: repr(text[:20]))
-def test_what_the_language_does_not_allow_is_refused_in_one_line(text: str) -> None:
+def test_invalid_formulas_are_refused_in_one_line(text: str) -> None:
     with pytest.raises(UserError, match=rf"\A(?:{FORBIDDEN[text]})\Z") as raised:
         parse(text, path="f")
     assert len(raised.value.lines) == 1
@@ -160,12 +160,12 @@ def test_what_the_language_does_not_allow_is_refused_in_one_line(text: str) -> N
 
 
 @pytest.mark.parametrize("between", ["\n", "\r\n", "\n\n  ", "\t", "\f"])
-def test_a_formula_may_stand_on_several_lines(between: str) -> None:
+def test_a_formula_may_have_several_lines(between: str) -> None:
     text = f"{between}x**2{between}+ 10*({between}x+2)**2{between}"
     assert parse(text, path="f").evaluate({"x": 3.0}) == 259
 
 
-def test_a_hash_within_a_text_begins_no_comment() -> None:
+def test_a_hash_in_a_string_does_not_start_a_comment() -> None:
     condition = parse("name == 'a#b' and not name == \"it's#\"", path="where", conditions=True)
     assert condition.evaluate({"name": "a#b"})
     with pytest.raises(UserError, match="at column 15: # is not allowed in a formula"):
@@ -178,7 +178,7 @@ def test_any_text_is_a_formula_or_a_mistake(text: str) -> None:
         assert parse(text, path="f").text == text
 
 
-def test_conditions_are_read_where_they_are_wanted() -> None:
+def test_conditions_are_parsed_on_request() -> None:
     condition = parse(
         "lr*steps <= 100 and not (lr > 3 or lr == 2)", path="where", variables=["lr", "steps"], conditions=True
     )

@@ -22,7 +22,7 @@ def steers(text: str) -> list[str]:
 
 
 @given(st.text())
-def test_no_terminal_escape_is_left(text: str) -> None:
+def test_all_terminal_escapes_are_replaced(text: str) -> None:
     assert set(steers(escaped(text))) <= {"\xad", "\u200c", "\u200d", "\u0600"} | set(text)
     assert not any(ord(letter) < 32 or 127 <= ord(letter) < 160 for letter in escaped(text))
     assert escaped(escaped(text)) == escaped(text)

@@ -88,7 +88,7 @@ def test_ordinary_words_are_not_hidden(words: list[str], ends: str) -> None:
 @pytest.mark.parametrize(
     "text", ["tags={owner:me@example.com}", "mailto:me@example.com", "experiment@a:b=seed", "the password: is wrong"]
 )
-def test_what_only_looks_like_a_secret_is_not_hidden(text: str) -> None:
+def test_text_that_only_resembles_a_secret_is_not_hidden(text: str) -> None:
     assert shown_text(text) == text
 
 

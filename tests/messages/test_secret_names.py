@@ -41,7 +41,7 @@ def test_names_of_secrets_are_recognised(key: str) -> None:
 
 
 @pytest.mark.parametrize("key", ORDINARY.split())
-def test_ordinary_names_are_not(key: str) -> None:
+def test_ordinary_names_are_not_secret(key: str) -> None:
     assert not hides(key)
 
 

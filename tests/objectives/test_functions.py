@@ -1,4 +1,4 @@
-"""Every objective of the registry is held to what its YAML declares of it."""
+"""Every objective of the registry is compared with the declarations in its YAML file."""
 
 import pytest
 import torch
@@ -35,7 +35,7 @@ def dimensions(name: str) -> list[int]:
 CASES = [(name, dimension) for name in FUNCTIONS for dimension in dimensions(name)]
 
 
-def test_every_file_has_its_kind_and_every_kind_its_file() -> None:
+def test_every_objective_has_a_file_and_every_file_an_objective() -> None:
     files = {path.stem for path in (config_folder() / "objective").glob("*.yaml")}
     assert files == set(KINDS) == set(FUNCTIONS) | OTHERS
 
@@ -53,7 +53,7 @@ def test_the_minimum_is_where_and_what_is_declared(name: str, dimension: int) ->
 
 
 @pytest.mark.parametrize(("name", "dimension"), CASES)
-def test_nothing_within_the_bounds_is_lower(name: str, dimension: int) -> None:
+def test_no_point_within_the_bounds_is_lower_than_the_minimum(name: str, dimension: int) -> None:
     made = objective(name, dimension=dimension)
     generator = torch.Generator().manual_seed(dimension)
     low, high = torch.tensor(made.known.bounds, dtype=torch.float64).T

@@ -22,7 +22,7 @@ def test_a_formula_descends_as_the_function_of_the_registry() -> None:
     assert torch.allclose(formula_result.weight, function_result.weight, rtol=1e-13)
 
 
-def test_constants_and_vectors_stand_in_a_formula() -> None:
+def test_a_formula_may_use_constants_and_vectors() -> None:
     result, _ = done(
         "objective=expression", 'objective.formula="a*sum(w**2) + b"', "objective.constants.a=3",
         "objective.constants.b=2", "initial_weight=[1,2,3]", "lr=0.01", "steps=1", "dtype=float64",
@@ -186,7 +186,7 @@ def test_an_argument_that_a_function_does_not_take_is_reported(mine: Callable[..
         mine("bowl", "objective.arguments.deep=1")
 
 
-def test_code_runs_only_where_the_command_line_allows_it(runner: Command) -> None:
+def test_code_runs_only_if_the_command_line_allows_it(runner: Command) -> None:
     (runner.folder / "evil.py").write_text("open('ran', 'w')\ndef f(w): return (w**2).sum()\n")
     target = ["objective=callable", "objective.target=evil:f", "steps=2", "tracking=off"]
     done_without = runner(*target)
@@ -224,7 +224,7 @@ def test_linear_regression_finds_the_least_squares() -> None:
         (["objective=mlp", "lr=0.5"], 0.9),
     ],
 )
-def test_classifiers_learn_what_they_have_not_seen(overrides: list[str], least: float) -> None:
+def test_classifiers_predict_held_out_samples(overrides: list[str], least: float) -> None:
     result, tracker = done(*overrides, "steps=150", "log_every=50")
     assert tracker.history("held_out_accuracy")[150] >= least
     assert final_metrics(result)["final/held_out_accuracy"] == tracker.history("held_out_accuracy")[150]
@@ -301,12 +301,12 @@ def test_the_cause_of_a_divergence_is_reported() -> None:
     assert abs(float(at.weight)) == 10.0
 
 
-def test_a_run_that_leaves_the_numbers_at_once_is_explained_by_its_start() -> None:
+def test_a_run_that_diverges_in_the_first_step_is_explained_by_its_start() -> None:
     result, _ = done("lr=1e30", "log_every=1000", "diagnostics.curvature=true")
     assert result.remark == "lr 1e+30 was above the bound 2/lambda_max = 1: every step overshoots by more than it gains"
 
 
-def test_where_nothing_curves_upward_no_rate_is_too_large() -> None:
+def test_without_positive_curvature_no_rate_is_too_large() -> None:
     asked = ["objective=expression", "lr=0.1", "steps=3", "diagnostics.curvature=true"]
     result, tracker = done(*asked, 'objective.formula="-x**2"')
     assert tracker.history("curvature")[3] == -2.0

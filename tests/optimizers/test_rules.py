@@ -102,7 +102,7 @@ CASES = [
 ]
 
 
-def test_every_rule_has_its_file_and_is_held_to_something() -> None:
+def test_every_rule_has_a_file_and_is_tested() -> None:
     files = {path.stem for path in (config_folder() / "optimizer").glob("*.yaml")}
     assert files - {"torch"} == set(RULES) == set(TWINS) | set(WITHOUT_TWIN)
 
@@ -110,7 +110,7 @@ def test_every_rule_has_its_file_and_is_held_to_something() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("loss_name", LOSSES)
 @pytest.mark.parametrize(("name", "changed"), CASES)
-def test_a_rule_meets_its_twin(name: str, changed: str | None, loss_name: str, dtype: torch.dtype) -> None:
+def test_a_rule_equals_its_twin_in_torch(name: str, changed: str | None, loss_name: str, dtype: torch.dtype) -> None:
     loss, start = LOSSES[loss_name]
     options = defaults(name) | ({} if changed is None else {changed: VARIANTS[changed]})
     lr = 1e-4 if name in ("momentum", "nesterov", "radam") else 0.01

@@ -39,7 +39,7 @@ def test_a_class_of_torch_descends_as_by_hand(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(UNUSABLE))
-def test_what_is_refused_torch_itself_refuses_or_fails_on_for_a_vector(name: str) -> None:
+def test_refused_classes_fail_in_torch_for_a_vector(name: str) -> None:
     weight = torch.ones(3, requires_grad=True)
     weight.grad = torch.ones(3)
     make: Any = getattr(torch.optim, name)

@@ -97,7 +97,7 @@ def test_runs_can_be_deleted_and_restored(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("stops_after", range(1, 12))
-def test_what_another_recorder_has_written_is_not_written_twice(tmp_path: Path, stops_after: int) -> None:
+def test_entries_written_by_another_recorder_are_not_written_twice(tmp_path: Path, stops_after: int) -> None:
     folder = tmp_path / "bulk"
     store = opened(folder, bulk=True)
     for entry in entries()[:stops_after]:

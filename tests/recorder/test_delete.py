@@ -1,4 +1,4 @@
-"""Runs and sweeps are deleted whole, into the trash or from disk, and what was deleted does not come back unasked."""
+"""Runs and sweeps are deleted completely, to the trash or from disk, and are not restored unintentionally."""
 
 import sqlite3
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Servers behind something: what asks for a token, a user, a certificate, or serves them under a path of its own."""
+"""Servers behind gateways that require a token, a user or a certificate, or serve under a path."""
 
 import base64
 import ssl
@@ -22,7 +22,7 @@ BASIC = f"Basic {base64.b64encode(b'me:p@ss:word').decode()}"
 
 
 class Guard(ThreadingHTTPServer):
-    """Lets requests through to a server that it finds right."""
+    """Forwards valid requests to a server."""
 
     daemon_threads = True
 
@@ -58,7 +58,7 @@ class Guarding(Forwarding):
 
 @contextmanager
 def guarding(guard: Guard, context: ssl.SSLContext | None = None) -> Iterator[str]:
-    """Serve, and give the address."""
+    """Serve, and return the address."""
     if context is not None:
         guard.socket = context.wrap_socket(guard.socket, server_side=True)
     threading.Thread(target=guard.serve_forever, daemon=True).start()
@@ -68,7 +68,7 @@ def guarding(guard: Guard, context: ssl.SSLContext | None = None) -> Iterator[st
 
 @dataclass(frozen=True)
 class Certificates:
-    """Of a gateway and of who comes to it, each signed by itself."""
+    """Self-signed certificates of a gateway and of its client."""
 
     server: Path
     client: Path
@@ -126,7 +126,7 @@ def test_runs_are_recorded_on_an_authenticating_server(
     assert is_recorded(server)
 
 
-def test_denied_access_is_explained_and_leaves_nothing(runner: Command, server: Server) -> None:
+def test_denied_access_is_explained_and_creates_no_file(runner: Command, server: Server) -> None:
     with guarding(Guard(server.uri, "Bearer abc")) as uri:
         code, err = record(runner, server, uri.replace("://", "://me:secret@"))
     assert code == 2

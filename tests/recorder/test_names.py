@@ -1,4 +1,4 @@
-"""Keys and values as MLflow accepts them: renamed and cut in ways that can be foretold."""
+"""Keys and values as MLflow accepts them, renamed and cut predictably."""
 
 import pytest
 from hypothesis import given
@@ -25,7 +25,7 @@ from runner.tracking.journal import Begin, End, Metrics
         ("k" * 300, "k" * 250),
     ],
 )
-def test_what_mlflow_refuses_becomes_an_underscore(given: str, name: str) -> None:
+def test_characters_that_mlflow_refuses_become_underscores(given: str, name: str) -> None:
     assert renamed((given,)) == (name,)
 
 

@@ -1,4 +1,4 @@
-"""A sweep has one owner at a time, and a run that lives is not taken for dead."""
+"""A sweep has one owner at a time, and a live run is not marked as killed."""
 
 import json
 import os
@@ -156,7 +156,7 @@ def test_a_run_in_another_pid_namespace_is_not_marked_as_dead(runner: Command) -
         inside.wait()
 
 
-def test_a_forked_child_is_a_process_of_its_own() -> None:
+def test_a_forked_child_is_a_separate_process() -> None:
     assert process_tags()["runner.pid"] == str(os.getpid())
     reading, writing = os.pipe()
     child = os.fork()

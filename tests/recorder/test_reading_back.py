@@ -57,7 +57,7 @@ def composed(overrides: Sequence[str]) -> Config:
 
 
 def but_for_place(config: Config, **changed: Any) -> Config:
-    """Return a config without where it is recorded, and the sweep that it is part of."""
+    """Return a config without its tracking settings and its parent run."""
     return replace(config, tracking=OFF, parent_run=None, **changed)
 
 
@@ -141,6 +141,6 @@ def test_a_secret_that_a_run_needs_is_named(place: Path, client: MlflowClient) -
         found.config()
 
 
-def test_a_run_that_is_not_there(client: MlflowClient) -> None:
+def test_a_missing_run(client: MlflowClient) -> None:
     with pytest.raises(StoreError, match="no such run"):
         read_back(client, "0" * 32)

@@ -1,4 +1,4 @@
-"""What a run leaves in MLflow's database, read back by MLflow."""
+"""The record of a run in MLflow's database, read back by MLflow."""
 
 import math
 import sqlite3
@@ -93,7 +93,7 @@ def test_the_final_results_are_separate_metrics(recorded: tuple[Command, Run]) -
     assert metrics["steps_per_second"] == pytest.approx(50 / metrics["seconds"])
 
 
-def test_tags_tell_versions_commit_and_outcome(recorded: tuple[Command, Run]) -> None:
+def test_tags_hold_versions_commit_and_outcome(recorded: tuple[Command, Run]) -> None:
     runner, run = recorded
     commit = subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=runner.folder, text=True).strip()
     tags = run.data.tags
@@ -133,7 +133,7 @@ def test_the_uri_given_comes_before_the_environment_before_the_default(runner: C
     assert not (runner.folder / "outputs/mlflow.db").exists()
 
 
-def test_tracking_off_leaves_nothing(runner: Command) -> None:
+def test_tracking_off_creates_no_file(runner: Command) -> None:
     assert runner("steps=5", "tracking=off").code == 0
     assert list(runner.folder.iterdir()) == []
 

@@ -1,4 +1,4 @@
-"""What is under `outputs/` belongs to the working directory, and goes where it is moved or copied."""
+"""Records under `outputs/` follow the working directory when it is moved or copied."""
 
 import shutil
 from pathlib import Path
@@ -31,7 +31,7 @@ def record(work: Path, run: str) -> None:
 
 
 def artifacts(work: Path) -> dict[str, str]:
-    """Return what MLflow says is in each run's `config.yaml`."""
+    """Return each run's `config.yaml` as MLflow returns it."""
     client = MlflowClient(f"sqlite:///{work}/outputs/mlflow.db".replace("%", "%25"))
     experiment = client.get_experiment_by_name("descent")
     assert experiment is not None
@@ -102,7 +102,7 @@ def test_a_journal_moved_with_its_outputs_is_recorded_in_the_new_place(
     assert not is_copied or artifacts(first) == {"early": "early"}
 
 
-def test_a_run_of_a_moved_project_needs_nothing_of_the_old_place(tmp_path: Path) -> None:
+def test_a_run_in_a_moved_project_does_not_use_the_old_folder(tmp_path: Path) -> None:
     old, new = Command(tmp_path / "old"), Command(tmp_path / "new")
     old.folder.mkdir()
     assert old("steps=2", "name=early", "quiet=true").code == 0

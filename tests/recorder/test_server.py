@@ -1,4 +1,4 @@
-"""A real MLflow server: recorded through it, and nothing lost when it is away, dies or hangs."""
+"""Recording through a real MLflow server: nothing is lost when it is unavailable, killed or hangs."""
 
 import signal
 import subprocess

@@ -1,4 +1,4 @@
-"""Databases and folders that are removed, replaced or moved during a run do not lose its record."""
+"""A run's record survives databases and folders that are removed, replaced or moved during the run."""
 
 import shutil
 import sqlite3
@@ -138,7 +138,7 @@ def test_a_run_whose_working_directory_moves_is_recorded_there(tmp_path: Path, g
     is_recorded(second)
 
 
-def test_what_replaced_the_database_is_left_alone_and_the_journal_kept(runner: Command, go: Path) -> None:
+def test_a_file_that_replaced_the_database_is_unchanged_and_the_journal_kept(runner: Command, go: Path) -> None:
     process = started(runner, go)
     letter = "not a database\n" * 1000
     (runner.folder / "letter").write_text(letter)

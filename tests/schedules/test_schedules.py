@@ -1,4 +1,4 @@
-"""Learning-rate schedules: torch's own rates over whole runs, rows of their own, and what does not fit a run."""
+"""Learning-rate schedules: torch's rates over whole runs, rows computed alone, and invalid arguments."""
 
 import subprocess
 import sys
@@ -368,7 +368,7 @@ def test_a_schedule_or_argument_that_does_not_exist_is_refused() -> None:
         schedule_of(ScheduleConfig.from_tree(declared("cosine") | {"T_min": 5}))
 
 
-def test_a_schedule_without_ranges_of_its_own_has_those_of_its_arguments_names() -> None:
+def test_a_schedule_without_ranges_uses_those_of_its_arguments_names() -> None:
     new = {"name": "new", "gamma": -1.0, "shape": 3, "warmup_steps": 0, "warmup_start_factor": 1.0}
     assert list(schedule_problems(new, LR, STEPS)) == ["schedule.gamma=-1.0: expected a finite number above 0"]
 

@@ -1,4 +1,4 @@
-"""Several that claim a sweep at once."""
+"""Several processes that claim a sweep at once."""
 
 import os
 import socket

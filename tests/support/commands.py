@@ -11,7 +11,7 @@ from tests.support.forks import ROOT as ROOT
 from tests.support.forks import Fork, Forks
 
 PATIENCE = 280
-# A command with this in its environment makes MLflow's tables as MLflow does, rather than copying them.
+# With this environment variable, a command creates MLflow's tables as MLflow does, instead of copying them.
 FRESH = {"RUNNER_TESTS_TABLES": "made"}
 forks: Forks | None = None
 
@@ -26,7 +26,7 @@ class Done:
 
     @property
     def errors(self) -> list[str]:
-        """The lines that say what was wrong."""
+        """The lines of the error messages."""
         return [line.removeprefix("error: ") for line in self.err.splitlines() if line.startswith("error: ")]
 
 
@@ -38,11 +38,11 @@ class Command:
     started: "list[subprocess.Popen[str]]" = field(default_factory=list)
 
     def __call__(self, *arguments: str, module: str = "runner", **env: str) -> Done:
-        """Run it to its end, forked where that makes no difference."""
+        """Run the command to its end, forked where that makes no difference."""
         return _ended(self.fork(*arguments, module=module, **env))
 
     def fork(self, *arguments: str, module: str = "runner", **env: str) -> "subprocess.Popen[str]":
-        """Start it, in a process that is spared the imports where that makes no difference, and return at once."""
+        """Start the command, forked where that makes no difference, and return at once."""
         environment = _environment(env)
         if forks is None or not forks.can_start(module, arguments, environment):
             return self.start(*arguments, module=module, **env)
@@ -50,11 +50,11 @@ class Command:
         return self.started[-1]
 
     def alone(self, *arguments: str, module: str = "runner", **env: str) -> Done:
-        """Run it to its end in a Python of its own."""
+        """Run the command to its end in a new Python process."""
         return _ended(self.start(*arguments, module=module, **env))
 
     def start(self, *arguments: str, module: str = "runner", **env: str) -> "subprocess.Popen[str]":
-        """Start it in a Python of its own and return at once."""
+        """Start the command in a new Python process and return at once."""
         process = subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
             cwd=self.folder,
@@ -69,7 +69,7 @@ class Command:
         return process
 
     def end(self) -> None:
-        """End what a test that failed has left running."""
+        """End the processes that a failed test has left running."""
         for process in self.started:
             process.kill()
 

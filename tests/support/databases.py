@@ -1,4 +1,4 @@
-"""Stores of the tests' own: an empty database, and a PostgreSQL server."""
+"""Stores for tests: an empty database, and a PostgreSQL server."""
 
 import os
 import pwd
@@ -16,7 +16,7 @@ PATIENCE = 30
 
 
 def _tool(name: str) -> str | None:
-    """Return a program of PostgreSQL, which Debian keeps out of the path."""
+    """Return the path of a PostgreSQL program, which Debian does not put on the path."""
     found = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
     return str(found[-1]) if found else shutil.which(name)
 
@@ -31,7 +31,7 @@ def _as_owner() -> dict[str, int]:
 
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[Callable[[str], str]]:
-    """Give what makes a database of a name and returns its URI."""
+    """Return a function that creates a database of a name and returns its URI."""
     initdb, server = _tool("initdb"), _tool("postgres")
     if initdb is None or server is None:
         if os.environ.get("CI"):

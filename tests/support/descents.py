@@ -22,7 +22,7 @@ QUIET = ["quiet=true", "threads=2"]
 
 
 class Collected(Untracked):
-    """Keeps what a run appends."""
+    """Keeps the entries that a run appends."""
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []
@@ -35,7 +35,7 @@ class Collected(Untracked):
         return {step: value for entry in metrics for name, value, step in entry.of_run(0) if name == key}
 
     def histories(self, run: str) -> dict[str, dict[int, bytes]]:
-        """Return what was recorded of a run, by key and step, to the bit."""
+        """Return the recorded metrics of a run, by key and step, to the bit."""
         found: dict[str, dict[int, bytes]] = {}
         for entry in self.entries:
             if isinstance(entry, Metrics) and run in entry.runs:

@@ -43,7 +43,7 @@ class Forks:
         )
 
     def ask(self, request: dict[str, Any], streams: Sequence[int]) -> int:
-        """Ask for a command with three standard streams; return a pipe that reports its process id and exit status."""
+        """Request a command with three standard streams; return a pipe that reports its process id and exit status."""
         read, write = os.pipe()
         socket.send_fds(self._started(), [json.dumps(request).encode()], [*streams, write])
         os.close(write)

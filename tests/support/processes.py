@@ -1,4 +1,4 @@
-"""Processes that tests start, wait for and look for."""
+"""Processes that tests start, wait for and find."""
 
 import time
 from collections.abc import Callable

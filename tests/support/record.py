@@ -1,4 +1,4 @@
-"""What is recorded in a folder, read by SQLite and by MLflow."""
+"""The record in a folder, read by SQLite and by MLflow."""
 
 import sqlite3
 from typing import Any

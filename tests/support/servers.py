@@ -115,7 +115,7 @@ class Gateway(ThreadingHTTPServer):
 
 
 class Forwarding(BaseHTTPRequestHandler):
-    """Hands a request on to the server."""
+    """Forwards a request to the server."""
 
     server: Gateway
 
@@ -159,4 +159,4 @@ class Forwarding(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def log_message(self, *_arguments: object) -> None:
-        """Say nothing."""
+        """Print nothing."""

@@ -17,7 +17,7 @@ _make_tables: Callable[[sa.Engine], None] = db_utils._initialize_tables
 
 
 def use_template(path: str | Path) -> None:
-    """Let MLflow take its tables in this process from a SQLite file, which the first who needs it makes."""
+    """Let MLflow copy its tables in this process from a SQLite file, which the first user of it creates."""
     template = Path(path)
 
     def copy_tables(engine: sa.Engine) -> None:
@@ -34,7 +34,7 @@ def use_template(path: str | Path) -> None:
 
 
 def place(template: Path, database: Path) -> None:
-    """Put an empty store where there is none."""
+    """Copy an empty store to a place that has none."""
     _make(template)
     database.parent.mkdir(parents=True)
     shutil.copy(template, database)

@@ -113,7 +113,7 @@ def test_zipped_keys_vary_together() -> None:
     assert asked("lr=1,2", "steps=1,2", "zip=[lr,steps]").axes == asked("lr=1,2", "steps=1,2", "zip=[[lr,steps]]").axes
 
 
-def test_keys_may_be_zipped_as_they_were_typed_or_without_a_sign() -> None:
+def test_zipped_keys_may_have_a_sign_or_none() -> None:
     for typed in ("tags.a=1,2", "+tags.a=1,2", "++tags.a=1,2"):
         for named in ("tags.a", "+tags.a", "++tags.a"):
             (axis,) = asked(typed, "lr=3,4", f"zip=[[lr,{named}]]").axes

@@ -131,7 +131,7 @@ def jobs_or_none(arguments: Sequence[str]) -> list[Job] | None:
 
 
 def _refused(arguments: Sequence[str]) -> list[bool]:
-    """Return of each combination whether Hydra's own composition of it is refused."""
+    """Return for each combination whether Hydra refuses to compose it."""
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
     loader, _ = compose_sweep([])

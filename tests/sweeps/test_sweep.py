@@ -1,4 +1,4 @@
-"""Sweeps: every combination a child of one parent, validated before the first starts, none hiding another."""
+"""Sweeps: every combination is a child of one parent, and all are validated before the first starts."""
 
 import os
 import re
@@ -191,7 +191,7 @@ def test_hydras_launchers_work_by_name(runner: Command, launcher: str) -> None:
     assert {child.info.run_name for child in children} == names
 
 
-def test_hydras_basic_sweeper_may_use_our_launcher(runner: Command) -> None:
+def test_hydras_basic_sweeper_can_use_the_runners_launcher(runner: Command) -> None:
     done = runner("-m", "hydra/sweeper=basic", "lr=0.01,0.05", "steps=3")
     assert done.code == 0, done.err
     _, children = parent_and_children(runs_in(runner))

@@ -1,4 +1,4 @@
-"""What is random depends on the run's seed, not on its neighbours, nor on how steps are blocked."""
+"""Random numbers depend on the run's seed, not on its neighbours or on how steps are blocked."""
 
 import torch
 from hypothesis import given

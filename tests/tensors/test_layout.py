@@ -175,7 +175,7 @@ def test_a_function_is_called_once_a_step_for_a_run_alone() -> None:
 
 @pytest.mark.parametrize("algorithm", ["Rprop", "Adam", "LBFGS", None])
 @pytest.mark.parametrize("model", ["logistic_regression", "mlp"])
-def test_what_is_measured_does_not_depend_on_which_steps_are_recorded(algorithm: str | None, model: str) -> None:
+def test_measurements_do_not_depend_on_the_recorded_steps(algorithm: str | None, model: str) -> None:
     how = ["optimizer=adam"] if algorithm is None else ["optimizer=torch", f"optimizer.algorithm={algorithm}"]
     asked = [*how, f"objective={model}", "objective.dataset=breast_cancer", "lr=0.01", "steps=12"]
     asked += ["objective.hidden=3"] if model == "mlp" else []

@@ -15,7 +15,7 @@ DTYPES = st.sampled_from([torch.float32, torch.float64])
 
 
 @given(DTYPES, st.integers(0, 1000), st.integers(1, 300), st.floats(-9, 9))
-def test_in_the_ordinary_range_a_norm_is_that_of_torch_to_the_bit(
+def test_a_norm_without_overflow_equals_torchs_to_the_bit(
     dtype: torch.dtype, seed: int, dimension: int, exponent: float
 ) -> None:
     vectors = torch.randn(64, dimension, dtype=dtype, generator=torch.Generator().manual_seed(seed)) * 10**exponent
@@ -42,13 +42,13 @@ def test_a_norm_is_finite_and_above_0_wherever_its_value_is(
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_clipping_has_a_direction_where_even_the_norm_is_beyond_the_dtype(dtype: torch.dtype) -> None:
+def test_clipping_keeps_the_direction_of_a_gradient_whose_norm_overflows(dtype: torch.dtype) -> None:
     vectors = torch.full((1, 100), torch.finfo(dtype).max / 2, dtype=dtype)
     clipped = clip_by_norm(vectors, torch.full((1, 1), 5.0, dtype=torch.float64))
     assert clipped.tolist() == [[pytest.approx(0.5)] * 100]
 
 
-def test_what_is_infinite_or_nan_stays_so() -> None:
+def test_infinite_and_nan_norms_stay_so() -> None:
     vectors = torch.tensor([[math.inf, 1.0], [math.nan, 1.0], [math.nan, -math.inf], [0.0, 0.0]])
     found = norm(vectors)[:, 0].tolist()
     assert (found[0], found[3]) == (math.inf, 0.0)
@@ -67,7 +67,7 @@ def test_a_descent_of_huge_gradients_is_clipped_recorded_and_stopped_by_their_no
     assert done(*asked, formula, "clip_norm=1", f"stop.gradient_norm={2 * huge}")[0].steps == 1
 
 
-def test_the_norm_of_a_formula_is_one_too() -> None:
+def test_a_norm_in_a_formula_does_not_overflow() -> None:
     asked = ["objective=expression", "objective.formula='norm(w)'", "steps=1"]
     result, _ = done(*asked, "initial_weight=[3e30,4e30]", "lr=1e30")
     assert result.loss == pytest.approx(5e30)

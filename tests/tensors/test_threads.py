@@ -29,7 +29,7 @@ def often_switched() -> Iterator[None]:
 
 
 def beside_each_other(calls: Sequence[Callable[[], Any]]) -> list[Any]:
-    """Return what each call returns, all of them begun at once."""
+    """Return the result of each call, all started at the same time."""
     begun = Barrier(len(calls))
 
     def call(function: Callable[[], Any]) -> Any:
@@ -41,7 +41,7 @@ def beside_each_other(calls: Sequence[Callable[[], Any]]) -> list[Any]:
 
 
 def seen(done: runner.RunResult) -> str:
-    """Return all that a record shows of a config."""
+    """Return everything that a record holds of a config."""
     return "\n".join((config_yaml(done.config), str(params_of(done.config)), str(tags_of(done.config))))
 
 

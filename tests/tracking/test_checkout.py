@@ -135,7 +135,7 @@ def test_an_invalid_file_name_does_not_stop_a_run(tmp_path: Path, name: str, tex
 
 
 @pytest.mark.usefixtures("git")
-def test_a_check_changes_nothing_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_check_changes_nothing_and_creates_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spare = tmp_path.parent / "spare"
     spare.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(spare))

@@ -18,7 +18,7 @@ MOMENTS = [pytest.param(2), pytest.param(50, marks=pytest.mark.endurance)]
 
 
 def recorder_or_none(process: int) -> int | None:
-    """Return the recorder's process, unless it has done all and gone."""
+    """Return the recorder's process, unless it has already finished."""
     try:
         return recorder_of(process)
     except AssertionError:

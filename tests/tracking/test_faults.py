@@ -36,7 +36,7 @@ def frozen_disk(tmp_path: Path) -> Iterator[Path]:
     yield from mounted(tmp_path / "frozen", "-o", "size=8m,ro")
 
 
-def test_a_full_disk_is_one_line_and_keeps_what_is_recorded_and_what_is_left(small_disk: Path) -> None:
+def test_a_full_disk_is_reported_in_one_line_and_loses_nothing_recorded(small_disk: Path) -> None:
     runner = Command(small_disk)
     assert runner("steps=50", "name=before").code == 0
     full = runner("steps=300000", "log_every=1", "name=full")
@@ -57,14 +57,14 @@ def test_a_full_disk_is_one_line_and_keeps_what_is_recorded_and_what_is_left(sma
     assert not list((small_disk / "outputs/journals").glob("*.journal"))
 
 
-def test_a_folder_that_cannot_be_written_is_one_line(frozen_disk: Path) -> None:
+def test_a_read_only_folder_is_reported_in_one_line(frozen_disk: Path) -> None:
     done = Command(frozen_disk)("steps=3")
     assert (done.code, len(done.err.splitlines())) == (1, 1)
     assert "Read-only file system" in done.errors[0]
 
 
 @pytest.mark.parametrize("seconds", [8, pytest.param(30, marks=pytest.mark.endurance)])
-def test_a_database_that_is_locked_for_a_while_is_waited_for(runner: Command, seconds: int) -> None:
+def test_a_temporarily_locked_database_delays_the_record(runner: Command, seconds: int) -> None:
     assert runner("steps=3", "name=first").code == 0
     path = runner.folder / "outputs/mlflow.db"
     process = runner.fork("steps=100000", "log_every=10", "name=second")
@@ -121,7 +121,7 @@ def test_the_record_is_a_single_file_afterwards(runner: Command, tmp_path: Path)
 
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("writers", [4, pytest.param(16, marks=pytest.mark.endurance)])
-def test_sweeps_at_once_on_a_fresh_database_are_all_there(runner: Command, writers: int) -> None:
+def test_concurrent_sweeps_on_a_new_database_are_all_recorded(runner: Command, writers: int) -> None:
     rounds = 20 if writers == 16 else 1
     for number in range(rounds):
         shutil.rmtree(runner.folder / "outputs", ignore_errors=True)

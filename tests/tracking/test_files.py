@@ -103,7 +103,7 @@ def test_an_artifact_stays_in_the_folder_of_its_run(tmp_path: Path, name: str) -
     assert list(tmp_path.iterdir()) == []
 
 
-def test_outputs_itself_may_be_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_outputs_may_be_a_link_to_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Users put `outputs/` on a large disk by a link."""
     (tmp_path / "disk").mkdir()
     (tmp_path / "work").mkdir()

@@ -1,4 +1,4 @@
-"""The journal: what is written is read, whatever tears or flips it loses at most what it hits."""
+"""The journal: entries are read back; truncations and flipped bits lose at most the entries they hit."""
 
 import array
 import tempfile
@@ -70,7 +70,7 @@ def read(data: bytes, is_complete: bool = True) -> list[Entry]:
 
 
 @given(st.lists(ENTRIES, max_size=4))
-def test_what_is_written_is_read(entries: list[Entry]) -> None:
+def test_written_entries_are_read_back(entries: list[Entry]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "made" / "a.journal"
         writer = JournalWriter(path)

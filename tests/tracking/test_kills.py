@@ -1,4 +1,4 @@
-"""Runs that are stopped, by a signal or without a word: what was recorded stays, and the status is right."""
+"""Runs that are stopped or killed: their record is kept, and their status is correct."""
 
 import os
 import re
@@ -121,7 +121,7 @@ def test_a_signal_before_the_first_step_is_reported(
 
 
 @pytest.mark.parametrize("after", [0.4, 1.0, 2.0])
-def test_a_signal_before_anything_has_begun_leaves_nothing(runner: Command, after: float) -> None:
+def test_a_signal_before_the_start_records_nothing(runner: Command, after: float) -> None:
     process = runner.start(*LONG)
     time.sleep(after)
     process.terminate()

@@ -1,4 +1,4 @@
-"""Folders that several users share, and such that nobody may write."""
+"""Folders that several users share, and read-only folders."""
 
 import os
 import shutil
@@ -52,7 +52,7 @@ def as_user(user: int, folder: Path, *arguments: str, umask: str = "002") -> Don
 
 def _python_as(user: int, folder: Path, *arguments: str, umask: str = "002") -> Done:
     identity = ["setpriv", f"--reuid={user}", f"--regid={user}", f"--groups={GROUP}"]
-    # Where this Python is the superuser's own, others may read it all the same; what they may write is theirs alone.
+    # If this Python belongs to the superuser, other users can read it, and write only their own files.
     identity += [f"--{kind}-caps=+dac_read_search" for kind in ("inh", "ambient")]
     env = {"PYTHONPATH": str(ROOT), "HOME": str(folder), "PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1"}
     command = [*identity, "sh", "-c", f'umask {umask}; exec "$@"', "sh", sys.executable, *arguments]
@@ -73,7 +73,7 @@ def test_two_users_record_in_a_shared_folder(shared: Path) -> None:
         assert (found.st_gid, found.st_mode & stat.S_IWGRP) == (GROUP, stat.S_IWGRP), path
 
 
-def test_unwritable_places_are_reported_before_the_run_begins(shared: Path) -> None:
+def test_unwritable_folders_are_reported_before_the_run_begins(shared: Path) -> None:
     shared.chmod(0o755)
     done = as_user(FIRST, shared, "steps=3")
     assert (done.code, done.out, len(done.err.splitlines())) == (1, "", 1)

@@ -37,7 +37,7 @@ IMPORTED = (
 
 
 def _serve(requests: socket.socket) -> None:
-    """Fork a child for each request; return in the child, leave when nobody can ask any more."""
+    """Fork a child for each request; return in the child, exit when the requests are closed."""
     running: dict[int, tuple[int, int]] = {}
     while True:
         for ready in select.select([requests.fileno(), *running], [], [])[0]:
@@ -69,7 +69,7 @@ def _tell(reply: int, number: int) -> None:
 
 
 def _begin(request: dict[str, Any], streams: Sequence[int]) -> None:
-    """Make this process what Python's start would have made of it."""
+    """Bring this process into the state of a newly started Python."""
     _become(request, streams)
     sys.argv = ["-m", *request["arguments"]]
     sys.path.remove(str(Path(__file__).parent))
@@ -93,7 +93,7 @@ def _become(request: dict[str, Any], streams: Sequence[int]) -> None:
 
 
 def _run_instead(module: str) -> None:
-    """Run another module than the command line's, and leave without taking down all that is imported."""
+    """Run a module other than the command line's, and exit without unloading the imported modules."""
     sys.modules.pop(module)
     run = runpy._run_module_as_main  # type: ignore[attr-defined]
 
