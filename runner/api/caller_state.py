@@ -26,7 +26,7 @@ _calls = _Calls()
 
 @contextlib.contextmanager
 def caller_state_restored() -> Iterator[None]:
-    """Restore the number of torch's threads, and remove the working directory from the import path if we added it."""
+    """Restore the number of torch's threads, and remove the working directory from the import path if it was added."""
     folder = str(Path.cwd())
     with _calls.lock:
         if _calls.count == 0:

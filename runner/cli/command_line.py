@@ -28,7 +28,7 @@ from runner.config.schema import Config, keys_of
 from runner.execution.job import run
 from runner.messages.errors import RunnerError, Terminated, UserError, nearest
 from runner.messages.overrides import key_of
-from runner.messages.printing import complain, guarded
+from runner.messages.printing import guarded, print_error
 from runner.messages.redaction import hides, shown_text
 from runner.process import signals, termination, tracebacks
 
@@ -221,7 +221,7 @@ def _failure(error: Exception, show_all: bool) -> RunnerError:
 
 def _report(lines: Sequence[str], exit_code: int, notes: Sequence[str] = ()) -> int:
     for line in [*(f"error: {line}" for line in lines), *notes]:
-        complain(line)
+        print_error(line)
     return exit_code
 
 

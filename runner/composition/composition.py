@@ -16,7 +16,7 @@ from runner.config.shipped import config_folder as config_folder
 
 
 def install(is_completing: bool = False) -> None:
-    """Let Hydra compose with our loader, for a run or for completion in a shell, and show configs without secrets."""
+    """Let Hydra compose with the runner's loader, for a run or a shell's completion, and hide secrets in its output."""
     use_config_loader(CompletingConfigLoader if is_completing else CheckedConfigLoader)
     redact_output()
 

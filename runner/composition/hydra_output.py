@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from runner.config.folders import WRITTEN, write_new
 from runner.config.hydra_private import replace_failure_message, replace_file_writer
 from runner.config.omegaconf_private import original_save, original_to_yaml, replace_writers
-from runner.messages.printing import complain
+from runner.messages.printing import print_error
 from runner.messages.redaction import shown_override, shown_tree, without_noted
 
 
@@ -25,7 +25,7 @@ def _save_config(cfg: Any, filename: str, output_dir: Path) -> None:
 
 
 def _show_failed(overrides: Sequence[str]) -> None:
-    complain(f"Error executing job with overrides: {[shown_override(text) for text in overrides]}")
+    print_error(f"Error executing job with overrides: {[shown_override(text) for text in overrides]}")
 
 
 def _to_yaml(cfg: Any, *, resolve: bool = False, sort_keys: bool = False) -> str:

@@ -76,7 +76,7 @@ class OptimizerConfig:
 
     @property
     def is_torch_optim(self) -> bool:
-        """Whether it is a class of torch.optim rather than one of our update rules."""
+        """Whether it is a class of torch.optim rather than one of the runner's update rules."""
         return self.name == "torch"
 
     @property

@@ -70,7 +70,7 @@ class HookedConfigLoader(ConfigLoaderImpl):
     def _parse_overrides_and_create_caching_repo(
         self, config_name: str | None, overrides: list[str], parsed_overrides: list[Override] | None = None
     ) -> tuple[list[Override], CachingConfigRepository]:
-        # Hydra 1.4 gives what it has parsed, without our functions where the overrides are those of a run.
+        # Hydra 1.4 gives what it has parsed, without the runner's functions where the overrides are those of a run.
         parsed = self.parse(overrides)
         return parsed, self.open_repository(config_name, parsed)
 

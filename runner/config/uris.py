@@ -35,6 +35,6 @@ def sqlite_uri(path: Path, scheme: str = "sqlite:///") -> str:
     return scheme + path.as_posix().replace("%", "%25").replace("?", "%3F")
 
 
-def companions(path: Path) -> list[Path]:
+def sidecar_files(path: Path) -> list[Path]:
     """Return the paths of the extra files that SQLite keeps next to a database."""
     return [path.with_name(f"{path.name}-{kind}") for kind in ("wal", "shm", "journal")]

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from runner.config.schema import Config, Tracking
 from runner.config.uris import DEFAULT_URI
-from runner.messages.printing import for_shell, say
+from runner.messages.printing import for_shell, print_lines
 from runner.messages.redaction import shown_text
 
 if TYPE_CHECKING:
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 NOT_COMPLETE = "the recorder completes this record in the background; if it cannot, python -m runner.replay does"
 
 
-def say_recorded(recorded: "Recorded | None", config: Config) -> None:
+def print_recorded(recorded: "Recorded | None", config: Config) -> None:
     """Print the run's id in MLflow and the command that opens the UI."""
     if recorded is not None and not config.quiet:
-        say(_line(recorded, config))
+        print_lines(_line(recorded, config))
 
 
 def interrupted_record(recorded: "Recorded | None", config: Config) -> Iterator[str]:

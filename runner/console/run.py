@@ -9,7 +9,7 @@ from runner.config.schema import Config
 from runner.console.bar import Bar, has_bars
 from runner.console.recorded import interrupted_record
 from runner.console.view import ProgressView
-from runner.messages.printing import say, warn
+from runner.messages.printing import print_lines, warn
 from runner.messages.ranges import shown
 from runner.messages.redaction import shown_tree
 
@@ -38,10 +38,10 @@ class Console(ProgressView):
         config, weight = self._config, batch.members[0].start.tolist()
         if config.quiet or self._is_child:
             return
-        say(f"device     {hardware}")
-        say(f"objective  {_group(shown_tree(config.objective.tree), DECLARED)}")
-        say(f"optimizer  {_group(shown_tree(config.optimizer.tree))}, lr {config.lr:g}, {config.steps:,} steps")
-        say(f"start      weight {_numbers(weight)} ({config.dtype})")
+        print_lines(f"device     {hardware}")
+        print_lines(f"objective  {_group(shown_tree(config.objective.tree), DECLARED)}")
+        print_lines(f"optimizer  {_group(shown_tree(config.optimizer.tree))}, lr {config.lr:g}, {config.steps:,} steps")
+        print_lines(f"start      weight {_numbers(weight)} ({config.dtype})")
         if has_bars():
             self._bar = Bar(config.steps)
 
@@ -55,7 +55,7 @@ class Console(ProgressView):
         elif not self._config.quiet and not self._is_child:
             lines = result.steps * PROGRESS_LINES // self._config.steps
             if lines > self._lines:
-                say(f"step {result.steps:>9,}  loss {_number(result.loss)}")
+                print_lines(f"step {result.steps:>9,}  loss {_number(result.loss)}")
             self._lines = lines
 
     def stopped(self) -> Iterator[str]:
@@ -88,10 +88,10 @@ class Console(ProgressView):
                 warn(f"{result.sentence.replace('diverged', result.divergence, 1)}")
             return
         if self._is_child:
-            say(f"{self._config.name}: loss {result.loss:.10g} after {result.steps:,} steps, {result.sentence}")
+            print_lines(f"{self._config.name}: loss {result.loss:.10g} after {result.steps:,} steps, {result.sentence}")
             return
         first, *others = _summary(result)
-        say(first if result.divergence is None else _in_red(first), *others)
+        print_lines(first if result.divergence is None else _in_red(first), *others)
 
 
 def _in_red(text: str) -> str:

@@ -9,7 +9,7 @@ from runner.config.schema import Config
 from runner.console.bar import Bar, has_bars
 from runner.console.recorded import interrupted_record
 from runner.console.view import ProgressView
-from runner.messages.printing import say
+from runner.messages.printing import print_lines
 
 if TYPE_CHECKING:
     from runner.engine.batches import Member
@@ -42,12 +42,12 @@ class SweepConsole(ProgressView):
         if self._bar is not None:
             self._bar.set_total(self._steps)
 
-    def say_new(self) -> None:
+    def print_new(self) -> None:
         """Print that `resume` found no sweep to continue."""
         if not self._config.quiet:
-            say("resume     no such sweep is recorded: a new one is started")
+            print_lines("resume     no such sweep is recorded: a new one is started")
 
-    def say_batches(self, groups: "Sequence[Sequence[Member]]") -> None:
+    def print_batches(self, groups: "Sequence[Sequence[Member]]") -> None:
         """Print the number of new jobs and of batches, and why some jobs cannot share a batch; count those skipped."""
         left = sum(map(len, groups))
         done = self._jobs - left - self._done_jobs
@@ -58,20 +58,20 @@ class SweepConsole(ProgressView):
         skipped = f", {done:,} of them already done" if done else ""
         kinds = len([group for group in groups if group[0].why_alone is None])
         together = f" in {kinds:,} batch{'es' if kinds != 1 else ''}" if kinds else ""
-        say(f"sweep      {self._new_jobs:,} job{'s' if self._new_jobs != 1 else ''}{together}{skipped}")
+        print_lines(f"sweep      {self._new_jobs:,} job{'s' if self._new_jobs != 1 else ''}{together}{skipped}")
         reasons: dict[str, int] = {}
         for group in groups:
             if (why := group[0].why_alone) is not None:
                 reasons[why] = reasons.get(why, 0) + 1
         for why, number in list(reasons.items())[:REASONS]:
-            say(f"           {number:,} one by one: {why}")
+            print_lines(f"           {number:,} one by one: {why}")
 
     def start(self, hardware: "Hardware", batch: "Batch") -> None:
         """Print the device of the first batch."""
         if self._config.quiet or self._has_started:
             return
         self._has_started = True
-        say(f"device     {hardware}")
+        print_lines(f"device     {hardware}")
         if has_bars():
             self._bar = Bar(self._steps, self._done_steps)
 
@@ -92,7 +92,7 @@ class SweepConsole(ProgressView):
         if self._bar is not None:
             self._bar.show(steps, f"{jobs:,} of {self._jobs:,} runs", self._best_so_far())
         elif not self._config.quiet and time.monotonic() >= self._next_line:
-            say(f"{jobs:>9,} of {self._jobs:,} runs ended, {steps:,} steps  {self._best_so_far()}")
+            print_lines(f"{jobs:>9,} of {self._jobs:,} runs ended, {steps:,} steps  {self._best_so_far()}")
             self._next_line = time.monotonic() + LINE_SECONDS
 
     def _best_so_far(self) -> str:

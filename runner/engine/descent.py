@@ -97,7 +97,7 @@ class AnyStep(ABC):
 
 @dataclass(frozen=True)
 class Step(AnyStep):
-    """A step by one of our update rules.
+    """A step by one of the runner's update rules.
 
     It is a pure function of tensors that branches on no value, so torch can trace and compile it.
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from runner.config.schema import Config
-from runner.console.recorded import say_recorded
+from runner.console.recorded import print_recorded
 from runner.console.run import Console
 from runner.console.view import notes_on_signal
 from runner.messages.errors import DivergedError
@@ -55,7 +55,7 @@ def run(config: Config, trajectory: "Trajectory | None" = None, overrides: Seque
         console.finish(result)
     recorded = tracker.recorded(planned.run)
     if config.parent_run is None:
-        say_recorded(recorded, config)
+        print_recorded(recorded, config)
         if config.fail_on_divergence and result.divergence is not None:
             raise DivergedError(f"{result.divergence}, and fail_on_divergence=true")
     return Done(result, trajectory, recorded)

@@ -69,7 +69,7 @@ def point_metrics(
     """Return the metrics of recorded steps.
 
     Args:
-        runs: our ids of the runs.
+        runs: the runner's ids of the runs.
         points: the steps.
         measured: further metrics, `(steps, runs)` by key.
         time_ms: the current time.

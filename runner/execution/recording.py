@@ -31,7 +31,7 @@ class PlannedRun:
 
     Attributes:
         member: its config, objective and start.
-        run: our id of the run.
+        run: the runner's id of the run.
         tags: recorded in addition to the tags that every run has.
         recorded: the last step already recorded, where the run began in a batch that failed; -1 for a new run.
         keeps_weights: whether its weights are recorded as a file.

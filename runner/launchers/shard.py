@@ -15,7 +15,7 @@ class ShardRun:
 
     Attributes:
         config: its config, with the id of the parent run.
-        run: our id of the run.
+        run: the runner's id of the run.
         tags: recorded in addition to the tags that every run has.
         recorded: the last step already recorded; -1 for a new run.
         keeps_weights: whether its weights are recorded as a file.
@@ -45,7 +45,7 @@ class RunReport:
     """How a run of a shard ended.
 
     Attributes:
-        run: our id of the run.
+        run: the runner's id of the run.
         status: COMPLETED, STOPPED, DIVERGED, FAILED, PRUNED, or NOT_RUN after a failure with `fail_fast`.
         metrics: the final results, under their names in MLflow.
         reason: why it failed, or which rule stopped it.

@@ -35,7 +35,7 @@ class Striking(str):
     __slots__ = ()
 
 
-def say(*lines: str) -> None:
+def print_lines(*lines: str) -> None:
     """Print lines; a closed pipe or a full disk does not end the run."""
     shown = [f"\x1b[31m{printable(line)}\x1b[0m" if isinstance(line, Striking) else printable(line) for line in lines]
     try:
@@ -48,10 +48,10 @@ def say(*lines: str) -> None:
 
 def warn(line: str) -> None:
     """Print a warning to standard error, in a quiet run too."""
-    complain(f"warning: {line}")
+    print_error(f"warning: {line}")
 
 
-def complain(line: str) -> None:
+def print_error(line: str) -> None:
     """Print a line to standard error; failing to print is not an error."""
     with contextlib.suppress(OSError):
         print(printable(line), file=sys.stderr, flush=True)

@@ -10,7 +10,7 @@ from runner.untrusted.settings import without_working_directory
 
 
 def register() -> None:
-    """Register our sweeper, our launcher and our functions in overrides with Hydra."""
+    """Register the runner's sweeper, launcher and functions in overrides with Hydra."""
     with without_working_directory():
         plugins = Plugins.instance()
     for plugin in (GridSweeper, BatchedLauncher):

@@ -162,7 +162,7 @@ class BulkStore(Store):
         super()._artifact(artifact)
 
     def _root_of(self, run_id: str, uri: str) -> Path | None:
-        """Return the root for a run's artifacts; a local location outside our root is replaced in the database."""
+        """Return the root for a run's artifacts; a local location outside the root is replaced in the database."""
         if self._artifacts is None or local_folder(uri) is None:
             return super()._root_of(run_id, uri)
         root = local_folder(self._artifacts)

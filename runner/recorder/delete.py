@@ -16,7 +16,7 @@ from mlflow.exceptions import MlflowException
 from runner.config.folders import check_working_directory
 from runner.config.uris import DEFAULT_URI
 from runner.messages.errors import UserError
-from runner.messages.printing import complain, say
+from runner.messages.printing import print_error, print_lines
 from runner.messages.redaction import shown_text
 from runner.recorder.errors import StoreError
 from runner.recorder.mlflow_private import (
@@ -210,13 +210,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         check_working_directory()
         for line in _deleted(asked.id, asked.uri, asked.gc, asked.force):
-            say(line)
+            print_lines(line)
     except (UserError, StoreError) as error:
         lines = error.lines if isinstance(error, UserError) else [f"{error}"]
         for line in lines:
-            complain(f"error: {line}")
+            print_error(f"error: {line}")
         return 2
     except (MlflowException, OSError) as error:
-        complain(f"error: {describe_error(error, asked.uri)}")
+        print_error(f"error: {describe_error(error, asked.uri)}")
         return 1
     return 0

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 import sqlalchemy as sa
 from mlflow.tracking import MlflowClient
 
-from runner.config.uris import IN_MEMORY, absolute_uri, companions, is_in_memory, sqlite_path, sqlite_uri
+from runner.config.uris import IN_MEMORY, absolute_uri, is_in_memory, sidecar_files, sqlite_path, sqlite_uri
 from runner.messages.redaction import shown_text
 from runner.recorder.bulk import BulkStore, is_known
 from runner.recorder.errors import StoreError, UnreachableError
@@ -20,10 +20,10 @@ from runner.recorder.relocation import follow
 from runner.recorder.schema import check_server, check_sqlite, describe_schema
 from runner.recorder.server import ServerStore, check
 from runner.recorder.store import Store
-from runner.recorder.verification import DatabaseFile, forget_companions
+from runner.recorder.verification import DatabaseFile, remove_sidecar_files
 from runner.tracking.files import is_output, lock, open_file, open_to_read, refuse_link, share
 
-# The number of our advisory lock in PostgreSQL, which no other program is likely to use.
+# The number of the runner's advisory lock in PostgreSQL, which no other program is likely to use.
 LOCK_NUMBER = 0x6472756E
 FIRST_USE_SECONDS = 60
 
@@ -89,7 +89,7 @@ def _first_use(uri: str) -> Iterator[None]:
     make_no_folders()
     with _lock_file(path.with_name(f"{path.name}.lock")) as file:
         lock(file, fcntl.LOCK_EX)
-        for name in (*([path] if is_output(path) else []), *companions(path)):
+        for name in (*([path] if is_output(path) else []), *sidecar_files(path)):
             refuse_link(name)
         if not path.exists() or path.stat().st_size == 0:
             _create(path)
@@ -125,7 +125,7 @@ def _create(path: Path) -> None:
     making = path.with_name(f"{path.name}.making")
     for left in making.parent.glob(f"{making.name}*"):
         left.unlink()
-    forget_companions(path)
+    remove_sidecar_files(path)
     make_tables(sqlite_uri(making))
     client = MlflowClient(sqlite_uri(making))
     client.search_experiments(max_results=1)

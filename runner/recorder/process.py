@@ -84,7 +84,7 @@ class Runner:
         # The runner could not parse what MLflow prints.
         self._stdout = os.dup(sys.stdout.fileno())
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        self._stdin = open(sys.stdin.fileno(), "rb", buffering=0, closefd=False)  # noqa: SIM115  # open until we exit
+        self._stdin = open(sys.stdin.fileno(), "rb", buffering=0, closefd=False)  # noqa: SIM115  # open until the process exits
         threading.Thread(target=_close_stderr_after_runner, daemon=True).start()
 
     def read_line(self) -> bytes:

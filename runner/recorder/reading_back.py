@@ -80,7 +80,7 @@ def _single_run(client: MlflowClient, run: Run, files: list[str]) -> RecordedRun
 
 
 def _job(client: MlflowClient, parent: str, run: str) -> RecordedRun | None:
-    """Return what the record of a sweep holds of one of its jobs, which has our id `run`."""
+    """Return what the record of a sweep holds of one of its jobs, which has the runner's id `run`."""
     files = _artifacts(client, parent)
     for path in (file for file in files if file == JOBS or (file.startswith(f"{RESUMED}/") and file.endswith(JOBS))):
         try:

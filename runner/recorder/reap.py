@@ -13,7 +13,7 @@ from mlflow.tracking import MlflowClient
 from runner.config.folders import check_working_directory
 from runner.config.uris import DEFAULT_URI
 from runner.messages.errors import UserError
-from runner.messages.printing import complain, say
+from runner.messages.printing import print_error, print_lines
 from runner.recorder.errors import StoreError
 from runner.recorder.opening import describe_error, open_store
 from runner.recorder.store import Store
@@ -80,15 +80,15 @@ def main() -> int:
         check_working_directory()
         store = open_store({"uri": asked, "artifacts": "outputs/artifacts", "again": False})
     except StoreError as error:
-        complain(f"error: {error}")
+        print_error(f"error: {error}")
         return 1
     except UserError as error:
-        complain(f"error: {error}")
+        print_error(f"error: {error}")
         return error.exit_code
     try:
         reaped = reap_all(store)
     except (MlflowException, OSError) as error:
-        complain(f"error: {describe_error(error, asked)}")
+        print_error(f"error: {describe_error(error, asked)}")
         return 1
-    say(f"reaped     {len(reaped)} run{'s' if len(reaped) != 1 else ''}")
+    print_lines(f"reaped     {len(reaped)} run{'s' if len(reaped) != 1 else ''}")
     return 0

@@ -12,7 +12,7 @@ from pathlib import Path
 from runner.config.folders import check_working_directory
 from runner.config.uris import absolute_uri, sqlite_path, sqlite_uri
 from runner.messages.errors import UserError
-from runner.messages.printing import complain, for_shell, say, warn
+from runner.messages.printing import for_shell, print_error, print_lines, warn
 from runner.messages.redaction import HIDDEN, shown_text
 from runner.recorder.errors import StoreError
 from runner.recorder.opening import describe_error, open_store
@@ -20,7 +20,7 @@ from runner.recorder.relocation import followed
 from runner.recorder.store import Store
 from runner.tracking.files import OUTPUTS, lock, open_to_read
 from runner.tracking.journal import JOURNALS, Begin, JournalReader, Open
-from runner.tracking.processes import lives
+from runner.tracking.processes import is_alive_here
 
 SETTLE_SECONDS = 60
 POLL_SECONDS = 0.05
@@ -166,7 +166,7 @@ def _runner_lives(path: Path) -> bool:
         opening = next(JournalReader(path).entries(is_complete=False), None)
     except OSError:
         return False
-    return isinstance(opening, Open) and lives(opening.process)
+    return isinstance(opening, Open) and is_alive_here(opening.process)
 
 
 def _lines(done: Replayed) -> Iterator[str]:
@@ -190,13 +190,13 @@ def main() -> int:
     try:
         check_working_directory()
     except UserError as error:
-        complain(f"error: {error}")
+        print_error(f"error: {error}")
         return error.exit_code
     uris = [uri for uri in (os.environ.get("MLFLOW_TRACKING_URI"), arguments.uri) if uri]
     done = Replayer(uris, [arguments.artifacts] if arguments.artifacts else []).replay(arguments.folder)
-    say(*_lines(done))
+    print_lines(*_lines(done))
     for line in done.warnings:
         warn(line)
     for line in done.kept:
-        complain(f"error: {line}")
+        print_error(f"error: {line}")
     return 1 if done.kept else 0

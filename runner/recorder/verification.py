@@ -9,7 +9,7 @@ from typing import Self
 
 import sqlalchemy as sa
 
-from runner.config.uris import companions, sqlite_path
+from runner.config.uris import sidecar_files, sqlite_path
 from runner.recorder.errors import RecordLostError
 from runner.recorder.mlflow_private import models
 
@@ -33,7 +33,7 @@ class DatabaseFile:
     path: Path
     identity: Identity
     size: int
-    _companions: dict[Path, Identity] = field(default_factory=dict)
+    _sidecars: dict[Path, Identity] = field(default_factory=dict)
 
     @classmethod
     def of(cls, uri: str) -> Self | None:
@@ -57,9 +57,9 @@ class DatabaseFile:
             raise RecordLostError(f"{self.path}: the database was {loss} while runs were recorded in it")
         assert found is not None
         self.size = found.st_size
-        for companion in companions(self.path):
+        for sidecar in sidecar_files(self.path):
             with contextlib.suppress(OSError):
-                self._companions[companion] = _identity(companion)
+                self._sidecars[sidecar] = _identity(sidecar)
 
     def _found(self) -> os.stat_result | None:
         try:
@@ -77,16 +77,16 @@ class DatabaseFile:
 
     def _remove_logs(self) -> None:
         """Remove the logs of a database that is gone, which SQLite would take for those of the next one."""
-        for companion, known in self._companions.items():
+        for sidecar, known in self._sidecars.items():
             with contextlib.suppress(OSError):
-                if _identity(companion) == known:
-                    companion.unlink()
+                if _identity(sidecar) == known:
+                    sidecar.unlink()
 
 
-def forget_companions(path: Path) -> None:
+def remove_sidecar_files(path: Path) -> None:
     """Remove the logs of a database that is gone, which SQLite would apply to the next one."""
-    for companion in companions(path):
-        companion.unlink(missing_ok=True)
+    for sidecar in sidecar_files(path):
+        sidecar.unlink(missing_ok=True)
 
 
 def _identity(path: Path) -> Identity:

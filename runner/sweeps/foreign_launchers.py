@@ -7,10 +7,10 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.core.utils import JobReturn, JobStatus
 
 from runner.config.hydra_private import failure_of
-from runner.console.recorded import interrupted_record, say_recorded
+from runner.console.recorded import interrupted_record, print_recorded
 from runner.console.view import notes_on_signal
 from runner.messages.errors import DivergedError, SweepError
-from runner.messages.printing import say, warn
+from runner.messages.printing import print_lines, warn
 from runner.process.tracebacks import traceback_hint
 from runner.sweeps.fingerprint import sweep_fingerprint
 from runner.sweeps.job import Job, shared_config
@@ -56,8 +56,8 @@ def launch(
         finally:
             if parent.experiment is not None:
                 tracker.append(End(run, end.status, now_ms(), results=end.results, tags=end.tags))
-    _say_totals(jobs, failures, diverged)
-    say_recorded(tracker.recorded(run), parent.config)
+    _print_totals(jobs, failures, diverged)
+    print_recorded(tracker.recorded(run), parent.config)
     if failures:
         raise SweepError(*failures, f"{len(failures):,} of {len(jobs):,} jobs failed{traceback_hint()}")
     if unwanted := [job.name for job in diverged if job.config.fail_on_divergence]:
@@ -72,12 +72,12 @@ def _end(run: str, jobs: int, failed: int, diverged: int) -> End:
     )
 
 
-def _say_totals(jobs: Sequence[Job], failures: Sequence[str], diverged: Sequence[Job]) -> None:
+def _print_totals(jobs: Sequence[Job], failures: Sequence[str], diverged: Sequence[Job]) -> None:
     config = jobs[0].config
     if not config.quiet:
         how = f" ({len(diverged):,} diverged)" if diverged else ""
         finished = len(jobs) - len(failures)
-        say(f"ended      {len(jobs):,} jobs run: {finished:,} finished{how}, {len(failures):,} failed")
+        print_lines(f"ended      {len(jobs):,} jobs run: {finished:,} finished{how}, {len(failures):,} failed")
     elif diverged and not config.fail_on_divergence:
         warn(divergence_sentence([job.name for job in diverged], len(jobs)))
 

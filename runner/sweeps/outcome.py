@@ -25,7 +25,7 @@ class JobResult:
     """How a job of a sweep ended.
 
     Attributes:
-        run: our id of the run, or MLflow's id for a skipped job.
+        run: the runner's id of the run, or MLflow's id for a skipped job.
         run_id: the run's id in MLflow; None when it is not tracked.
         status: COMPLETED, STOPPED, DIVERGED, PRUNED or FAILED; SKIPPED where an earlier sweep has done the job; NOT_RUN
             after a failure with `fail_fast`.

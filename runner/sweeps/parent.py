@@ -41,7 +41,7 @@ class ParentRun:
 
         Args:
             tracker: takes the journal entries.
-            run: our id of the parent run.
+            run: the runner's id of the parent run.
             jobs: the jobs to run, whose configs are recorded as one file.
             is_new: false where an earlier sweep is continued.
             resumes: whether `resume` was given.

@@ -17,7 +17,7 @@ from runner.composition.config_checks import mistakes_in
 from runner.config.schema import Config
 from runner.messages.errors import UserError
 from runner.messages.overrides import without_plus
-from runner.messages.printing import say
+from runner.messages.printing import print_lines
 from runner.messages.ranges import is_whole, shown
 from runner.messages.redaction import shown_override
 from runner.sweeps.axes import Axis, overlap
@@ -97,7 +97,7 @@ class _Progress:
 
     def show(self, planned: int) -> None:
         if not self._is_quiet and time.monotonic() >= self._next:
-            say(f"plan       {planned:,} of {self._jobs:,} jobs")
+            print_lines(f"plan       {planned:,} of {self._jobs:,} jobs")
             self._next = time.monotonic() + LINE_SECONDS
 
 

@@ -17,7 +17,7 @@ from runner.sweeps.mistakes import Mistakes, raise_mistakes
 from runner.sweeps.outcome import JobResult, best_of
 from runner.sweeps.parent import ParentRun
 from runner.sweeps.plan import Plan
-from runner.sweeps.summary import say_results
+from runner.sweeps.summary import print_results
 from runner.sweeps.unused_seeds import warn_of_unused_seeds
 from runner.tracking.journal import Artifact
 from runner.tracking.ledger import Finished, Ledger
@@ -61,7 +61,7 @@ def run_sweep(
         parent = ParentRun(shared_config(jobs), texts, sweep_fingerprint(texts))
         ledger = _ledger(tracker, parent, resume)
         if ledger is None and resume:
-            console.say_new()
+            console.print_new()
         run = uuid.uuid4().hex if ledger is None else ledger.parent
         sweep = _Sweep(tracker, console, memory_mib, fail_fast, parent, run, ledger)
         chosen = sweep.prepare(jobs)
@@ -77,7 +77,7 @@ def run_sweep(
         console.has_ended = True
         _end(sweep, "FAILED" if sweep.has_failed else "FINISHED")
     results = [_with_run_id(one, tracker) for one in sweep.results]
-    say_results(results, config, tracker.recorded(run))
+    print_results(results, config, tracker.recorded(run))
     return results
 
 
@@ -116,7 +116,7 @@ class _Chosen:
     """The jobs that the plan returned at one time.
 
     Attributes:
-        runs: our ids of their runs.
+        runs: the runner's ids of their runs.
         prints: their fingerprints.
         skipped: those that an earlier sweep has done, by index.
         members: the others with their objectives, by index.
@@ -142,10 +142,10 @@ class _Sweep:
     """A sweep in progress.
 
     Attributes:
-        run_id: our id of the parent run.
+        run_id: the runner's id of the parent run.
         ledger: what is recorded of it already.
         results: how the jobs ended, in the order of the plan.
-        reports: of the runs that ended here, by our ids of them.
+        reports: of the runs that ended here, by the runner's ids of them.
         prints: the fingerprints of all jobs so far.
         has_failed: whether a job has failed.
     """
@@ -204,7 +204,7 @@ class _Sweep:
 
         index_of = {member: index for index, member in chosen.members.items()}
         groups = grouped(chosen.members.values())
-        self.console.say_batches(groups)
+        self.console.print_batches(groups)
         for group in groups:
             for members in portions(group, self.memory_mib):
                 if self.is_over:

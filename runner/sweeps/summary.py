@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from runner.config.direction import Direction
 from runner.config.schema import Config
-from runner.console.recorded import say_recorded
-from runner.messages.printing import say, warn
+from runner.console.recorded import print_recorded
+from runner.messages.printing import print_lines, warn
 from runner.sweeps.labels import ENOUGH, FEWEST, digits_apart
 from runner.sweeps.outcome import DISTANCE, JobResult, counts, divergence_sentence, ranked, ranks
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 BEST = 10
 
 
-def say_results(results: Sequence[JobResult], config: Config, recorded: "Recorded | None") -> None:
+def print_results(results: Sequence[JobResult], config: Config, recorded: "Recorded | None") -> None:
     """Print how many jobs ended how, the best of them, and where the sweep is recorded."""
     diverged = [one.job.name for one in results if one.has_diverged]
     if config.quiet and diverged and not config.fail_on_divergence:
         warn(divergence_sentence(diverged, len(results)))
     if not config.quiet:
-        say(totals(results), *_best_lines(results), *_spread_lines(results))
-    say_recorded(recorded, config)
+        print_lines(totals(results), *_best_lines(results), *_spread_lines(results))
+    print_recorded(recorded, config)
 
 
 def totals(results: Sequence[JobResult]) -> str:

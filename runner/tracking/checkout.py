@@ -1,7 +1,7 @@
 """The git checkout around the working directory: its commit, and whether it has uncommitted changes.
 
 The folder may be untrusted, and the config in its `.git` can name programs to run: monitors, filters, hooks and
-transports. Therefore the commit is read from git's files, and git compares the files with a git directory of our own,
+transports. Therefore the commit is read from git's files, and git compares the files with a separate git directory,
 whose config takes nothing from the folder.
 """
 
@@ -139,7 +139,7 @@ class Look:
 
 
 def _compare(checkout: Checkout, commit: str, folder: Path) -> "subprocess.Popen[bytes]":
-    """Start git on the files, index and objects of a checkout, with a git directory of our own in `folder`.
+    """Start git on the files, index and objects of a checkout, with a separate git directory in `folder`.
 
     It prints what differs from the commit. It does not enter submodules, whose configs are as untrusted.
     """

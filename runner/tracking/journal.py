@@ -106,7 +106,7 @@ class Artifact:
 class End:
     """The end of a run: its status as MLflow names it, its final results and tags.
 
-    `references` are tags whose values are our ids of runs; they are recorded as MLflow's ids.
+    `references` are tags whose values are the runner's ids of runs; they are recorded as MLflow's ids.
     """
 
     run: str

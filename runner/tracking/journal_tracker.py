@@ -223,7 +223,7 @@ class JournalTracker:
 
     def _start_recorder(self, again: bool) -> subprocess.Popen[bytes]:
         # A plain script: a child of multiprocessing would import the caller's main module. In a session of its own,
-        # neither Ctrl-C nor a kill of our process group reaches it.
+        # neither Ctrl-C nor a kill of the runner's process group reaches it.
         recorder = subprocess.Popen(
             [sys.executable, "-P", "-c", RECORDER],
             bufsize=0,

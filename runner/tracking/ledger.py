@@ -25,7 +25,7 @@ class Ledger:
     """What is recorded of a sweep that is to be resumed.
 
     Attributes:
-        parent: our id of its parent run.
+        parent: the runner's id of its parent run.
         finished: the finished jobs by fingerprint, one for each run that had it.
     """
 

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from runner.config.schema import LONGEST_EXPERIMENT, Tracking
-from runner.config.uris import IN_MEMORY, companions, is_in_memory, sqlite_path
+from runner.config.uris import IN_MEMORY, is_in_memory, sidecar_files, sqlite_path
 from runner.messages.errors import RecordingError, UserError
 from runner.messages.redaction import shown_text
 from runner.tracking.files import A_LINK, link_to
@@ -38,7 +38,7 @@ def check_places(journals: Path, tracking: Tracking) -> None:
 def _unwritable_database(path: Path) -> str | None:
     if (reason := _unwritable_folder(path.parent)) is not None:
         return reason
-    for file in (path, *companions(path), path.with_name(f"{path.name}.lock")):
+    for file in (path, *sidecar_files(path), path.with_name(f"{path.name}.lock")):
         if (link := link_to(file)) is not None:
             return f"{link}: {A_LINK}"
         if file.exists() and not file.is_file():

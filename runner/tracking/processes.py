@@ -48,10 +48,10 @@ os.register_at_fork(after_in_child=process_tags.cache_clear)
 
 def is_alive(tags: Mapping[str, str], silent_seconds: float = STALE_SECONDS) -> bool:
     """Return whether the process in a run's tags is alive: looked up if it is local, else by its last heartbeat."""
-    return lives(tags) if is_here(tags) else seconds_since_heartbeat(tags) < silent_seconds
+    return is_alive_here(tags) if is_here(tags) else seconds_since_heartbeat(tags) < silent_seconds
 
 
-def lives(tags: Mapping[str, str]) -> bool:
+def is_alive_here(tags: Mapping[str, str]) -> bool:
     """Return whether the process in a run's tags is alive on this host and in this namespace."""
     if not is_here(tags) or not NUMBER.fullmatch(tags.get(PID, "")):
         return False

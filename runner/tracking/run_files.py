@@ -43,7 +43,7 @@ class RunFiles:
 
 @dataclass(frozen=True)
 class SweepJob:
-    """A job of a sweep: our id of its run, the overrides that it is composed of, and its config."""
+    """A job of a sweep: the runner's id of its run, the overrides that it is composed of, and its config."""
 
     run: str
     overrides: Sequence[str]
@@ -108,7 +108,7 @@ def _line(value: Mapping[str, Any]) -> str:
 
 
 def jobs_in(content: bytes) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield our id and the record of each job in a file of jobs: its `config`, `overrides` and `hidden` keys.
+    """Yield the runner's id and the record of each job in a file of jobs: its `config`, `overrides` and `hidden` keys.
 
     Raises:
         ValueError: the content is not a file of jobs.

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from runner.config.schema import Tracking
 from runner.messages.errors import RunnerError
-from runner.messages.printing import complain
+from runner.messages.printing import print_error
 from runner.tracking import provenance
 from runner.tracking.journal import Entry
 from runner.tracking.journal_tracker import JournalTracker, OnRecorded
@@ -98,7 +98,7 @@ def tracking_to(tracking: Tracking, on_recorded: OnRecorded | None = None) -> It
             tracker.finish(is_hurried=True)
         except RunnerError as error:
             for line in error.lines:
-                complain(f"error: {line}")
+                print_error(f"error: {line}")
         raise
     except BaseException:
         tracker.finish()

@@ -17,7 +17,7 @@ from runner.messages.redaction import HIDDEN, Hidden, note, shown_override, show
 from runner.untrusted.hydra_paths import OutputPaths
 from runner.untrusted.settings import chosen_groups, given_keys, refused_hydra_settings, refused_tracking
 
-# Hydra's groups whose options may name paths, and our options of them, which name none.
+# Hydra's groups whose options may name paths, and the runner's options of them, which name none.
 DEFAULT_OPTIONS = {"hydra_logging": "none", "job_logging": "none", "launcher": "batched", "sweeper": "grid"}
 # An override whose value is one environment variable and nothing else.
 ENVIRONMENT_VARIABLE = re.compile(r"[^=]*=['\"]?\$\{oc\.env:\w+\}['\"]?")
