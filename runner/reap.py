@@ -1,4 +1,4 @@
-"""Marking runs whose process is gone as KILLED: `python -m runner.reap`."""
+"""Marking runs whose process has ended as KILLED: `python -m runner.reap`."""
 
 import sys
 

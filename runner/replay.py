@@ -1,4 +1,4 @@
-"""Recording journals whose runner is gone: `python -m runner.replay`."""
+"""Recording journals whose runner has ended: `python -m runner.replay`."""
 
 import sys
 

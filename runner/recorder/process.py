@@ -1,7 +1,7 @@
 """The recorder: a process that follows a journal and writes its entries to MLflow.
 
-It reads its settings as a line of JSON from standard input, whose end means that the runner is gone. To standard output
-it writes messages, a line of JSON each: the runs that it has created, its progress, or what went wrong.
+It reads its settings as a line of JSON from standard input, whose end means that the runner has ended. To standard
+output it writes messages, a line of JSON each: the runs that it has created, its progress, or what went wrong.
 """
 
 import contextlib
@@ -88,13 +88,13 @@ class Runner:
         threading.Thread(target=_close_stderr_after_runner, daemon=True).start()
 
     def read_line(self) -> bytes:
-        """Return the next line from the runner; empty if it is gone."""
+        """Return the next line from the runner; empty if it has ended."""
         line = self._stdin.readline()
         self.is_alive = line != b""
         return line
 
     def wait(self, seconds: float) -> dict[str, Any]:
-        """Wait for a message from the runner and return it; empty after `seconds`, or if the runner is gone."""
+        """Wait for a message from the runner and return it; empty after `seconds`, or if the runner has ended."""
         if self.is_alive and select.select([self._stdin], [], [], seconds)[0] and (line := self.read_line()):
             message: dict[str, Any] = json.loads(line)
             self.is_closing |= "closed" in message
@@ -117,7 +117,7 @@ class Runner:
 
 
 def _close_stderr_after_runner() -> None:
-    """Close standard error once the runner is gone, so that a reader of it does not wait for this process."""
+    """Close standard error once the runner has ended, so that a reader of it does not wait for this process."""
     gone = select.poll()
     gone.register(sys.stdin.fileno(), 0)  # a hang-up is reported without being asked for
     gone.poll()
@@ -236,7 +236,7 @@ class Recorder:
         self._runner.send(runs=created, recorded_bytes=reader.position)
 
     def _write(self, action: Callable[[], Result]) -> Result:
-        """Call `action` until it succeeds; give up some seconds after the runner has closed the journal or is gone."""
+        """Call `action` until it succeeds; give up some seconds after the runner has closed the journal or ended."""
         give_up_at = None
         while True:
             try:
@@ -258,7 +258,7 @@ class Recorder:
 
 
 def _wait_for(journal: Path, runner: Runner, store: "Store | None", settings: dict[str, Any]) -> bool:
-    """Wait for the journal, answering the runner's questions; return False if the runner is gone without one."""
+    """Wait for the journal, answering the runner's questions; return False if the runner has ended without one."""
     from runner.recorder.opening import open_store, prepared
     from runner.recorder.reap import reap_all
     from runner.recorder.replay import Replayer
@@ -282,7 +282,7 @@ def _wait_for(journal: Path, runner: Runner, store: "Store | None", settings: di
 
 
 def follow(reader: JournalReader, runner: Runner, when_idle: Callable[[], None]) -> Iterator[Entry]:
-    """Yield the entries of the journal as they are appended, until it is closed or the runner is gone."""
+    """Yield the entries of the journal as they are appended, until it is closed or the runner has ended."""
     while True:
         is_complete = not runner.is_alive
         for entry in reader.entries(is_complete):

@@ -1,4 +1,4 @@
-"""Marking runs whose process is gone as KILLED."""
+"""Marking runs whose process has ended as KILLED."""
 
 import argparse
 import contextlib
@@ -26,7 +26,7 @@ PAGE = 1000
 
 
 def reap(client: MlflowClient, experiments: list[str]) -> list[str]:
-    """Mark the runs in status RUNNING whose process is gone as KILLED, and return their ids."""
+    """Mark the runs in status RUNNING whose process has ended as KILLED, and return their ids."""
     dead = [run for run in _running(client, experiments) if not has_live_process(client, run)]
     return [run.info.run_id for run in dead if _mark(client, run.info.run_id)]
 
@@ -71,7 +71,7 @@ def reap_all(store: Store) -> list[str]:
 def main() -> int:
     """Reap and return the exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m runner.reap", description="Mark runs whose process is gone as KILLED."
+        prog="python -m runner.reap", description="Mark runs whose process has ended as KILLED."
     )
     uri = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
     parser.add_argument("--uri", default=uri, help="the store; MLFLOW_TRACKING_URI or outputs/mlflow.db")

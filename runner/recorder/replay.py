@@ -1,4 +1,4 @@
-"""Recording journals whose runner is gone, each entry exactly once however often this is repeated."""
+"""Recording journals whose runner has ended, each entry exactly once however often this is repeated."""
 
 import argparse
 import contextlib
@@ -60,7 +60,7 @@ class Replayer:
         self._stores: dict[tuple[str, str | None], Store] = {}
 
     def replay(self, folder: Path, patience: float = SETTLE_SECONDS) -> Replayed:
-        """Record every journal in a folder whose runner is gone; wait for those that another process has locked.
+        """Record every journal in a folder whose runner has ended; wait for those that another process has locked.
 
         A recorded journal is deleted; one with unreadable entries is renamed.
         """
@@ -177,7 +177,7 @@ def _lines(done: Replayed) -> Iterator[str]:
 def main() -> int:
     """Replay and return the exit code: 1 where a journal could not be recorded."""
     parser = argparse.ArgumentParser(
-        prog="python -m runner.replay", description="Record journals whose runner is gone."
+        prog="python -m runner.replay", description="Record journals whose runner has ended."
     )
     parser.add_argument(
         "--uri", help="a store that journals may be for, with its password, in addition to outputs/mlflow.db"

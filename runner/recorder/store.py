@@ -178,7 +178,7 @@ class Store:
         self._client.set_tag(run_id, HEARTBEAT, str(now_ms()))
 
     def end_unfinished(self) -> None:
-        """Mark the runs without an end in the journal as KILLED: their runner is gone."""
+        """Mark the runs without an end in the journal as KILLED: their runner has ended."""
         for run in list(self._unfinished):
             if self._may_have_begun and self._is_anothers(run):
                 self._give_up(run)

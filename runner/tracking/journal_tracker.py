@@ -177,7 +177,7 @@ class JournalTracker:
         self._recorder.communicate()
 
     def _restart_recorder(self) -> bool:
-        """Start another recorder, which reads the journal from its start; return False if the folder is gone."""
+        """Start another recorder, which reads the journal from its start; return False if the folder is missing."""
         self._recorder.wait()
         self._restore_journal()
         if not self._folder.exists():

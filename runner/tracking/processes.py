@@ -24,7 +24,7 @@ STARTED = "runner.pid_started"
 IDENTITY = (HOST, BOOT, NAMESPACE, PID, STARTED)
 # The id of the tracker that owns a sweep, as in the claims.
 OWNER = "runner.owner"
-# Set on a run that was marked as killed because its process was gone: by which host.
+# Set on a run that was marked as killed because its process had ended: by which host.
 REAPED = "runner.reaped"
 # Set on a new sweep that was started with `resume=true`.
 RESUMES = "runner.resume"
