@@ -38,7 +38,9 @@ def bowl(weight, factor=1.0):
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("record")
+    folder = tmp_path_factory.mktemp("record")
+    (folder / "outputs").mkdir()  # the client opens the database before the first run is recorded
+    return folder
 
 
 @pytest.fixture(autouse=True)
