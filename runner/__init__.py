@@ -23,7 +23,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for, so that a command which explains itself imports nothing heavy."""
+    """Import a name on first access, so that commands that only explain import neither torch nor MLflow."""
     if name not in __all__:
         raise AttributeError(f"module 'runner' has no attribute '{name}'")
     if name.endswith("Error"):
@@ -39,5 +39,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """Name also what is imported once it is asked for."""
+    """Include the names that are imported on first access."""
     return sorted({*globals(), *__all__})

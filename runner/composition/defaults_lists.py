@@ -155,7 +155,7 @@ def option_read_as(options: Sequence[str], value: Any) -> str | None:
 
 
 def one_of(options: Iterable[str], given: str | None = None) -> str:
-    """Return which options are expected, and the one most like the given one."""
+    """Return the expected options, and the one closest to the given one."""
     names = list(options)
     listed = f"expected one of {', '.join(names)}" if names else "expected an option, but the group has none"
     return listed + ("" if given is None else nearest(given, names))

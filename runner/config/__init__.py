@@ -1,1 +1,1 @@
-"""The schema of configs, the checks of their values, and where their files lie; no torch, no MLflow."""
+"""The schema of configs, the checks of their values, and the place of their files; no torch, no MLflow."""

@@ -1,4 +1,4 @@
-"""The config groups of a run as typed values; each gives back the plain tree that it was read from."""
+"""The config groups of a run as typed values; each returns the plain tree that it was read from."""
 
 import dataclasses
 from dataclasses import dataclass

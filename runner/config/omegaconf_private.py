@@ -25,18 +25,18 @@ def yaml_loader() -> Any:
 
 
 def replace_writers(to_yaml: Callable[..., str], save: Callable[..., None]) -> None:
-    """Let `OmegaConf.to_yaml` and `OmegaConf.save`, which Hydra calls, be these functions."""
+    """Replace `OmegaConf.to_yaml` and `OmegaConf.save`, which Hydra calls, by these functions."""
     OmegaConf.to_yaml = staticmethod(to_yaml)  # type: ignore[method-assign]
     OmegaConf.save = staticmethod(save)  # type: ignore[method-assign]
 
 
 def raw_value(value: Any) -> Any:
-    """Return the unresolved value of a node, or the value itself where it is no node."""
+    """Return the unresolved value of a node, or the value itself if it is not a node."""
     return value._value() if isinstance(value, Node) else value
 
 
 def set_class(container: Any, classes: Mapping[type, type]) -> Any:
-    """Change the class of a container to the one given for it, and return it; what is in it is left alone."""
+    """Change the class of a container to the one given for it, and return it; its contents are not changed."""
     if type(container) in classes:
         object.__setattr__(container, "__class__", classes[type(container)])
     return container
@@ -64,7 +64,7 @@ class ResolvingContainer(BaseContainer):
         return found
 
     def call_resolver(self, name: str, arguments: tuple[Any, ...], texts: tuple[str, ...], key: Any, node: Node) -> Any:
-        """Return what a resolver gives for its arguments; `texts` are these as they are written."""
+        """Return a resolver's result for its arguments; `texts` are the arguments as written."""
         return super()._evaluate_custom_resolver(key, node, name, arguments, texts)
 
     def cached_results(self, resolver: str) -> dict[Any, Any]:

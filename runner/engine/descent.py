@@ -55,7 +55,7 @@ class Outputs(NamedTuple):
 
 @dataclass(frozen=True)
 class AnyStep(ABC):
-    """A step of all rows, `(carry, inputs) -> (carry, outputs)`, by whatever makes the update.
+    """A step of all rows, `(carry, inputs) -> (carry, outputs)`, for any update.
 
     Attributes:
         loss: weights `(rows, dim)` and the step's samples, None for all, to losses `(rows,)`.

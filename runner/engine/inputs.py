@@ -71,7 +71,7 @@ class InputSource:
         return Inputs(schedule, lr, noise, samples)
 
     def _for_rows(self, drawn: Tensor) -> Tensor:
-        """Return what is drawn for the runs, `(steps, runs, n)`, for all rows; spare rows repeat the first run's."""
+        """Return numbers drawn for the runs, `(steps, runs, n)`, for all rows; padding repeats the first run's."""
         rows = padded(torch.arange(drawn.shape[1]), len(self.weight))
         return drawn[:, rows].to(self.weight.device)
 
@@ -87,7 +87,7 @@ class InputSource:
 
 
 def steps_of(block: Inputs) -> Iterator[Inputs]:
-    """Return the inputs of each step of a block; the very same tensor for each step where all are alike."""
+    """Return the inputs of each step of a block; the same tensor object for each step if all are alike."""
     if all(values is None or _is_repeated(values) for values in block):
         return itertools.repeat(next(map(Inputs, *map(_parts, block))), len(block.schedule))
     return map(Inputs, *map(_parts, block))

@@ -113,7 +113,7 @@ def _step(configs: Sequence[Config], weight: Tensor, loss: BatchLoss, rates: Rat
 
 
 def _clipping(configs: Sequence[Config], weight: Tensor) -> Callable[[Tensor], Tensor]:
-    """Return what clips gradients `(rows, dim)` as the runs ask for."""
+    """Return the function that clips gradients `(rows, dim)` by the limits of the runs."""
     values, norms = [config.clip_value for config in configs], [config.clip_norm for config in configs]
     clips = [
         functools.partial(clip, limit=column([limit for limit in limits if limit], len(weight), weight.device))

@@ -1,4 +1,4 @@
-"""Executing runs together as one batch: descend, show progress, and send what happens to the record."""
+"""Executing runs together as one batch: descend, show progress, and send journal entries."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace

@@ -34,7 +34,7 @@ class Constraint:
         return replace(self, allowed=allowed, accepts=lambda value: value is None or self.accepts(value))
 
     def hint(self, value: object) -> str:
-        """Return `; did you mean 'x'?` for the allowed name that a wrong value is most like, or nothing."""
+        """Return `; did you mean 'x'?` for the allowed name closest to a wrong value, or nothing."""
         name, colon, rest = str(value).partition(":")
         meant = self.synonyms.get(name.lower())
         return nearest(str(value), self.names) if meant is None else f"; did you mean '{meant}{colon}{rest}'?"

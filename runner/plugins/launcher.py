@@ -30,7 +30,7 @@ class BatchedLauncher(Launcher):
         self.memory_mib = memory_mib
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Keep what Hydra gives a launcher."""
+        """Store the arguments that Hydra passes to a launcher."""
         self._config = config
         self._context = hydra_context
 

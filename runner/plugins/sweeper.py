@@ -32,7 +32,7 @@ class GridSweeper(Sweeper):
         self._params = dict(params or {})
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Keep what Hydra gives a sweeper, and instantiate the launcher that the config names."""
+        """Store the arguments that Hydra passes to a sweeper, and instantiate the configured launcher."""
         self._config = config
         self._context = hydra_context
         self._launcher: Launcher = Plugins.instance().instantiate_launcher(

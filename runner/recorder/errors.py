@@ -18,4 +18,4 @@ class UnreachableError(StoreError):
 
 
 class RecordLostError(StoreError):
-    """Something that was recorded is gone."""
+    """Something that was recorded has been removed."""

@@ -1,4 +1,4 @@
-"""Ownership of sweeps: one process at a time may run a sweep, on whatever machine.
+"""Ownership of sweeps: one process at a time may run a sweep, on any machine.
 
 A claim is a numbered param of the parent run. MLflow does not let a param be changed: of several processes that write
 the same number at once, to a database or a server, one succeeds, and the others read its claim.

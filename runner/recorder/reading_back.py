@@ -39,7 +39,7 @@ class RecordedRun:
     source: dict[str, bytes]
 
     def config(self) -> Config:
-        """Return the config, which equals that of the run but for its parent run and secrets of its tracking.
+        """Return the config, which equals that of the run except for its parent run and the secrets of its tracking.
 
         Raises:
             UserError: a secret that the run needs is not recorded, or this version does not accept the config.

@@ -135,7 +135,7 @@ class Replayer:
 
 
 class _locked:  # noqa: N801  # reads as a verb in a with statement
-    """Locks a journal; gives False if its runner is alive or it is gone."""
+    """Locks a journal; yields False if its runner is alive or the journal was removed."""
 
     def __init__(self, path: Path, deadline: float) -> None:
         self._path = path

@@ -68,7 +68,7 @@ class DatabaseFile:
             return None
 
     def _loss(self, found: os.stat_result | None) -> str | None:
-        """Return what was done to the database, None where it is still there, the same, and no shorter."""
+        """Return how the database was removed, replaced or truncated; None if it was not."""
         if found is None:
             return "removed"
         if (found.st_dev, found.st_ino) != self.identity:
@@ -76,7 +76,7 @@ class DatabaseFile:
         return "emptied" if found.st_size < self.size else None
 
     def _remove_logs(self) -> None:
-        """Remove the logs of a database that is gone, which SQLite would take for those of the next one."""
+        """Remove the logs of a removed database, which SQLite would apply to the next one."""
         for sidecar, known in self._sidecars.items():
             with contextlib.suppress(OSError):
                 if _identity(sidecar) == known:
@@ -84,7 +84,7 @@ class DatabaseFile:
 
 
 def remove_sidecar_files(path: Path) -> None:
-    """Remove the logs of a database that is gone, which SQLite would apply to the next one."""
+    """Remove the logs of a removed database, which SQLite would apply to the next one."""
     for sidecar in sidecar_files(path):
         sidecar.unlink(missing_ok=True)
 

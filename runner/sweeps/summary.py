@@ -19,7 +19,7 @@ BEST = 10
 
 
 def print_results(results: Sequence[JobResult], config: Config, recorded: "Recorded | None") -> None:
-    """Print how many jobs ended how, the best of them, and where the sweep is recorded."""
+    """Print the number of jobs by status, the best jobs, and where the sweep is recorded."""
     diverged = [one.job.name for one in results if one.has_diverged]
     if config.quiet and diverged and not config.fail_on_divergence:
         warn(divergence_sentence(diverged, len(results)))
@@ -29,7 +29,7 @@ def print_results(results: Sequence[JobResult], config: Config, recorded: "Recor
 
 
 def totals(results: Sequence[JobResult]) -> str:
-    """Return the line that says how many jobs ended how."""
+    """Return the line with the number of jobs by status."""
     number = {key.removeprefix("jobs_"): int(count) for key, count in counts(results).items()}
     skipped, failed = number["skipped"], number["failed"]
     not_run, pruned = number.get("not_run", 0), number.get("pruned", 0)

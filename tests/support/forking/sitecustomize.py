@@ -119,13 +119,13 @@ def _run_instead(module: str) -> None:
 
 def _fork_the_recorder() -> None:
     """Let a child of this process, forked before anything has run here, become the recorder once that is started."""
-    ours, theirs = socket.socketpair()
+    near_end, far_end = socket.socketpair()
     child = os.fork()
     if child == 0:
-        ours.close()
+        near_end.close()
         os.setsid()
-        _wait_and_record(theirs)
-    theirs.close()
+        _wait_and_record(far_end)
+    far_end.close()
     waiting, start = [child], subprocess._fork_exec  # type: ignore[attr-defined]
 
     def fork_exec(args: Sequence[bytes], *others: Any) -> int:
@@ -135,8 +135,8 @@ def _fork_the_recorder() -> None:
         _, _, _, cwd, env, stdin, _, _, stdout = others[:9]
         pairs = [os.fsdecode(pair).partition("=")[::2] for pair in env]
         request = {"code": words[3], "cwd": os.fsdecode(cwd), "env": dict(pairs)}
-        socket.send_fds(ours, [json.dumps(request).encode()], [stdin, stdout])
-        ours.close()
+        socket.send_fds(near_end, [json.dumps(request).encode()], [stdin, stdout])
+        near_end.close()
         return waiting.pop()
 
     subprocess._fork_exec = fork_exec  # type: ignore[attr-defined]
