@@ -325,7 +325,7 @@ def test_a_sweep_in_the_trash_is_not_continued(runner: Command) -> None:
     parent, _ = parent_and_children(runs_in(runner))
     MlflowClient(f"sqlite:///{runner.folder}/outputs/mlflow.db").delete_run(parent.info.run_id)
     done = runner(*sweep, f"resume={parent.info.run_id}")
-    assert (done.code, "lies in MLflow's trash" in done.errors[0]) == (2, True)
+    assert (done.code, "is in MLflow's trash" in done.errors[0]) == (2, True)
     anew = runner(*sweep, "resume=true")
     assert "no such sweep is recorded: a new one is started" in anew.out
     assert "2 jobs asked for, 0 skipped, 2 run" in anew.out

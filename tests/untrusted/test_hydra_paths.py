@@ -120,8 +120,8 @@ def write_untrusted(folder: Path, text: str) -> list[str]:
         "sweep": {"dir": ".", "subdir": "."},
         "job": {"name": "runner"},
     }
-    arguments = OmegaConf.merge({"hydra": hydra}, OmegaConf.create(rest))
-    (folder / "given" / "evil.yaml").write_text(f"{config}\n{OmegaConf.to_yaml(arguments)}")
+    merged = OmegaConf.merge({"hydra": hydra}, OmegaConf.create(rest))
+    (folder / "given" / "evil.yaml").write_text(f"{config}\n{OmegaConf.to_yaml(merged)}")
     return ["--config-dir", "given", "--config-name", "evil"]
 
 
