@@ -194,7 +194,7 @@ def test_submitit_gets_no_secret_that_it_would_write_to_a_file(runner: Command, 
     arguments = {"a file": ["--config-dir", "given", "experiment=mine"], "its uri": [uri]}.get(where, [where])
     done = runner(*SUBMITIT, *arguments)
     assert done.code == 2, done.out + done.err
-    assert "would write it into a file, expected ${oc.env:NAME} in its place" in done.errors[0]
+    assert "would write it to a file, expected ${oc.env:NAME} instead" in done.errors[0]
     assert SECRETS[0] not in done.out + done.err
     assert [path for path in runner.folder.rglob("*") if "given" not in path.parts] == []
 
