@@ -125,8 +125,10 @@ class Session:
     def execute(self, block: Block, page: Path) -> None:
         """Run a block of Python with the names of the blocks before it; a traceback has the page's lines."""
         above = page.read_text().count("\n", 0, block.start)
+        # MLflow keeps a database open by its URI, and a relative one is another database in another folder.
+        text = self._filled(block.text).replace("sqlite:///outputs/", f"sqlite:///{self.folder}/outputs/")
         with contextlib.redirect_stdout(io.StringIO()):
-            exec(compile("\n" * above + self._filled(block.text), page, "exec"), self.names)
+            exec(compile("\n" * above + text, page, "exec"), self.names)
 
     def run(self, line: str) -> tuple[int, str]:
         """Run a command line; return its exit code and what it has printed."""

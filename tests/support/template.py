@@ -1,11 +1,11 @@
 """A database with MLflow's tables, made once a session and copied where MLflow would make them in a second or two."""
 
-import fcntl
 import os
 import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from fcntl import LOCK_EX, flock
 from pathlib import Path
 
 import mlflow.store.db.utils as db_utils
@@ -42,7 +42,7 @@ def place(template: Path, database: Path) -> None:
 
 def _make(template: Path) -> None:
     with open(f"{template}.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        flock(lock, LOCK_EX)
         if template.exists():
             return
         making = template.with_suffix(".making")
