@@ -10,7 +10,7 @@ from torch import Tensor
 
 from runner.schedules import PlannedRates, Rates
 from runner.tensors.draws import MiniBatches, Noise
-from runner.tensors.rows import GRAIN, ROWS, padded
+from runner.tensors.rows import GRAIN, padded, padded_length
 
 BLOCK_STEPS = 128
 BLOCK_BYTES = 4 * 2**20
@@ -78,7 +78,7 @@ class InputSource:
     @property
     def _steps_at_once(self) -> int:
         # At most GRAIN rates, because torch splits more of them among threads, which changes how powers round.
-        most = min(BLOCK_STEPS, GRAIN // (len(self.weight) + -len(self.weight) % ROWS))
+        most = min(BLOCK_STEPS, GRAIN // padded_length(len(self.weight)))
         most = most if self.rates.vary else BLOCK_STEPS
         numbers = 0 if self.noise is None else self.weight.shape[-1]
         numbers += 0 if self.batches is None else self.batches.batch_size

@@ -24,7 +24,7 @@ from runner.tensors.device import choose_device
 from runner.tensors.draws import MiniBatches, Noise
 from runner.tensors.hyper_parameters import hyper_parameters
 from runner.tensors.layout import InPieces
-from runner.tensors.rows import ROWS, column, padded
+from runner.tensors.rows import ROWS, column, padded, padded_length
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def _rates(configs: Sequence[Config], weight: Tensor) -> Rates:
     lr, steps = [config.lr for config in configs], [config.steps for config in configs]
     schedules = [config.schedule for config in configs]
     # Padded even where the weights are not: how a power rounds depends on its place among others.
-    rows = len(weight) + -len(weight) % ROWS
+    rows = padded_length(len(weight))
     arguments = schedule_parameters(schedules, lr, steps, rows, weight.device, configs[0].direction)
     return rates_of(schedule_of(schedules[0]), column(lr, rows, weight.device), arguments, len(weight))
 

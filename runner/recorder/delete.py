@@ -28,7 +28,7 @@ from runner.recorder.mlflow_private import (
     remove_run,
 )
 from runner.recorder.opening import describe_error, open_store, prepared
-from runner.recorder.reading import ID_TAG
+from runner.recorder.reading import ID_TAG, PARENT_TAG
 from runner.recorder.reap import has_live_process
 from runner.recorder.store import Store
 
@@ -95,7 +95,7 @@ def _children(store: Store, run: Run) -> list[Run]:
     while generations[-1]:
         found: list[Run] = []
         for parent in filter(_may_have_children, generations[-1]):
-            condition = f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
+            condition = f"tags.`{PARENT_TAG}` = '{parent.info.run_id}'"
             found += _search(store, [parent.info.experiment_id], condition)
         generations.append([child for child in found if child.info.run_id not in known])
         known |= {child.info.run_id for child in found}

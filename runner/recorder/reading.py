@@ -13,6 +13,8 @@ from runner.recorder.ownership import OwnedError, take
 from runner.tracking.processes import NUMBER
 
 ID_TAG = "runner.id"
+# MLflow's own, by which its UI nests the jobs of a sweep.
+PARENT_TAG = "mlflow.parentRunId"
 FINGERPRINT = "runner.fingerprint"
 DIVERGED = "diverged_at_step"
 STILL = "still_since_step"
@@ -63,7 +65,7 @@ def _parent(client: MlflowClient, run_id: str) -> Run:
 
 def children(client: MlflowClient, parent: Run) -> Iterator[Run]:
     """Yield the runs of a sweep."""
-    return pages(client, [parent.info.experiment_id], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
+    return pages(client, [parent.info.experiment_id], f"tags.`{PARENT_TAG}` = '{parent.info.run_id}'")
 
 
 def pages(

@@ -14,12 +14,11 @@ from runner.config.checking import checked_config
 from runner.config.schema import Config
 from runner.messages.errors import UserError
 from runner.recorder.errors import StoreError
-from runner.recorder.reading import ID_TAG
+from runner.recorder.reading import ID_TAG, PARENT_TAG
 from runner.tracking.run_files import CONFIG, JOBS, OVERRIDES, RESUMED, SECRETS, SOURCE, jobs_in
 
 # The one written in C, where there is one, is ten times as fast.
 Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-PARENT_TAG = "mlflow.parentRunId"
 
 
 @dataclass(frozen=True)

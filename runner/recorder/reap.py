@@ -16,6 +16,7 @@ from runner.messages.errors import UserError
 from runner.messages.printing import print_error, print_lines
 from runner.recorder.errors import StoreError
 from runner.recorder.opening import describe_error, open_store
+from runner.recorder.reading import PARENT_TAG
 from runner.recorder.store import Store
 from runner.tracking.journal import now_ms
 from runner.tracking.processes import HEARTBEAT, HOST, REAPED, is_alive, is_here
@@ -55,10 +56,10 @@ def _running(client: MlflowClient, experiments: list[str]) -> Iterator[Run]:
 def has_live_process(client: MlflowClient, run: Run) -> bool:
     """Return whether the process of a run is alive, or has a recent heartbeat."""
     tags = dict(run.data.tags)
-    if not is_here(tags) and HEARTBEAT not in tags and "mlflow.parentRunId" in tags:
+    if not is_here(tags) and HEARTBEAT not in tags and PARENT_TAG in tags:
         # A job of a sweep shares its parent's heartbeat.
         with contextlib.suppress(MlflowException):  # it was deleted
-            tags[HEARTBEAT] = client.get_run(tags["mlflow.parentRunId"]).data.tags.get(HEARTBEAT, "0")
+            tags[HEARTBEAT] = client.get_run(tags[PARENT_TAG]).data.tags.get(HEARTBEAT, "0")
     return is_alive(tags, SILENT_SECONDS)
 
 

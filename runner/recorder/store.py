@@ -14,7 +14,7 @@ from runner.recorder.artifacts import local_folder, run_folder, write_artifact
 from runner.recorder.errors import ConcurrentStartError, RecordLostError, StoreError, TakenOverError
 from runner.recorder.names import accepted
 from runner.recorder.ownership import OwnedError, begin_alone, is_anothers, is_superseded
-from runner.recorder.reading import ID_TAG, children, ledger_of, pages
+from runner.recorder.reading import ID_TAG, PARENT_TAG, children, ledger_of, pages
 from runner.recorder.verification import DatabaseFile, Last, lost_run
 from runner.tracking.journal import Artifact, Begin, End, Entry, Metrics, now_ms
 from runner.tracking.processes import HEARTBEAT, REAPED, RESUMES
@@ -264,7 +264,7 @@ class Store:
         if begin.parent not in self._runs:  # recorded by another process
             experiment = self._experiment(begin.experiment)
             self._runs[begin.parent] = Store._existing(self, experiment, begin.parent) or begin.parent
-        return tags | {"mlflow.parentRunId": self._runs[begin.parent]}
+        return tags | {PARENT_TAG: self._runs[begin.parent]}
 
     def _log_params(self, run_id: str, params: dict[str, str]) -> None:
         entities = [Param(key, value) for key, value in params.items()]

@@ -12,9 +12,14 @@ ROWS = 64
 GRAIN = 32768
 
 
+def padded_length(rows: int, multiple: int = ROWS) -> int:
+    """Return the smallest multiple of `multiple` that is at least `rows`."""
+    return rows + -rows % multiple
+
+
 def padded(rows: Tensor, multiple: int = ROWS) -> Tensor:
     """Return `rows` padded with copies of the first to a multiple of `multiple`."""
-    missing = -len(rows) % multiple
+    missing = padded_length(len(rows), multiple) - len(rows)
     return torch.cat([rows, rows[:1].expand(missing, *rows.shape[1:])]) if missing else rows
 
 

@@ -14,7 +14,7 @@ from mlflow.utils import mlflow_tags
 from runner.composition import composition
 from runner.config.uris import sqlite_uri
 from runner.recorder import mlflow_private
-from runner.recorder.reading_back import PARENT_TAG
+from runner.recorder.reading import PARENT_TAG
 from runner.tracking import provenance
 from tests.conftest import ROOT
 
