@@ -25,19 +25,34 @@ ROOMS = [
     "engine",
     "tracking",
     "recorder",
+    "reading",
+    "report",
     "console",
     "execution",
     "launchers",
     "sweeps",
     "plugins",
     "api",
+    "rerun",
+    "learn",
     "cli",
 ]
 FACES = ["__init__", "__main__", "delete", "reap", "replay", "ui"]
 # The version is the package's own; nothing else of the faces may be imported from below.
 VERSION = "runner.__version__"
-NO_TORCH = ["messages", "process", "config", "untrusted", "composition", "tracking", "recorder", "cli"]
-READS_THE_RECORD = ["recorder", "ui"]
+NO_TORCH = [
+    "messages",
+    "process",
+    "config",
+    "untrusted",
+    "composition",
+    "tracking",
+    "recorder",
+    "reading",
+    "report",
+    "cli",
+]
+READS_THE_RECORD = ["recorder", "reading", "rerun", "ui"]
 
 
 def modules() -> list[Path]:
