@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from runner.api.calls import Outcome, RunResult, run, sweep
     from runner.messages.errors import DivergedError, FunctionError, RecordingError, RunnerError, SweepError, UserError
+    from runner.reading.selection import runs
 
 __version__ = "0.1.0"
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "UserError",
     "__version__",
     "run",
+    "runs",
     "sweep",
 ]
 
@@ -32,6 +34,10 @@ def __getattr__(name: str) -> Any:
         return getattr(errors, name)
     from runner.config.folders import check_working_directory
 
+    if name == "runs":
+        from runner.reading import runs
+
+        return runs
     check_working_directory()  # without which torch would end the process as it is imported
     from runner.api import calls
 

@@ -19,6 +19,7 @@ from runner.messages.errors import UserError
 from runner.messages.printing import print_error, print_lines
 from runner.messages.redaction import shown_text
 from runner.recorder.errors import StoreError
+from runner.recorder.finding import existing_store, find_runs
 from runner.recorder.mlflow_private import (
     can_remove_runs,
     engine_of,
@@ -27,14 +28,12 @@ from runner.recorder.mlflow_private import (
     local_file_uri_to_path,
     remove_run,
 )
-from runner.recorder.opening import describe_error, open_store, prepared
-from runner.recorder.reading import ID_TAG, PARENT_TAG
+from runner.recorder.opening import describe_error
+from runner.recorder.reading import ID_TAG, PARENT_TAG, pages
 from runner.recorder.reap import has_live_process
 from runner.recorder.store import Store
 
-ID = re.compile(r"[0-9a-f]{4,32}")
 WHOLE_ID = re.compile(r"[0-9a-f]{32}")
-PAGE = 1000
 
 
 @dataclass(frozen=True)
@@ -63,29 +62,7 @@ def find(store: Store, texts: Sequence[str]) -> list[Family]:
     Raises:
         UserError: with a line for each that matches no run, or several.
     """
-    experiments = [found.experiment_id for found in store.client.search_experiments(view_type=ViewType.ALL)]
-    families, mistakes = [], []
-    for text in dict.fromkeys(texts):
-        found = [] if not ID.fullmatch(text) else list(_search(store, experiments, f"run_id LIKE '{text}%'"))
-        if not found:
-            mistakes.append(f"{text}: no such run, expected the id of a run or a sweep, or its first characters")
-        elif len(found) > 1:
-            mistakes.append(f"{text}: {len(found):,} runs have ids that start with it, expected more characters")
-        else:
-            families.append(Family(found[0], _children(store, found[0])))
-    if mistakes:
-        raise UserError(*mistakes)
-    return families
-
-
-def _search(store: Store, experiments: list[str], condition: str) -> Iterator[Run]:
-    token = None
-    while experiments:
-        page = store.client.search_runs(experiments, condition, ViewType.ALL, max_results=PAGE, page_token=token)
-        yield from page
-        token = page.token
-        if not token:
-            return
+    return [Family(run, _children(store, run)) for run in find_runs(store, texts)]
 
 
 def _children(store: Store, run: Run) -> list[Run]:
@@ -96,7 +73,7 @@ def _children(store: Store, run: Run) -> list[Run]:
         found: list[Run] = []
         for parent in filter(_may_have_children, generations[-1]):
             condition = f"tags.`{PARENT_TAG}` = '{parent.info.run_id}'"
-            found += _search(store, [parent.info.experiment_id], condition)
+            found += pages(store.client, [parent.info.experiment_id], condition, ViewType.ALL)
         generations.append([child for child in found if child.info.run_id not in known])
         known |= {child.info.run_id for child in found}
     return [child for generation in reversed(generations[1:]) for child in generation]
@@ -168,9 +145,7 @@ def _deleted(texts: Sequence[str], uri: str, is_for_good: bool, is_forced: bool)
     Raises:
         UserError: a run does not exist, or is running; nothing was deleted.
     """
-    if not prepared({"uri": uri}):
-        raise UserError(f"--uri {shown_text(uri)}: no database there, expected the one with the runs")
-    store = open_store({"uri": uri, "artifacts": "outputs/artifacts", "again": False})
+    store = existing_store(uri)
     if is_for_good and not can_remove_runs(store.client):
         raise UserError(
             f"--gc: a server such as {shown_text(uri)} removes nothing from disk for its clients, "

@@ -13,3 +13,8 @@ def configure_mlflow() -> None:
     # The recorder retries itself, after checking whether a request without an answer has created a run.
     os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+
+
+def turn_off_telemetry() -> None:
+    """Turn off MLflow's telemetry in a user's process, unless it is set there; all else stays as it is."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")

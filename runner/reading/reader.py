@@ -1,0 +1,119 @@
+"""Reading runs by MLflow's client: from a server, or a database whose tables are not known here."""
+
+import contextlib
+import gc
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from mlflow.entities import Metric, ViewType
+from mlflow.tracking import MlflowClient
+
+from runner.reading.rows import History, Row
+from runner.reading.values import all_restored
+from runner.recorder.mlflow_private import get_default_host_creds, http_request
+from runner.recorder.reading import PARENT_TAG, pages
+from runner.recorder.store import Store
+
+IN_FLIGHT = 8
+RUNS_A_REQUEST = 50
+# The most values of a run that the route for many runs returns; of more, it returns a sample.
+MOST_VALUES = 2500
+MANY = "/api/2.0/mlflow/metrics/get-history-bulk-interval"
+
+
+class Reader:
+    """Reads runs and histories with MLflow's client."""
+
+    def __init__(self, store: Store, uri: str) -> None:
+        self.client: MlflowClient = store.client
+        self.uri = uri
+
+    def experiments(self) -> dict[str, str]:
+        """Return the names of the experiments that are not deleted, by id."""
+        found: dict[str, str] = {}
+        token = None
+        while True:
+            page = self.client.search_experiments(ViewType.ACTIVE_ONLY, page_token=token)
+            found |= {one.experiment_id: one.name for one in page}
+            token = page.token
+            if not token:
+                return found
+
+    def matching(self, experiments: Sequence[str], condition: str) -> list[Row]:
+        """Return the runs of experiments that match a filter of MLflow's."""
+        if not experiments:
+            return []
+        with no_garbage_collection():
+            return [Row.of(run) for run in pages(self.client, list(experiments), condition)]
+
+    def of_experiments(self, experiments: Sequence[str]) -> list[Row]:
+        """Return the runs of experiments."""
+        return self.matching(experiments, "")
+
+    def children(self, experiment: str, parent: str) -> list[Row]:
+        """Return the runs of a sweep, or nested in another run."""
+        return self.matching([experiment], f"tags.`{PARENT_TAG}` = '{parent}'")
+
+    def of_ids(self, ids: Sequence[str]) -> list[Row]:
+        """Return the runs with these ids that exist."""
+        return [Row.of(self.client.get_run(run_id)) for run_id in ids]
+
+    def keys(self, rows: Sequence[Row]) -> list[str]:
+        """Return the keys of all metrics of some runs."""
+        return sorted({key for row in rows for key in row.metrics})
+
+    def histories(self, rows: Sequence[Row], keys: Sequence[str]) -> list[History]:
+        """Return the recorded values of metrics, run by run in their order, and key by key."""
+        wanted = {(row.id, key): None for row in rows for key in keys if key in row.metrics}
+        with no_garbage_collection(), ThreadPoolExecutor(IN_FLIGHT) as pool:
+            jobs = [
+                (key, [row.id for row in rows[start : start + RUNS_A_REQUEST]])
+                for key in keys
+                for start in range(0, len(rows), RUNS_A_REQUEST)
+            ]
+            read = pool.map(lambda job: self._of_key(job[0], [run for run in job[1] if (run, job[0]) in wanted]), jobs)
+            found = {(one.run_id, one.key): one for part in read for one in part}
+        return [found[pair] for pair in wanted if pair in found]
+
+    def _of_key(self, key: str, ids: list[str]) -> list[History]:
+        """Return the histories of one key of some runs, by one request where the store is a server."""
+        if not ids:
+            return []
+        values = self._many(key, ids) if self.uri.startswith("http") else dict.fromkeys(ids)
+        return [_history(run_id, key, found or self._one(key, run_id)) for run_id, found in values.items()]
+
+    def _one(self, key: str, run_id: str) -> list[tuple[int, int, float]]:
+        found: list[Metric] = self.client.get_metric_history(run_id, key)
+        return [(one.step, one.timestamp, one.value) for one in found]
+
+    def _many(self, key: str, ids: list[str]) -> dict[str, list[tuple[int, int, float]] | None]:
+        """Return the values of runs, by one request; None for runs with too many."""
+        params = {"run_ids": ids, "metric_key": key, "max_results": MOST_VALUES}
+        answer: Any = http_request(get_default_host_creds(self.uri), MANY, "GET", params=params, raise_on_status=False)
+        if answer.status_code != 200:  # another version of MLflow
+            return dict.fromkeys(ids)
+        found: dict[str, list[tuple[int, int, float]]] = {}
+        for one in answer.json().get("metrics", ()):
+            step, time = int(one.get("step", 0)), int(one.get("timestamp", 0))
+            found.setdefault(one["run_id"], []).append((step, time, float(one.get("value", 0.0))))
+        return {run_id: values if len(values := found.get(run_id, [])) < MOST_VALUES else None for run_id in ids}
+
+
+def _history(run_id: str, key: str, found: list[tuple[int, int, float]]) -> History:
+    rows = sorted(found, key=lambda row: row[:2])
+    steps = np.array([step for step, _, _ in rows], dtype=np.int64)
+    return History(run_id, key, steps, all_restored(np.array([value for _, _, value in rows], dtype=np.float64)))
+
+
+@contextlib.contextmanager
+def no_garbage_collection() -> Iterator[None]:
+    """Turn the garbage collector off while many objects are made that all stay."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
