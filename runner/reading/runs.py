@@ -96,7 +96,7 @@ class Runs(Sequence[RunRecord]):
 
         Params are numbers, flags or text; results are named as the metrics in MLflow.
         """
-        from runner.reading.tables import frame_of
+        from runner.reading.frames import frame_of
 
         return frame_of(self.items, self.varied)
 
