@@ -14,6 +14,7 @@ from runner.engine.inputs import Inputs, InputSource
 from runner.optimizers import State
 from runner.schedules import LossDrivenRates
 from runner.schedules import State as ScheduleState
+from runner.tensors.torch_private import gradient_of
 
 BLOCK_SECONDS = 0.25
 BLOCK_BYTES = 16 * 2**20
@@ -83,7 +84,7 @@ class AnyStep(ABC):
         """Return losses `(rows,)` and gradients `(rows, dim)`: the forward pass, and the backward pass from zero."""
         point = weight.detach().requires_grad_()
         loss = self.loss(point, samples)
-        (gradient,) = torch.autograd.grad(loss, point, self.ones)
+        gradient = gradient_of(loss, point, self.ones)
         return loss.detach(), gradient if noise is None else gradient + noise
 
     def learning_rates(self, carry: Carry, inputs: Inputs) -> Tensor:
