@@ -1,14 +1,14 @@
 """What the runs of a sweep say: the best, the border of stability, the suggested learning rate, bands over runs."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from runner.report.runs import LR, OUTCOMES, SEED, Flags, Floats, Indices, Outcome, Runs
 
-# A conservative learning rate makes this share of the way from the start to the best loss.
+# A learning rate that does nearly as well makes this share of the way from the start to the best loss.
 ENOUGH = 0.99
 BAND = (10, 90)
 
@@ -129,7 +129,7 @@ def _extreme(values: Floats, chosen: Flags, largest: bool) -> float | None:
 
 
 def _combinations(runs: Runs) -> list[Indices]:
-    """Return the rows of each setting that ran with several seeds, those with the best median of the loss first."""
+    """Return the rows of each setting with several seeds, the best first: by the median of the loss, then of the steps to reach it."""
     if runs.column(SEED) is None:
         return []
     by_setting: dict[tuple[int, ...], list[int]] = {}
@@ -137,7 +137,7 @@ def _combinations(runs: Runs) -> list[Indices]:
     for row in range(len(runs)):
         by_setting.setdefault(tuple(int(one[row]) for one in codes), []).append(row)
     found = [np.array(rows, np.int64) for rows in by_setting.values() if len(rows) > 1]
-    return sorted(found, key=lambda rows: float(np.median(runs.keys[rows])))
+    return sorted(found, key=lambda rows: (float(np.median(runs.keys[rows])), float(np.median(runs.reached[rows]))))
 
 
 def _suggestions(runs: Runs, combinations: Sequence[Indices]) -> list[Suggestion]:
@@ -160,18 +160,21 @@ def _suggestions(runs: Runs, combinations: Sequence[Indices]) -> list[Suggestion
     return found
 
 
-def _conservative(runs: Runs, lr: Floats, first: int) -> list[Suggestion]:
-    """Return the smallest learning rate that makes nearly all of the best run's progress."""
+def _conservative(runs: Runs, lr: Floats, first: int) -> Iterator[Suggestion]:
+    """Yield the best learning rate well inside the border, and the smallest that does nearly as well as the best."""
+    failed = _extreme(lr, runs.ended(Outcome.GREW) | runs.ended(Outcome.DIVERGED), largest=False)
+    inside = [] if failed is None else [row for row in runs.order if lr[row] <= failed / 2]
+    if inside and inside[0] != first:
+        rule = f"conservative: the best of those at most half of {failed:.4g}, the smallest that grew or diverged"
+        yield Suggestion(float(lr[inside[0]]), rule)
     sign = -1 if runs.is_upward[first] else 1
     progress = sign * (runs.start - runs.final)
     whole = progress[first]
     enough = np.isfinite(runs.keys) & (progress >= ENOUGH * whole) & (runs.is_upward == runs.is_upward[first])
     smallest = _extreme(lr, enough, largest=False)
-    if not whole > 0 or smallest is None or smallest >= lr[first]:
-        return []
-    share = f"{ENOUGH:.0%}".replace("%", " %")
-    rule = f"conservative: the smallest that made {share} of the best run's progress from start to end"
-    return [Suggestion(smallest, rule)]
+    if whole > 0 and smallest is not None and smallest < lr[first]:
+        share = f"{ENOUGH:.0%}".replace("%", " %")
+        yield Suggestion(smallest, f"the smallest that made {share} of the best run's progress from start to end")
 
 
 def band_of(runs: Runs, combinations: Sequence[Indices] = ()) -> Band | None:

@@ -15,13 +15,14 @@ const darkness = matchMedia('(prefers-color-scheme: dark)');
 const hue = (name) => HUES[name][darkness.matches ? 1 : 0];
 const safe = (text) => String(text).replace(/&/g, '&amp;').replace(/</g, '&lt;').replace(/>/g, '&gt;');
 const shown = (value) => (Number.isFinite(value) ? String(Number(value.toPrecision(6))) : Number.isNaN(value) ? 'NaN' : 'infinite');
+const brief = (text) => (text.trim() !== '' && Number.isFinite(Number(text)) ? String(Number(Number(text).toPrecision(3))) : text);
 const figures = [];
 
 function axis(more) {
   const style = getComputedStyle(document.documentElement);
   const line = style.getPropertyValue('--line').trim();
   const { title, ...rest } = more;
-  return { gridcolor: line, zerolinecolor: line, linecolor: line, automargin: true, exponentformat: 'power', nticks: 8,
+  return { gridcolor: line, zerolinecolor: line, linecolor: line, automargin: true, exponentformat: 'power', nticks: innerWidth < 600 ? 4 : 8,
     title: { text: safe(title || ''), standoff: 8 }, ...rest };
 }
 
@@ -122,7 +123,7 @@ function pointsFigure(sweep, column, key) {
       const mine = all.filter((i) => drawn.outcome[i] === code);
       if (!mine.length) return;
       traces.push({ x: mine.map((i) => x[i]), y: mine.map((i) => drawn.y[i]), customdata: mine, text: mine.map((i) => texts[i]), hovertemplate: '%{text}<extra></extra>',
-        mode: 'markers', name: one.name, marker: { color: hue(one.hue), symbol: one.symbol, size: 7, opacity: 0.85, line: { width: 1.5, color: hue(one.hue) } } });
+        mode: 'markers', name: one.name, marker: { color: hue(one.hue), symbol: one.symbol, size: all.length > 500 ? 5 : 7, opacity: all.length > 500 ? 0.6 : 0.85, line: { width: all.length > 500 ? 1 : 1.5, color: hue(one.hue) } } });
     });
     if (sweep.picks.best !== undefined) {
       const i = sweep.picks.best;
@@ -199,7 +200,7 @@ function gridFigure(sweep, id) {
   if (!grid) return null;
   const columns = grid.across.choices.length;
   const rows = grid.up.choices.map((_, row) => Array.from(grid.values.subarray(row * columns, (row + 1) * columns)));
-  const color = (value) => (!Number.isFinite(value) ? null : scale.isLog ? Math.log10(Math.max(value, scale.floor || scale.low)) : Math.min(value, scale.high));
+  const color = (value) => (!Number.isFinite(value) ? null : scale.isLog ? Math.log10(Math.min(Math.max(value, scale.floor || scale.low), scale.high)) : Math.min(value, scale.high));
   const label = (value) => (Number.isNaN(value) ? 'no run' : value === Infinity ? 'diverged' : shown(value));
   const diverged = [];
   rows.forEach((row, up) => row.forEach((value, across) => { if (value === Infinity) diverged.push([across, up]); }));
@@ -208,7 +209,7 @@ function gridFigure(sweep, id) {
   const ticks = (choices) => {
     const every = Math.max(1, Math.ceil(choices.length / 12));
     const at = choices.map((_, index) => index).filter((index) => index % every === 0);
-    return { tickmode: 'array', tickvals: at, ticktext: at.map((index) => safe(choices[index])), showgrid: false, zeroline: false };
+    return { tickmode: 'array', tickvals: at, ticktext: at.map((index) => safe(brief(choices[index]))), showgrid: false, zeroline: false };
   };
   return figure(id, () => ({
     traces: [
@@ -235,7 +236,7 @@ function parallelFigure(sweep, id) {
   });
   const y = Array.from(drawn.y, (value) => (scale.isLog ? Math.log10(value) : value));
   const low = Math.min(...y), high = Math.max(...y);
-  axes.push({ name: scale.quantity === 'loss' ? 'last loss' : 'distance to minimum', at: y.map((value) => (value - low) / ((high - low) || 1)),
+  axes.push({ name: 'last loss', at: y.map((value) => (value - low) / ((high - low) || 1)),
     low: scale.floor === null ? shown(scale.low) : '0', high: drawn.y.some((value) => value >= scale.strip) ? 'diverged' : shown(scale.high) });
   const ranked = [...drawn.names.keys()].filter((i) => drawn.rank[i] > 0).sort((a, b) => drawn.rank[a] - drawn.rank[b]);
   const classes = [['best tenth', 'green', 'solid', 0, 0.1, 2.5], ['next, to the median', 'blue', 'dash', 0.1, 0.5, 1], ['worse than the median', 'orange', 'dot', 0.5, 1, 1]]
@@ -246,10 +247,10 @@ function parallelFigure(sweep, id) {
     traces: classes.filter((one) => one.runs.length).reverse().map((one) => ({ mode: 'lines', hoverinfo: 'skip', opacity: one.width > 2 ? 0.9 : 0.35, name: one.name,
       x: thin(one.runs).flatMap(() => [...axes.keys(), null]), y: thin(one.runs).flatMap((run) => [...axes.map((a) => a.at[run]), null]),
       line: { color: hue(one.color), dash: one.dash, width: one.width } })),
-    layout: layoutOf({ tickmode: 'array', tickvals: [...axes.keys()], ticktext: axes.map((a) => safe(a.name)), showgrid: true, zeroline: false, range: [-0.3, axes.length - 0.7] },
+    layout: layoutOf({ tickmode: 'array', tickvals: [...axes.keys()], ticktext: axes.map((a) => safe(axes.length > 6 ? a.name.split('.').at(-1) : a.name)), showgrid: true, zeroline: false, range: [-0.3, axes.length - 0.7] },
       { visible: false, range: [-0.12, 1.12] },
       { annotations: axes.flatMap((a, index) => [[-0.03, a.low, 'top'], [1.03, a.high, 'bottom']].map(([at, text, anchor]) => (
-        { x: index, y: at, text: safe(text), yanchor: anchor, showarrow: false, font: { size: 11 } }))) }),
+        { x: index, y: at, text: safe(axes.length > 6 && innerWidth < 900 ? '' : brief(text)), yanchor: anchor, showarrow: false, font: { size: axes.length > 6 ? 10 : 11 } }))) }),
   }));
 }
 
@@ -270,9 +271,8 @@ async function drawSweep(sweep, key) {
     if (curves) curves.choose(run);
     live.innerHTML = texts[run].replaceAll('<br>', '; ');
   };
-  for (const [index, column] of sweep.columns.entries()) {
+  const drawPoints = async (column, index) => {
     const element = await pointsFigure(sweep, column, `${key}-points-${index}`);
-    if (element === null) continue;
     const x = column.numbers || column.codes;
     const order = [...x.keys()].sort((a, b) => x[a] - x[b]);
     let place = -1;
@@ -284,6 +284,17 @@ async function drawSweep(sweep, key) {
       const run = points[0].customdata;
       if (Number.isInteger(run)) choose(run);
     });
+  };
+  const more = document.getElementById(`${key}-more`); // drawn when they are opened
+  for (const [index, column] of sweep.columns.entries()) {
+    if (!more || !more.querySelector(`#${key}-points-${index}`)) await drawPoints(column, index);
+  }
+  if (more) {
+    more.addEventListener('toggle', async () => {
+      for (const [index, column] of sweep.columns.entries()) {
+        if (more.querySelector(`#${key}-points-${index}`)) await drawPoints(column, index);
+      }
+    }, { once: true });
   }
   await gridFigure(sweep, `${key}-grid`);
   if (document.getElementById(`${key}-parallel`)) await parallelFigure(sweep, `${key}-parallel`);

@@ -16,6 +16,7 @@ from runner.report.sweep_data import MOST_FIGURES, curve_of, sweep_data
 
 LIBRARY = "plotly-cartesian.min.js.gz"
 IN_TABLE = 20
+NAMED = 6
 KEYS = (
     "Each figure takes the keyboard: <kbd>Tab</kbd> to it, <kbd>←</kbd> <kbd>→</kbd> choose a run, <kbd>+</kbd> "
     "<kbd>-</kbd> zoom, <kbd>0</kbd> the whole, <kbd>1</kbd> to <kbd>9</kbd> hide and show what the legend names."
@@ -100,7 +101,8 @@ def _sweep(part: SweepPart, key: str) -> tuple[str, dict[str, Any]]:
     if not len(runs):
         return f"<h1>{escaped(part.title)}</h1><p>The sweep has no runs.</p>", {}
     data = sweep_data(analysis)
-    drawn = len(data["drawn"]["rows"])
+    drawn = len(data["drawn"]["names"])
+    points = _points_figures(runs, key)
     sections = [
         f"<h1>{escaped(part.title)}</h1>",
         f"<p class='answer'>{answer(analysis)}</p>",
@@ -109,10 +111,11 @@ def _sweep(part: SweepPart, key: str) -> tuple[str, dict[str, Any]]:
         _said_of_thinning(len(runs), drawn, data),
         f"<p id='{key}-chosen' class='chosen' aria-live='polite'>Point at a run, or choose one by keys.</p>",
         "<div class='two'>",
-        *_points_figures(runs, key),
+        *points[:MOST_FIGURES],
         _curves_figure(data, key),
         *_settings_figures(runs, data, key),
         "</div>",
+        _more_figures(points[MOST_FIGURES:], key),
         best_table(analysis),
         _seeds_table(analysis),
         _origin(part.id, part.command),
@@ -126,14 +129,26 @@ def answer(analysis: Analysis) -> str:
     best = analysis.best
     if best is None:
         return f"None of the {len(runs):,} runs ended with a finite loss."
-    setting = ", ".join(f"{column.name} {column.texts[best]}" for column in runs.varied) or runs.names[best]
+    setting = _setting(runs, best)
     loss = f"last loss {runs.final[best]:.6g}"
     if runs.minimum is not None:
         loss += f", {abs(runs.final[best] - runs.minimum):.3g} from the known minimum"
     reached = "" if np.isnan(runs.reached[best]) else f", reached in {_steps(runs.reached[best])}"
     text = f"Best of {len(runs):,}: <b>{escaped(setting)}</b> with {escaped(loss + reached)}."
+    if analysis.combinations and np.isfinite(np.median(runs.keys[analysis.combinations[0]])):
+        mine = analysis.combinations[0]
+        middle = f"with the median last loss {np.median(runs.final[mine]):.6g}."
+        text = f"Best over {len(mine)} seeds: <b>{escaped(_setting(runs, mine[0], False))}</b> {middle} {text}"
     border = analysis.border
     return text if border is None else f"{text} {escaped(border_sentence(border))}"
+
+
+def _setting(runs: Runs, row: int, has_seed: bool = True) -> str:
+    """Return what a run had of what varied, or its name where nothing did."""
+    columns = runs.varied if has_seed else runs.settings
+    texts = [f"{column.name} {column.texts[row]}" for column in columns]
+    more = [f"and {len(texts) - NAMED} more"] if len(texts) > NAMED else []
+    return ", ".join([*texts[:NAMED], *more]) or runs.names[row]
 
 
 def border_sentence(border: Border) -> str:
@@ -160,7 +175,7 @@ def _counts(analysis: Analysis) -> str:
     total = len(analysis.runs)
     shares = (
         f"<span class='count'>{MARKS[outcome]} {outcome.value} <b>{count:,}</b></span>"
-        f"<span class='bar' style='width:{max(60 * count / total, 0.3):.1f}%'></span>"
+        f"<span class='bar {outcome.name.lower()}' style='width:{max(60 * count / total, 0.3):.1f}%'></span>"
         for outcome, count in analysis.counts.items()
         if count
     )
@@ -182,14 +197,21 @@ def _said_of_thinning(total: int, drawn: int, data: dict[str, Any]) -> str:
     return f"<p><small>{' '.join(texts)} Counts, table, border and quantiles are of all runs.</small></p>"
 
 
-def _points_figures(runs: Runs, key: str) -> Iterator[str]:
-    columns = runs.settings[:MOST_FIGURES]
-    for index, column in enumerate(columns):
-        label = f"Last loss against {column.name}; fell, grew and diverged have different symbols"
-        yield _figure(f"{key}-points-{index}", f"Where each run ended: {column.name}", label)
-    if len(runs.settings) > MOST_FIGURES:
-        names = ", ".join(column.name for column in runs.settings[MOST_FIGURES:])
-        yield f"<p><small>No figure of its own: {escaped(names)}.</small></p>"
+def _points_figures(runs: Runs, key: str) -> list[str]:
+    """Return a figure for each setting."""
+    label = "Last loss against {}; fell, grew and diverged have different symbols"
+    return [
+        _figure(f"{key}-points-{index}", f"Where each run ended: {column.name}", label.format(column.name))
+        for index, column in enumerate(runs.settings)
+    ]
+
+
+def _more_figures(figures: Sequence[str], key: str) -> str:
+    """Return the figures that are drawn once they are opened."""
+    if not figures:
+        return ""
+    summary = f"{len(figures)} more setting{'s' if len(figures) > 1 else ''}"
+    return f"<details id='{key}-more'><summary>{summary}</summary><div class='two'>{''.join(figures)}</div></details>"
 
 
 def _curves_figure(data: dict[str, Any], key: str) -> str:
@@ -203,12 +225,13 @@ def _settings_figures(runs: Runs, data: dict[str, Any], key: str) -> Iterator[st
         across, up = data["grid"]["across"]["name"], data["grid"]["up"]["name"]
         yield _figure(f"{key}-grid", f"{up} against {across}", f"Last loss for each {up} and {across}")
     elif len(runs.settings) > 1:
-        yield _figure(f"{key}-parallel", "All settings at once", "Each run a line across an axis for every setting")
+        label = "Each run a line across an axis for every setting"
+        yield _figure(f"{key}-parallel", "All settings at once", label, "whole")
 
 
-def _figure(key: str, title: str, label: str) -> str:
+def _figure(key: str, title: str, label: str, kind: str = "") -> str:
     return (
-        f"<figure><h2>{escaped(title)}</h2>"
+        f"<figure class='{kind}'><h2>{escaped(title)}</h2>"
         f"<div id='{key}' class='plot' role='group' aria-label='{escaped(label)}'></div></figure>"
     )
 

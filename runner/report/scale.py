@@ -38,9 +38,9 @@ class Scale:
         return np.asarray(placed)
 
 
-def scale_of(values: Floats) -> Scale:
-    """Return the scale that fits values; those that are not finite count for the strip only."""
-    finite = values[np.isfinite(values)]
+def scale_of(values: Floats, most: float = math.inf) -> Scale:
+    """Return the scale that fits values; those that are not finite, or above `most`, count for the strip only."""
+    finite = values[np.isfinite(values) & (values <= most)]
     positive = finite[finite > SMALLEST]
     if not len(finite):
         return Scale(False, 0.0, 1.0, None, 1.2)

@@ -15,6 +15,9 @@ MOST_GROUPS = 8
 # In quantised curves: a zero, a number that is not finite, and nothing recorded.
 ZERO, ABOVE, NOTHING = 0, 65534, 65535
 LEVELS = 65532
+SMALLEST_SINGLE, LARGEST_SINGLE = 1e-37, 1e38
+# A loss of more than this many times the largest at a start is off the scale.
+OFF = 1e6
 
 
 def sweep_data(analysis: Analysis) -> dict[str, Any]:
@@ -23,20 +26,19 @@ def sweep_data(analysis: Analysis) -> dict[str, Any]:
     rows = drawn_rows(runs)
     rows = np.union1d(rows, np.array(list(analysis.picks.values()), np.int64))
     final, best = heights(runs.final, runs.minimum), heights(runs.best, runs.minimum)
-    scale = scale_of(np.concatenate([np.where(runs.diverged, np.inf, final), best[np.isfinite(best)]]))
+    scale = scale_of(np.concatenate([np.where(runs.diverged, np.inf, final), best[np.isfinite(best)]]), _most(runs))
     ranks = np.zeros(len(runs), np.uint32)
     ranks[runs.order] = np.arange(1, len(runs.order) + 1)
     return {
         "drawn": {
-            "rows": rows.astype(np.uint32),
             "names": [runs.names[row] for row in rows],
             "outcome": runs.outcomes[rows].astype(np.uint8),
             "rank": ranks[rows],
-            "final": runs.final[rows],
-            "best": runs.best[rows],
-            "reached": runs.reached[rows],
+            "final": _short(runs.final[rows]),
+            "best": _short(runs.best[rows]),
+            "reached": _short(runs.reached[rows]),
             "y": scale.placed(np.where(runs.diverged, np.nan, final)[rows]),
-            "yBest": scale.placed(best[rows]),
+            "yBest": _short(scale.placed(best[rows])),
         },
         "columns": [_column(column, rows) for column in runs.settings],
         "scale": _scale(scale, _quantity(runs)),
@@ -49,14 +51,28 @@ def sweep_data(analysis: Analysis) -> dict[str, Any]:
     }
 
 
+def _short(values: Floats) -> "Floats | np.ndarray[Any, np.dtype[np.float32]]":
+    """Return numbers in single precision if they fit, which is enough to draw them."""
+    sizes = np.abs(values[np.isfinite(values) & (values != 0)])
+    fits = not len(sizes) or (sizes.min() > SMALLEST_SINGLE and sizes.max() < LARGEST_SINGLE)
+    return values.astype(np.float32) if fits else values
+
+
 def _quantity(runs: Runs) -> str:
-    return "loss" if runs.minimum is None else "distance of the loss to the known minimum"
+    return "loss" if runs.minimum is None else "loss above the known minimum"
+
+
+def _most(runs: Runs) -> float:
+    """Return the loss above which a run is off the scale: what exploded would flatten all others."""
+    starts = heights(runs.start, runs.minimum)
+    starts = starts[np.isfinite(starts) & (starts > 0)]
+    return OFF * float(starts.max()) if len(starts) else np.inf
 
 
 def _column(column: Column, rows: Indices) -> dict[str, Any]:
     if column.numbers is None:
         return {"name": column.name, "codes": column.codes[rows].astype(np.uint32), "choices": column.choices}
-    return {"name": column.name, "numbers": column.numbers[rows], "isLog": column.is_log}
+    return {"name": column.name, "numbers": _short(column.numbers[rows]), "isLog": column.is_log}
 
 
 def _scale(scale: Scale, quantity: str) -> dict[str, Any]:
@@ -89,7 +105,7 @@ def _curves(analysis: Analysis, drawn: Indices) -> dict[str, Any] | None:
     band = analysis.band
     bands = [] if band is None else [heights(one[steps], runs.minimum) for one in (band.low, band.middle, band.high)]
     finite = [values[np.isfinite(values)], *(one[np.isfinite(one)] for one in bands)]
-    scale = scale_of(np.concatenate(finite))
+    scale = scale_of(np.concatenate(finite), _most(runs))
     return {
         "steps": runs.steps[steps].astype(np.float64),
         "owner": np.searchsorted(drawn, rows).astype(np.uint32),
@@ -140,7 +156,7 @@ def _groups(runs: Runs) -> dict[str, Any] | None:
     if many.numbers is None or len(few.choices) > MOST_GROUPS or len(many.choices) < 3:
         return None
     final = heights(runs.final, runs.minimum)
-    scale = scale_of(np.where(np.isfinite(runs.keys), final, np.inf))
+    scale = scale_of(np.where(np.isfinite(runs.keys), final, np.inf), _most(runs))
     lines = []
     for code, choice in enumerate(few.choices):
         mine = few.codes == code
