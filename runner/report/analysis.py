@@ -129,7 +129,7 @@ def _extreme(values: Floats, chosen: Flags, largest: bool) -> float | None:
 
 
 def _combinations(runs: Runs) -> list[Indices]:
-    """Return the rows of each setting with several seeds, the best first: by the median of the loss, then of the steps to reach it."""
+    """Return the rows of each setting with several seeds, the best first, by medians."""
     if runs.column(SEED) is None:
         return []
     by_setting: dict[tuple[int, ...], list[int]] = {}

@@ -4,18 +4,19 @@ import numpy as np
 
 from runner.report.runs import Indices, Outcome, Runs
 
-MOST_POINTS = 2000
+MOST_POINTS, FEWEST_POINTS = 2000, 600
 MOST_CURVE_VALUES = 100_000
 MOST_STEPS = 160
 EXTREMES = 50
 
 
-def drawn_rows(runs: Runs, most: int = MOST_POINTS) -> Indices:
-    """Return the rows to draw, at most some: the best and worst, the ends of every number, and an even sample.
+def drawn_rows(runs: Runs) -> Indices:
+    """Return the rows to draw, fewer the more figures there are: the best and worst, the ends of every number, and an even sample.
 
     The sample takes every n-th run by rank, and every n-th of those that diverged by their first number.
     """
     count = len(runs)
+    most = min(max(2 * MOST_POINTS // max(len(runs.settings), 1), FEWEST_POINTS), MOST_POINTS)
     if count <= most:
         return np.arange(count)
     chosen = [runs.order[:EXTREMES], runs.order[-EXTREMES:]]
