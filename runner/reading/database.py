@@ -24,10 +24,10 @@ OF_IDS = f"{RUNS} AND run_uuid IN :some{IN_ORDER}"
 PARAMS = "SELECT run_uuid, key, value FROM params WHERE run_uuid IN :some"
 TAGS = "SELECT run_uuid, key, value FROM tags WHERE run_uuid IN :some"
 LAST = "SELECT run_uuid, key, value, is_nan FROM latest_metrics WHERE run_uuid IN :some"
-# SQLite: a query a history, whose rows need neither the run nor the key.
+# SQLite: a query a history, whose rows need neither the run nor the key. This is the order of an index with rowid.
 ONE_HISTORY = (
     "SELECT step, CASE WHEN is_nan THEN NULL ELSE value END FROM metrics WHERE run_uuid = ? AND key = ?"
-    " ORDER BY step, timestamp"
+    " ORDER BY step, rowid"
 )
 # PostgreSQL: a row a history.
 MANY_HISTORIES = (

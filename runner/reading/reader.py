@@ -13,7 +13,8 @@ from mlflow.tracking import MlflowClient
 from runner.reading.rows import History, Row
 from runner.reading.values import all_restored
 from runner.recorder.mlflow_private import get_default_host_creds, http_request
-from runner.recorder.reading import PARENT_TAG, pages
+from runner.recorder.reading import ID_TAG, PARENT_TAG, pages
+from runner.recorder.reading_back import RecordedRun, read_back, read_jobs
 from runner.recorder.store import Store
 
 IN_FLIGHT = 8
@@ -29,6 +30,7 @@ class Reader:
     def __init__(self, store: Store, uri: str) -> None:
         self.client: MlflowClient = store.client
         self.uri = uri
+        self._jobs: dict[str, dict[str, RecordedRun]] = {}
 
     def experiments(self) -> dict[str, str]:
         """Return the names of the experiments that are not deleted, by id."""
@@ -60,9 +62,19 @@ class Reader:
         """Return the runs with these ids that exist."""
         return [Row.of(self.client.get_run(run_id)) for run_id in ids]
 
-    def keys(self, rows: Sequence[Row]) -> list[str]:
-        """Return the keys of all metrics of some runs."""
-        return sorted({key for row in rows for key in row.metrics})
+    def recorded(self, row: Row) -> RecordedRun:
+        """Return what a run was composed of; the jobs of a sweep are read once.
+
+        Raises:
+            StoreError: that is not recorded.
+        """
+        parent = row.tags.get(PARENT_TAG)
+        if parent is not None:
+            if parent not in self._jobs:
+                self._jobs[parent] = read_jobs(self.client, parent)
+            if (found := self._jobs[parent].get(row.tags.get(ID_TAG, ""))) is not None:
+                return found
+        return read_back(self.client, row.id)
 
     def histories(self, rows: Sequence[Row], keys: Sequence[str]) -> list[History]:
         """Return the recorded values of metrics, run by run in their order, and key by key."""

@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from mlflow.exceptions import MlflowException
+
 from runner.config.direction import Direction
 from runner.config.schema import Config
 from runner.messages.errors import UserError
@@ -13,8 +15,9 @@ from runner.reading.reader import Reader
 from runner.reading.rows import Row
 from runner.reading.values import short_name, typed
 from runner.recorder.errors import StoreError
+from runner.recorder.opening import describe_error
 from runner.recorder.reading import DIVERGED, ID_TAG, PARENT_TAG, RESULTS
-from runner.recorder.reading_back import RecordedRun, read_back
+from runner.recorder.reading_back import RecordedRun
 from runner.recorder.store import OUTCOME
 
 if TYPE_CHECKING:
@@ -132,9 +135,10 @@ class RunRecord:
             UserError: that is not recorded.
         """
         try:
-            return read_back(self._reader.client, self.id)
-        except StoreError as error:
-            raise UserError(f"{error}") from None
+            return self._reader.recorded(self.row)
+        except (StoreError, MlflowException) as error:
+            text = f"{error}" if isinstance(error, StoreError) else describe_error(error, self._reader.uri)
+            raise UserError(text) from None
 
     @property
     def config(self) -> Config:

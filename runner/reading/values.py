@@ -41,7 +41,8 @@ def restored(value: float, is_nan: bool = False) -> float:
 
 def all_restored(values: Array) -> Array:
     """Return the values of an array as they were before MLflow stored them."""
-    return np.where(np.abs(values) >= LARGEST, np.copysign(np.inf, values), values)
+    is_infinite = np.abs(values) >= LARGEST
+    return np.where(is_infinite, np.copysign(np.inf, values), values) if is_infinite.any() else values
 
 
 def short_name(key: str, keys: Iterable[str]) -> str:

@@ -63,7 +63,7 @@ def read_back(client: MlflowClient, run_id: str) -> RecordedRun:
     if CONFIG in files and run.data.tags.get("runner.kind") != "sweep":
         return _single_run(client, run, files)
     parent = run.data.tags.get(PARENT_TAG)
-    found = None if parent is None else _job(client, parent, run.data.tags.get(ID_TAG, ""))
+    found = None if parent is None else read_jobs(client, parent).get(run.data.tags.get(ID_TAG, ""))
     if found is None:
         raise StoreError(f"run {run_id}: its config is not recorded, expected a run of this program, or a sweep's job")
     return found
@@ -78,18 +78,22 @@ def _single_run(client: MlflowClient, run: Run, files: list[str]) -> RecordedRun
     return RecordedRun(tree | {"parent_run": None}, overrides, run.data.tags.get(SECRETS, "").split(), source)
 
 
-def _job(client: MlflowClient, parent: str, run: str) -> RecordedRun | None:
-    """Return what the record of a sweep holds of one of its jobs, which has the runner's id `run`."""
+def read_jobs(client: MlflowClient, parent: str) -> dict[str, RecordedRun]:
+    """Return what the record of a sweep holds of its jobs, by the runner's ids of their runs.
+
+    Raises:
+        StoreError: the record is not as this program writes it.
+    """
     files = _artifacts(client, parent)
+    jobs: dict[str, RecordedRun] = {}
     for path in (file for file in files if file == JOBS or (file.startswith(f"{RESUMED}/") and file.endswith(JOBS))):
+        source = _sources(client, parent, files, path.removesuffix(JOBS))
         try:
-            found = dict(jobs_in(_read(client, parent, path))).get(run)
+            for run, job in jobs_in(_read(client, parent, path)):
+                jobs.setdefault(run, RecordedRun(job["config"], job["overrides"], job["hidden"], source))
         except ValueError as error:
             raise StoreError(f"run {parent}: {path}: {error}") from None
-        if found is not None:
-            source = _sources(client, parent, files, path.removesuffix(JOBS))
-            return RecordedRun(found["config"], found["overrides"], found["hidden"], source)
-    return None
+    return jobs
 
 
 def _artifacts(client: MlflowClient, run_id: str, folder: str | None = None) -> list[str]:
