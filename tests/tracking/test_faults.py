@@ -100,7 +100,7 @@ def test_a_stopped_run_waits_only_seconds_for_a_locked_database(runner: Command)
 
 
 def test_a_second_ctrl_c_exits_at_once(runner: Command) -> None:
-    process = runner.start("steps=3000000", "log_every=10", "lr=0.0001")
+    process = runner.fork("steps=3000000", "log_every=10", "lr=0.0001")
     wait_until(lambda: losses(runner) > 100)
     process.send_signal(signal.SIGINT)
     process.send_signal(signal.SIGINT)

@@ -25,7 +25,7 @@ def runner(runner: Command, template: Path) -> Command:
 def test_a_run_that_is_stopped_is_killed_with_what_was_recorded(
     runner: Command, sent: signal.Signals, code: int
 ) -> None:
-    process = runner.start(*LONG)
+    process = runner.fork(*LONG)
     wait_until(lambda: losses(runner) > 100)
     before = losses(runner)
     process.send_signal(sent)
@@ -51,7 +51,7 @@ def test_a_run_that_is_stopped_is_killed_with_what_was_recorded(
 
 
 def test_a_killed_recorder_is_replaced_at_the_end(runner: Command) -> None:
-    process = runner.start("steps=60000", "log_every=10", "lr=0.0001")
+    process = runner.fork("steps=60000", "log_every=10", "lr=0.0001")
     wait_until(lambda: losses(runner) > 100)
     os.kill(recorder_of(process.pid), signal.SIGKILL)
     assert process.wait(timeout=PATIENCE) == 0
@@ -61,7 +61,7 @@ def test_a_killed_recorder_is_replaced_at_the_end(runner: Command) -> None:
 
 
 def test_a_killed_recorder_is_replaced_during_the_run(runner: Command) -> None:
-    process = runner.start(*LONG)
+    process = runner.fork(*LONG)
     wait_until(lambda: losses(runner) > 100)
     time.sleep(5)
     os.kill(recorder_of(process.pid), signal.SIGKILL)
@@ -76,7 +76,7 @@ def test_a_killed_recorder_is_replaced_during_the_run(runner: Command) -> None:
 
 
 def test_a_signal_during_recording_is_reported_and_everything_is_recorded(runner: Command) -> None:
-    process = runner.start("objective=rosenbrock", "objective.dimension=16", "lr=1e-4", "steps=8000")
+    process = runner.fork("objective=rosenbrock", "objective.dimension=16", "lr=1e-4", "steps=8000")
     assert process.stdout is not None
     while not process.stdout.readline().startswith("ended"):
         pass
@@ -135,7 +135,7 @@ def test_a_signal_before_the_start_records_nothing(runner: Command, after: float
 def test_a_sweep_that_is_stopped_leaves_parent_and_child_killed(
     runner: Command, sent: signal.Signals, code: int
 ) -> None:
-    process = runner.start("-m", *LONG[:2], "lr=0.0001,0.0002")
+    process = runner.fork("-m", *LONG[:2], "lr=0.0001,0.0002")
     wait_until(lambda: losses(runner) > 100)
     process.send_signal(sent)
     _, err = process.communicate(timeout=PATIENCE)
