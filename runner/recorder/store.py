@@ -71,6 +71,7 @@ class Store:
                 self._written.setdefault(created.run_id, Last())
                 return created
             case Metrics():
+                self._runs |= {run: run for run in entry.runs} if entry.are_recorded else {}
                 self._metrics(entry)
                 for run in entry.runs if entry.values else ():
                     self._note(run, max(entry.steps))

@@ -15,7 +15,7 @@ from runner.process.tracebacks import traceback_hint
 from runner.sweeps.fingerprint import sweep_fingerprint
 from runner.sweeps.job import Job, shared_config
 from runner.sweeps.outcome import divergence_sentence
-from runner.sweeps.parent import ParentRun
+from runner.sweeps.parent import ParentRun, job_tags
 from runner.sweeps.unused_seeds import warn_of_unused_seeds
 from runner.tracking.journal import End, now_ms
 from runner.tracking.tracker import Tracker, tracking_to
@@ -66,10 +66,8 @@ def launch(
 
 
 def _end(run: str, jobs: int, failed: int, diverged: int) -> End:
-    results = {"jobs": float(jobs), "jobs_failed": float(failed), "jobs_diverged": float(diverged)}
-    return End(
-        run, "FAILED" if failed else "FINISHED", now_ms(), results=results, tags={"diverged_jobs": str(diverged)}
-    )
+    tags = job_tags({"jobs": jobs, "jobs_failed": failed, "jobs_diverged": diverged, "diverged_jobs": diverged})
+    return End(run, "FAILED" if failed else "FINISHED", now_ms(), tags=tags)
 
 
 def _print_totals(jobs: Sequence[Job], failures: Sequence[str], diverged: Sequence[Job]) -> None:

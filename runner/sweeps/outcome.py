@@ -53,7 +53,7 @@ class JobResult:
 
 
 def counts(results: Sequence[JobResult]) -> dict[str, float]:
-    """Return the number of jobs, and of those with each status, as metrics of the parent run."""
+    """Return the number of jobs, and of those with each status, by the keys of its tags."""
     by_status = dict.fromkeys(ALWAYS_COUNTED, 0)
     for one in results:
         by_status[one.status] = by_status.get(one.status, 0) + 1

@@ -1,19 +1,23 @@
 """The parent run of a sweep in MLflow; the runs of the jobs are its children."""
 
-from collections.abc import Sequence
+import struct
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from runner.config.schema import Config
 from runner.execution.record_files import files_of_sweep
 from runner.messages.redaction import shown_override, shown_tree
 from runner.sweeps.job import by_key
-from runner.sweeps.outcome import JobResult, best_of, counts
+from runner.sweeps.outcome import JobResult, best_of, counts, ranks
+from runner.sweeps.seeds import SEEDS, seeds_csv, spreads_of
 from runner.tracking import provenance
-from runner.tracking.journal import Artifact, Begin, End, now_ms
+from runner.tracking.journal import Artifact, Begin, End, Metrics, now_ms
 from runner.tracking.processes import OWNER, RESUMES
 from runner.tracking.provenance import described
 from runner.tracking.run_files import SweepJob
 from runner.tracking.tracker import Tracker
+
+RANK = "rank"
 
 
 @dataclass(frozen=True)
@@ -67,14 +71,18 @@ class ParentRun:
             tracker.append(Artifact(run, path, content))
 
     def end(self, tracker: Tracker, run: str, status: str, results: Sequence[JobResult]) -> None:
-        """Record how the sweep ended: the number of jobs with each status, and the best job."""
+        """Record how the sweep ended: the ranks of its jobs, the number of jobs with each status, and the best job."""
         if self.experiment is None:
             return
-        metrics = counts(results)
+        for entry in rank_entries(ranks(results), now_ms()):
+            tracker.append(entry)
+        if spreads := spreads_of(results):
+            tracker.append(Artifact(run, SEEDS, seeds_csv(spreads)))
         diverged = sum(one.has_diverged for one in results)
-        tags = {"diverged_jobs": str(diverged)}
+        tags = job_tags(counts(results) | {"diverged_jobs": diverged})
         if diverged:
             tags |= described(self.config, f"{diverged:,} of {len(results):,} jobs diverged.")
+        metrics: dict[str, float] = {}
         references: dict[str, str] = {}
         best = best_of(results)
         if best is not None and best.loss is not None:
@@ -82,3 +90,20 @@ class ParentRun:
             references = {"best.run": best.run}
             tags |= {f"best.{key}": value for key, value in best.job.varied.items()}
         tracker.append(End(run, status, now_ms(), results=metrics, tags=tags, references=references))
+
+
+def job_tags(numbers: Mapping[str, float]) -> dict[str, str]:
+    """Return numbers of jobs as tags of the parent run: as metrics, MLflow would draw a chart of each."""
+    return {key: f"{number:.0f}" for key, number in numbers.items()}
+
+
+def rank_entries(ranks: Mapping[JobResult, int], time_ms: int) -> Iterator[Metrics]:
+    """Yield the ranks of all jobs as a metric, by which MLflow shows the best first: it knows no order of equal losses.
+
+    Jobs that an earlier start of the sweep ran are ranked again among all.
+    """
+    for are_recorded in (False, True):
+        ranked = {one.run: rank for one, rank in ranks.items() if (one.status == "SKIPPED") is are_recorded}
+        if ranked:
+            values = struct.pack(f"<{len(ranked)}d", *ranked.values())
+            yield Metrics(list(ranked), [RANK], [0], time_ms, values, are_recorded=are_recorded)

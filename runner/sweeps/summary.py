@@ -1,16 +1,14 @@
 """What the terminal shows at the end of a sweep: totals, the best jobs, and means and spreads over seeds."""
 
-import math
-import statistics
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from runner.config.direction import Direction
 from runner.config.schema import Config
 from runner.console.recorded import print_recorded
 from runner.messages.printing import print_lines, warn
 from runner.sweeps.labels import ENOUGH, FEWEST, digits_apart
-from runner.sweeps.outcome import DISTANCE, JobResult, counts, divergence_sentence, ranked, ranks
+from runner.sweeps.outcome import DISTANCE, JobResult, counts, divergence_sentence, ranks
+from runner.sweeps.seeds import Spread, spreads_of
 
 if TYPE_CHECKING:
     from runner.tracking.tracker import Recorded
@@ -65,38 +63,19 @@ def _best_lines(results: Sequence[JobResult]) -> Iterator[str]:
 
 
 def _spread_lines(results: Sequence[JobResult]) -> Iterator[str]:
-    """Yield the mean and spread over seeds of each combination that ran with several seeds."""
-    by_name: dict[str, list[JobResult]] = {}
-    for one in results:
-        if one.status != "FAILED" and any(text.startswith("seed=") for text in one.job.varying):
-            by_name.setdefault(one.job.name_but_for_seed or "all", []).append(one)
-    spreads = sorted(_spread_of(name, seeds) for name, seeds in by_name.items() if len(seeds) > 1)
+    """Yield the mean and spread over seeds of the best combinations that ran with several seeds."""
+    spreads = spreads_of(results)
     width = max((len(spread.name) for spread in spreads), default=0)
-    digits = digits_apart((spread.order for spread in spreads[:BEST]), ENOUGH)
+    means = [spread.mean for spread in spreads[:BEST] if spread.mean is not None]
+    digits = digits_apart(means, ENOUGH)
     for index, spread in enumerate(spreads[:BEST]):
-        text = spread.text if spread.mean is None else f"loss {spread.mean:.{digits}g}{spread.text}"
-        yield f"{'seeds' if index == 0 else '':<11}{spread.name:<{width}}  {text}"
+        yield f"{'seeds' if index == 0 else '':<11}{spread.name:<{width}}  {_text_of(spread, digits)}"
 
 
-class _Spread(NamedTuple):
-    """How one combination ended with several seeds; sorts the best first."""
-
-    is_upward: bool
-    diverged: int
-    order: float
-    name: str
-    mean: float | None
-    text: str
-
-
-def _spread_of(name: str, seeds: Sequence[JobResult]) -> _Spread:
-    losses = [one.loss for one in ranked(seeds) if one.loss is not None]
-    diverged = len(seeds) - len(losses)
-    direction = seeds[0].job.config.direction
-    is_upward = direction is Direction.UP
-    if not losses:
-        return _Spread(is_upward, diverged, math.inf, name, None, f"all {diverged} seeds diverged")
-    mean = statistics.mean(losses)
-    spread = f" +- {statistics.stdev(losses):.3g}" if len(losses) > 1 else ""
-    number = f"{len(losses)} seed{'s' if len(losses) > 1 else ''}" + (f", {diverged} diverged" if diverged else "")
-    return _Spread(is_upward, diverged, direction.sort_key(mean), name, mean, f"{spread} over {number}")
+def _text_of(spread: Spread, digits: int) -> str:
+    if spread.mean is None:
+        return f"all {spread.others} seeds diverged"
+    width = "" if spread.deviation is None else f" +- {spread.deviation:.3g}"
+    many = len(spread.losses)
+    number = f"{many} seed{'s' if many > 1 else ''}" + (f", {spread.others} diverged" if spread.others else "")
+    return f"loss {spread.mean:.{digits}g}{width} over {number}"

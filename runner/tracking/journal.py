@@ -66,7 +66,7 @@ class Metrics:
     """Values of the same keys at several steps of several runs.
 
     `values` are little-endian float64 of shape `(steps, keys, runs)`, in C order, computed between `since_ms` and
-    `time_ms`.
+    `time_ms`. Where `are_recorded` is true, `runs` are MLflow's ids of runs that an earlier journal began.
     """
 
     runs: list[str]
@@ -75,6 +75,7 @@ class Metrics:
     time_ms: int
     values: bytes
     since_ms: int | None = None
+    are_recorded: bool = False
 
     def time_of(self, index: int) -> int:
         """Return the timestamp of one run's values in milliseconds: the runs divide the elapsed time among them.

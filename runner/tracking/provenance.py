@@ -22,6 +22,7 @@ DESCRIPTION = "mlflow.note.content"
 MLFLOW_COMMIT = "mlflow.source.git.commit"
 # Keys that do not change what a repeated run computes.
 NOT_OF_THE_RUN = ("tracking", "name", "tags")
+NOT_PARAMS = ("name", "parent_run", "log_every")
 # The dumper written in C, if available, is ten times as fast.
 Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 _looks: dict[Path, Look] = {}
@@ -70,11 +71,13 @@ def _user() -> str:
 
 
 def params_of(config: Config) -> dict[str, str]:
-    """Return every leaf of the config under its dotted key; a list is a leaf.
+    """Return the leaves of the config under their dotted keys; a list is a leaf.
 
-    `log_every` is the number in effect if the config has null.
+    The keys that say nothing about what is computed are left out: the name, which MLflow has, the parent, and
+    `log_every` unless it is set.
     """
-    return dict(_leaves(shown_tree(config.tree | {"log_every": config.recorded_every}), ""))
+    tree = {key: value for key, value in config.tree.items() if key not in NOT_PARAMS}
+    return dict(_leaves(shown_tree(tree if config.log_every is None else tree | {"log_every": config.log_every}), ""))
 
 
 def config_yaml(config: Config) -> str:

@@ -40,7 +40,7 @@ def test_a_sweep_counts_diverged_jobs_and_fails_on_demand(runner: Command, launc
     assert (done.code, done.errors) == (1, ["2 of 3 jobs diverged: lr=90000, lr=80000; fail_on_divergence=true"])
     client = MlflowClient(f"sqlite:///{runner.folder}/outputs/mlflow.db")
     (parent,) = client.search_runs(["1"], "tags.diverged_jobs = '2'")
-    assert (parent.info.status, parent.data.metrics["jobs_diverged"]) == ("FINISHED", 2)
+    assert (parent.info.status, parent.data.tags["jobs_diverged"]) == ("FINISHED", "2")
     assert (
         len(client.search_runs(["1"], f"tags.diverged = 'true' and tags.mlflow.parentRunId = '{parent.info.run_id}'"))
         == 2

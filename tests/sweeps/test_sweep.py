@@ -1,5 +1,6 @@
 """Sweeps: every combination is a child of one parent, and all are validated before the first starts."""
 
+import csv
 import os
 import re
 import subprocess
@@ -36,11 +37,13 @@ def test_every_combination_is_a_child_named_by_what_varies(runner: Command) -> N
     assert parent.data.params == {"lr": "0.01,0.05,0.1", "steps": "10,20", "dtype": "float64"}
     outcomes = {"completed": 6, "stopped": 0, "diverged": 0, "failed": 0, "skipped": 0}
     best = min(children, key=lambda child: child.data.metrics["final/loss"])
-    assert parent.data.metrics == {
-        "jobs": 6,
-        "best_loss": best.data.metrics["final/loss"],
-        **{f"jobs_{outcome}": count for outcome, count in outcomes.items()},
-    }
+    assert parent.data.metrics == {"best_loss": best.data.metrics["final/loss"]}
+    counts = {"jobs": "6", **{f"jobs_{outcome}": str(count) for outcome, count in outcomes.items()}}
+    assert counts.items() <= parent.data.tags.items()
+    by_rank = sorted(children, key=lambda child: child.data.metrics["rank"])
+    assert [child.data.metrics["rank"] for child in by_rank] == [1, 2, 3, 4, 5, 6]
+    assert by_rank == sorted(children, key=lambda child: child.data.metrics["final/loss"])
+    assert not {"name", "parent_run", "log_every"} & best.data.params.keys()
     assert parent.data.tags["best.run"] == best.info.run_id
     assert (parent.data.tags["best.lr"], parent.data.tags["best.steps"]) == ("0.1", "20")
     assert {run.info.status for run in [parent, *children]} == {"FINISHED"}
@@ -92,7 +95,7 @@ def test_a_job_that_starts_at_nan_has_diverged_at_step_0(runner: Command) -> Non
     assert done.code == 0, done.err
     assert "3 jobs asked for, 0 skipped, 3 run: 3 finished (2 diverged), 0 failed" in done.out
     parent, children = parent_and_children(runs_in(runner))
-    assert (parent.info.status, parent.data.metrics["jobs_diverged"]) == ("FINISHED", 2)
+    assert (parent.info.status, parent.data.tags["jobs_diverged"]) == ("FINISHED", "2")
     diverged = [child for child in children if child.data.tags.get("diverged_at_step") == "0"]
     assert {child.info.run_name for child in diverged} == {"initial_weight=[1e+30,0]", "initial_weight=[2e+30,0]"}
     assert all("final/loss" not in child.data.metrics for child in diverged)
@@ -137,7 +140,7 @@ def test_a_failed_job_does_not_affect_the_others(runner: Command, touchy: list[s
         "2 of 4 jobs failed; HYDRA_FULL_ERROR=1 shows the whole traceback",
     ]
     parent, children = parent_and_children(runs_in(runner))
-    assert (parent.info.status, parent.data.metrics["jobs_failed"]) == ("FAILED", 2)
+    assert (parent.info.status, parent.data.tags["jobs_failed"]) == ("FAILED", "2")
     by_name = {str(child.info.run_name): child for child in children}
     assert {name: child.info.status for name, child in by_name.items()} == {
         "initial_weight=1": "FINISHED",
@@ -215,13 +218,19 @@ def test_mappings_given_twice_are_merged_and_the_parent_has_them_as_typed(runner
     ]
 
 
-def test_means_and_spreads_over_seeds_are_printed(runner: Command) -> None:
-    done = runner("-m", "lr=0.01,0.05", "repeats=3", "gradient_noise=1", "steps=20", "tracking=off")
+def test_means_and_spreads_over_seeds_are_printed_and_recorded(runner: Command) -> None:
+    done = runner("-m", "lr=0.01,0.05", "repeats=3", "gradient_noise=1", "steps=20")
     assert done.code == 0, done.err
     lines = [line for line in done.out.splitlines() if line.endswith("over 3 seeds")]
     assert lines[0].startswith("seeds      lr=0.05 ")
     assert len(lines) == 2
     assert "+- 0 " not in done.out
+    (file,) = (runner.folder / "outputs/artifacts").rglob("seeds.csv")
+    best, other = csv.DictReader(file.open())
+    _, children = parent_and_children(runs_in(runner))
+    losses = [child.data.metrics["final/loss"] for child in children if child.data.params["lr"] == "0.05"]
+    assert (best["lr"], other["lr"], best["seeds"]) == ("0.05", "0.01", "3")
+    assert (float(best["mean"]), float(best["highest"])) == (pytest.approx(sum(losses) / 3), max(losses))
 
 
 def test_seeds_that_diverge_are_counted_separately(runner: Command) -> None:
@@ -261,12 +270,16 @@ def test_a_sweep_is_continued_under_the_same_parent(runner: Command) -> None:
     assert "ended      40 jobs asked for, 40 skipped, 0 run: 0 finished, 0 failed" in again.out
     parent, children = parent_and_children(runs_in(runner))
     assert {child.info.run_id: child.info.end_time for child in children}.items() <= before.items()
-    assert parent.data.metrics["jobs_skipped"] == 40
+    assert parent.data.tags["jobs_skipped"] == "40"
     more = runner("-m", "lr=logspace(-4,-1,20)", "steps=5,6", "optimizer=gd,adam", f"resume={parent.info.run_id}")
     assert "ended      80 jobs asked for, 40 skipped, 40 run: 40 finished, 0 failed" in more.out
     parent, children = parent_and_children(runs_in(runner))
     assert (parent.data.params["steps"], parent.data.tags["resumed.steps"]) == ("5", "5,6")
     assert (len(children), len({child.info.run_name for child in children})) == (80, 80)
+    by_rank = sorted(children, key=lambda child: child.data.metrics["rank"])
+    losses = [child.data.metrics["final/loss"] for child in by_rank]
+    assert [child.data.metrics["rank"] for child in by_rank] == list(range(1, 81))
+    assert losses == sorted(losses)
 
 
 def test_a_sweep_that_was_killed_is_completed(runner: Command) -> None:
