@@ -5,7 +5,7 @@ import contextlib
 import gc
 import sys
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -31,14 +31,45 @@ class Done:
 
 
 def run(config: Config, trajectory: "Trajectory | None" = None, overrides: Sequence[str] = ()) -> Done:
-    """Execute and record the run that a config describes; its recorded steps are also kept in `trajectory`, if given.
-
-    The overrides that the config was composed of are recorded with it.
+    """Execute and record the run that a config describes, as `record` does.
 
     Raises:
         UserError: the config does not fit this machine, its objective or its store; nothing is recorded.
         RecordingError: the run ended normally, but could not be recorded completely.
         DivergedError: the run diverged, and `fail_on_divergence` is true; it is recorded.
+    """
+    done = record(config, trajectory, overrides)
+    raise_diverged(done, config)
+    return done
+
+
+def raise_diverged(done: Done, config: Config) -> None:
+    """Raise an error where a run has diverged that has `fail_on_divergence=true`; a sweep counts its jobs itself.
+
+    Raises:
+        DivergedError: it did.
+    """
+    if config.parent_run is None and config.fail_on_divergence and done.result.divergence is not None:
+        raise DivergedError(f"{done.result.divergence}, and fail_on_divergence=true")
+
+
+def record(
+    config: Config,
+    trajectory: "Trajectory | None" = None,
+    overrides: Sequence[str] = (),
+    tags: Mapping[str, str] | None = None,
+) -> Done:
+    """Execute and record the run that a config describes.
+
+    Args:
+        config: what to run.
+        trajectory: keeps the recorded steps.
+        overrides: those that the config was composed of, which are recorded with it.
+        tags: recorded in addition to those that every run has.
+
+    Raises:
+        UserError: the config does not fit this machine, its objective or its store; nothing is recorded.
+        RecordingError: the run ended normally, but could not be recorded completely.
     """
     console = Console(config)
     with notes_on_signal(console.stopped), tracking_to(config.tracking) as tracker:
@@ -47,17 +78,16 @@ def run(config: Config, trajectory: "Trajectory | None" = None, overrides: Seque
             from runner.execution.batch import execute
             from runner.execution.record_files import files_of_run
             from runner.execution.recording import PlannedRun
-        member, record = member_of(config), files_of_run(config, overrides)
+        member, files = member_of(config), files_of_run(config, overrides)
         keeps_weights = config.keep_weights != "none"
-        planned = PlannedRun(member, uuid.uuid4().hex, record.tags, keeps_weights=keeps_weights, files=record.files)
+        own = files.tags | dict(tags or {})
+        planned = PlannedRun(member, uuid.uuid4().hex, own, keeps_weights=keeps_weights, files=files.files)
         console.find_record = lambda: tracker.recorded(planned.run)
         (result,) = execute([planned], tracker.append, console, trajectory, tracker.check)
         console.finish(result)
     recorded = tracker.recorded(planned.run)
     if config.parent_run is None:
         print_recorded(recorded, config)
-        if config.fail_on_divergence and result.divergence is not None:
-            raise DivergedError(f"{result.divergence}, and fail_on_divergence=true")
     return Done(result, trajectory, recorded)
 
 

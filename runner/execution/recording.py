@@ -11,12 +11,14 @@ from runner.config.schema import Config
 from runner.engine.batches import Member
 from runner.engine.descent import Block
 from runner.engine.diagnostics import Diagnostics
+from runner.engine.numerics import NUMERICS
 from runner.engine.progress import ActiveBlock
 from runner.engine.result import Result
 from runner.execution.metrics import final_metrics, point_metrics, points_of, start_metrics
 from runner.execution.trajectory import Trajectory
 from runner.execution.weights import WEIGHTS, weights_file, weights_of
 from runner.messages.redaction import shown_tree
+from runner.objectives.learning import digest_of
 from runner.tensors.device import Hardware
 from runner.tracking.journal import Artifact, Begin, End, Entry, now_ms
 from runner.tracking.provenance import described, params_of, tags_of
@@ -68,12 +70,7 @@ class Recording:
         if not self._is_tracked:
             return
         now = now_ms()
-        tags = {
-            "version.torch": torch.__version__,
-            "device": str(hardware.device),
-            "device.threads": str(hardware.threads),
-            "device.vectors": torch.backends.cpu.get_cpu_capability(),
-        }
+        tags = arithmetic_tags(self._runs[0].member.config, hardware)
         new = [index for index, run in enumerate(self._runs) if run.recorded < 0]
         for index in new:
             self._begin(self._runs[index], tags, now)
@@ -141,6 +138,20 @@ class Recording:
             if run.keeps_weights:
                 self._sink(Artifact(run.run, WEIGHTS, weights_file(weights_of(result))))
             self._sink(_end_of(run, result, now, reason))
+
+
+def arithmetic_tags(config: Config, hardware: Hardware) -> dict[str, str]:
+    """Return the tags of what the bits of a run may depend on besides its config: torch, hardware, numerics, data."""
+    dataset = config.objective.parameters.get("dataset")
+    data = {} if dataset is None else {"data.sha256": digest_of(str(dataset))}
+    return {
+        "version.torch": torch.__version__,
+        "version.numerics": str(NUMERICS),
+        "device": str(hardware.device),
+        "device.threads": str(hardware.threads),
+        "device.vectors": torch.backends.cpu.get_cpu_capability(),
+        **data,
+    }
 
 
 def _end_of(run: PlannedRun, result: Result, now: int, reason: str | None) -> End:

@@ -1,5 +1,6 @@
 """Learning problems: losses of models on data sets of scikit-learn, as functions of all weights."""
 
+import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -63,6 +64,19 @@ def load(name: str, held_out: float, dtype: torch.dtype, device: torch.device) -
     kind = torch.int64 if classes else dtype
     parts = [Data(scaled[rows].to(device, dtype), targets[rows].to(device, kind), classes) for rows in (train, held)]
     return Split(*parts)
+
+
+@cache
+def digest_of(name: str) -> str:
+    """Return a digest of a data set, as it is before it is split.
+
+    Raises:
+        UserError: scikit-learn or this data set cannot be loaded.
+    """
+    digest = hashlib.sha256()
+    for values in _arrays(name):
+        digest.update(values.numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _arrays(name: str) -> tuple[Tensor, Tensor]:

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from runner.config.schema import Config
+from runner.engine.numerics import NUMERICS
 from runner.execution.sources import first_sources_of
 from runner.messages.overrides import split_override
 
-# Raised with every change of the arithmetic, so that `resume` does not use results of an older version.
-NUMERICS = 4
 NOT_OF_THE_RESULT = (
     "tracking",
     "name",
