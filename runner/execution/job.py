@@ -14,10 +14,12 @@ from runner.console.recorded import print_recorded
 from runner.console.run import Console
 from runner.console.view import notes_on_signal
 from runner.messages.errors import DivergedError
+from runner.tracking.journal import Entry
 from runner.tracking.tracker import Recorded, tracking_to
 
 if TYPE_CHECKING:
     from runner.engine.result import Result
+    from runner.execution.recording import Sink
     from runner.execution.trajectory import Trajectory
 
 
@@ -58,6 +60,7 @@ def record(
     trajectory: "Trajectory | None" = None,
     overrides: Sequence[str] = (),
     tags: Mapping[str, str] | None = None,
+    also_to: "Sink | None" = None,
 ) -> Done:
     """Execute and record the run that a config describes.
 
@@ -66,6 +69,7 @@ def record(
         trajectory: keeps the recorded steps.
         overrides: those that the config was composed of, which are recorded with it.
         tags: recorded in addition to those that every run has.
+        also_to: takes the journal entries, too.
 
     Raises:
         UserError: the config does not fit this machine, its objective or its store; nothing is recorded.
@@ -83,7 +87,13 @@ def record(
         own = files.tags | dict(tags or {})
         planned = PlannedRun(member, uuid.uuid4().hex, own, keeps_weights=keeps_weights, files=files.files)
         console.find_record = lambda: tracker.recorded(planned.run)
-        (result,) = execute([planned], tracker.append, console, trajectory, tracker.check)
+
+        def sink(entry: Entry) -> None:
+            tracker.append(entry)
+            if also_to is not None:
+                also_to(entry)
+
+        (result,) = execute([planned], sink, console, trajectory, tracker.check)
         console.finish(result)
     recorded = tracker.recorded(planned.run)
     if config.parent_run is None:

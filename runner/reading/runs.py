@@ -24,11 +24,12 @@ class Runs(Sequence[RunRecord]):
     Attributes:
         items: the runs.
         sweeps: the parent runs of the sweeps that they are jobs of.
+        reader: reads further of them from the store.
     """
 
     items: tuple[RunRecord, ...]
     sweeps: tuple[RunRecord, ...]
-    _reader: Reader = field(repr=False)
+    reader: Reader = field(repr=False)
 
     def __repr__(self) -> str:
         """Return how many runs there are, and what varies."""
@@ -128,7 +129,7 @@ class Runs(Sequence[RunRecord]):
         return curves_of([found.get(run.id) or History(run.id, key, *empty) for run in self])
 
     def _histories(self, keys: Sequence[str]) -> list[History]:
-        return self._reader.histories([run.row for run in self], keys)
+        return self.reader.histories([run.row for run in self], keys)
 
     def _keys(self, keys: str | Iterable[str] | None) -> list[str]:
         known = dict.fromkeys(key for run in self for key in run.metrics)
