@@ -2,7 +2,6 @@
 
 import itertools
 import random
-import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -67,7 +66,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def found(place: Path) -> Runs:
-    return runner.runs(experiment="random")
+    return runner.runs(experiment="random", uri=f"sqlite:///{place}/outputs/mlflow.db")
 
 
 def alone(found: Runs, index: int) -> Verdict:
