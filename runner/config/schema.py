@@ -132,6 +132,7 @@ class Config:
     allow_code: Annotated[bool, Key(FLAG, "run functions that the config names; on the command line only")]
     fail_on_divergence: Annotated[bool, Key(FLAG, "end with exit code 1 where something diverged")]
     quiet: Annotated[bool, Key(FLAG, "print errors only")]
+    report: Annotated[bool, Key(FLAG, "draw figures, and the page of a sweep, once all is recorded")]
     parent_run: Annotated[str | None, Key(TEXT.or_null("none"), "the sweep of the run; a sweep sets it")]
     objective: Annotated[ObjectiveConfig, Key(GROUP, "what to minimise")]
     optimizer: Annotated[OptimizerConfig, Key(GROUP, "the update rule")]

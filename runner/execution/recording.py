@@ -14,6 +14,7 @@ from runner.engine.diagnostics import Diagnostics
 from runner.engine.numerics import NUMERICS
 from runner.engine.progress import ActiveBlock
 from runner.engine.result import Result
+from runner.execution.landscape import LANDSCAPE, Extent, landscape_file
 from runner.execution.metrics import final_metrics, point_metrics, points_of, start_metrics
 from runner.execution.trajectory import Trajectory
 from runner.execution.weights import WEIGHTS, weights_file, weights_of
@@ -62,6 +63,8 @@ class Recording:
         self._lr_varies = lr_varies
         self._trajectory = trajectory
         self._since = now_ms()  # when the current block of steps began
+        is_pictured = self._is_tracked and len(runs) == 1 and runs[0].keeps_weights
+        self._extent = Extent() if is_pictured else None
 
     def begin(self, hardware: Hardware, weight: Tensor) -> None:
         """Record the new runs with their configs, and their initial weights `(runs, dim)` as step 0."""
@@ -101,6 +104,8 @@ class Recording:
 
     def block(self, passed: ActiveBlock, diagnostics: Diagnostics) -> None:
         """Record the steps of a block that `log_every` selects, with the diagnostics measured at them."""
+        if self._extent is not None:
+            self._extent.add(passed.block, passed.last(0))
         now = now_ms()
         by_steps: dict[tuple[int, int, bool], list[int]] = {}
         for index in passed.active:
@@ -137,7 +142,19 @@ class Recording:
             run = self._runs[index]
             if run.keeps_weights:
                 self._sink(Artifact(run.run, WEIGHTS, weights_file(weights_of(result))))
+                self._keep_landscape(run, result)
             self._sink(_end_of(run, result, now, reason))
+
+    def _keep_landscape(self, run: PlannedRun, result: Result) -> None:
+        """Record the objective around the path of a run that is alone in its batch."""
+        if self._extent is None:
+            return
+        weights = weights_of(result)
+        points = [weights[name] for name in ("final", "best") if name in weights and result.divergence is None]
+        seconds = result.seconds / max(result.gradient_evaluations, 1)
+        content = landscape_file(run.member, points, self._extent.corners, seconds)
+        if content is not None:
+            self._sink(Artifact(run.run, LANDSCAPE, content))
 
 
 def arithmetic_tags(config: Config, hardware: Hardware) -> dict[str, str]:

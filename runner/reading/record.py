@@ -17,7 +17,7 @@ from runner.reading.values import short_name, typed
 from runner.recorder.errors import StoreError
 from runner.recorder.opening import describe_error
 from runner.recorder.reading import DIVERGED, ID_TAG, PARENT_TAG, RESULTS
-from runner.recorder.reading_back import RecordedRun
+from runner.recorder.reading_back import RecordedRun, read_artifact
 from runner.recorder.store import OUTCOME
 
 if TYPE_CHECKING:
@@ -148,6 +148,10 @@ class RunRecord:
             UserError: it is not recorded, or without a secret that the run needs, or this version does not accept it.
         """
         return self.recorded.config()
+
+    def artifact(self, path: str) -> bytes | None:
+        """Return the content of an artifact, such as `landscape.npz`; None where there is no such artifact."""
+        return read_artifact(self._reader.client, self.id, path)
 
     def trajectory(self) -> "pd.DataFrame":
         """Return the recorded steps as rows; the columns are the metrics under their names in MLflow."""

@@ -7,6 +7,7 @@ output it writes messages, a line of JSON each: the runs that it has created, it
 import contextlib
 import functools
 import gc
+import importlib
 import importlib.metadata
 import json
 import os
@@ -14,7 +15,7 @@ import select
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -154,8 +155,9 @@ def record(settings: dict[str, Any], runner: Runner) -> int:
         return 1
     gc.freeze()
     gc.enable()
+    recorder = Recorder(store, runner)
     try:
-        Recorder(store, runner).record(journal)
+        recorder.record(journal)
     except ConcurrentStartError as error:
         runner.send(refused=str(error))
         return 2
@@ -170,7 +172,19 @@ def record(settings: dict[str, Any], runner: Runner) -> int:
         return 1
     journal.unlink(missing_ok=True)
     runner.send(whole=True)
+    _call_afterwards(settings, store.leading)
     return 0
+
+
+def _call_afterwards(settings: dict[str, Any], runs: Sequence[str]) -> None:
+    """Call the function that the runner has named with the runs that have no parent; nobody waits for it."""
+    module, _, name = (settings.get("afterwards") or "").rpartition(".")
+    if not module or not runs:
+        return
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+    with contextlib.suppress(Exception):  # all is recorded, whatever happens
+        os.nice(10)
+        getattr(importlib.import_module(module), name)(settings, runs)
 
 
 def _refuse(reason: str, settings: dict[str, Any], runner: Runner) -> int:

@@ -46,7 +46,7 @@ class RecordedRun:
         keys = [key for key in self.hidden if not key.startswith(f"{SOURCE}/")]
         if keys:
             raise UserError(*(f"{key}=***: a secret, which is not recorded; expected its value" for key in keys))
-        return checked_config(self.tree)
+        return checked_config({"report": True} | self.tree)  # a key that earlier versions did not have
 
 
 def read_back(client: MlflowClient, run_id: str) -> RecordedRun:
@@ -117,6 +117,14 @@ def _yaml(client: MlflowClient, run_id: str, path: str) -> Any:
         return yaml.load(text, Loader)  # of plain values
     except (yaml.YAMLError, RecursionError) as error:
         raise StoreError(f"run {run_id}: {path}: cannot be read ({error})") from None
+
+
+def read_artifact(client: MlflowClient, run_id: str, path: str) -> bytes | None:
+    """Return the content of an artifact of a run; None where there is no such artifact."""
+    folder = path.rpartition("/")[0] or None
+    if path not in [entry.path for entry in client.list_artifacts(run_id, folder)]:
+        return None
+    return _read(client, run_id, path)
 
 
 def _read(client: MlflowClient, run_id: str, path: str) -> bytes:

@@ -272,22 +272,34 @@ class Store:
         for chunk in range(0, len(entities), PARAMS_A_REQUEST):
             self._client.log_batch(run_id, params=entities[chunk : chunk + PARAMS_A_REQUEST])
 
+    @property
+    def leading(self) -> list[str]:
+        """The ids in MLflow of the runs of the journal that have no parent."""
+        return sorted(self._leading)
+
     def _artifact(self, artifact: Artifact) -> None:
-        run_id = self._runs[artifact.run]
+        self.put(self._runs[artifact.run], artifact.path, artifact.content)
+
+    def put(self, run_id: str, path: str, content: bytes) -> None:
+        """Write an artifact of a run, given by its id in MLflow.
+
+        Raises:
+            StoreError: the artifacts are not in the folder for artifacts of this store.
+        """
         if run_id not in self._roots:
             self._roots[run_id] = self._root_of(run_id, self._client.get_run(run_id).info.artifact_uri)
         root = self._roots[run_id]
         if root is None:
-            self._send_artifact(run_id, artifact)
+            self._send_artifact(run_id, path, content)
         else:
-            self._kept.append(write_artifact(root, run_id, artifact.path, artifact.content))
+            self._kept.append(write_artifact(root, run_id, path, content))
 
-    def _send_artifact(self, run_id: str, artifact: Artifact) -> None:
-        place = PurePosixPath(artifact.path)
+    def _send_artifact(self, run_id: str, path: str, content: bytes) -> None:
+        place = PurePosixPath(path)
         folder_there = str(place.parent) if place.parent.name else None
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / place.name
-            file.write_bytes(artifact.content)
+            file.write_bytes(content)
             self._client.log_artifact(run_id, str(file), folder_there)
 
     def _root_of(self, run_id: str, uri: str) -> Path | None:

@@ -1,19 +1,28 @@
 """The data of a report from recorded runs."""
 
+import io
 import math
 import shlex
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
 from runner.config.direction import Direction
-from runner.reading import RunRecord
+from runner.messages.errors import UserError
+from runner.reading import RunRecord, runs
 from runner.reading import Runs as Records
 from runner.report.analysis import analysed
-from runner.report.page import SweepPart
-from runner.report.runs import Column, Floats, Runs
+from runner.report.figures import ABOVE, Trajectory, drawn, run_figures
+from runner.report.page import Line, RunPart, SweepPart
+from runner.report.runs import Column, Floats, Runs, heights
 
 LOSS = "loss"
+LANDSCAPE = "landscape.npz"
+# The figures of a run that its page shows as pictures; the others it draws itself.
+PICTURES = {"path": "Path of the weight"}
+MOST_OTHERS = 6
 
 
 def runs_of(records: Records) -> Runs:
@@ -84,6 +93,103 @@ def command(*arguments: str) -> str:
     return " ".join(["python -m runner", *map(shlex.quote, arguments)])
 
 
-def of_one_sweep(records: Sequence[RunRecord]) -> bool:
-    """Return whether runs are jobs of one sweep."""
-    return len({record.sweep for record in records}) == 1
+def parts_of(texts: Sequence[str], uri: str | None) -> list[SweepPart | RunPart]:
+    """Return the sweeps and runs with these ids, or prefixes of ids, as parts of a page.
+
+    Raises:
+        UserError: there is no such run, or no such store.
+    """
+    return [_part(text, runs(text, uri=uri)) for text in dict.fromkeys(texts)]
+
+
+def _part(text: str, records: Records) -> SweepPart | RunPart:
+    if len(records) == 1 and records[0].id.startswith(text):
+        return run_part(records)
+    return sweep_part(records.sweeps[0] if records.sweeps else None, records)
+
+
+def run_part(records: Records) -> RunPart:
+    """Return a single run as a part of a page, with its figures."""
+    (record,) = records
+    arrays = runs_of(records)
+    run = trajectory_of(record, arrays)
+    title = record.name or f"run {record.id}"
+    pictures = {PICTURES[name]: drawn(draw, "svg") for name, draw in run_figures(title, run) if name in PICTURES}
+    lines = list(_lines_of(run))
+    return RunPart(title, record.id, arrays, _facts(record, arrays), lines, pictures, _run_command(record), run)
+
+
+def trajectory_of(record: RunRecord, arrays: Runs) -> Trajectory:
+    """Return the recorded steps of a run, with the landscape around its path where that was recorded."""
+    frame = record.trajectory()
+    values = {str(key): frame[key].to_numpy(np.float64) for key in frame.columns}
+    landscape = _landscape(record.artifact(LANDSCAPE))
+    best = [record.best[key] for key in ("weight", "weight/0", "weight/1") if key in record.best]
+    marks = {"best": np.array(best)} if landscape and len(best) == np.ndim(landscape["loss"]) else {}
+    return Trajectory(frame.index.to_numpy(np.int64), values, arrays.minimum, landscape, marks)
+
+
+def _landscape(content: bytes | None) -> dict[str, Any] | None:
+    """Return the arrays of a landscape; None where there is none, or it is not as this program writes it."""
+    if content is None:
+        return None
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile):
+        return None
+    axes = [arrays[name] for name in ("y", "x") if name in arrays]
+    fits = "loss" in arrays and arrays["loss"].shape == tuple(len(axis) for axis in axes)
+    return arrays if fits and "minima" in arrays else None
+
+
+def _lines_of(run: Trajectory) -> Iterator[tuple[str, list[Line]]]:
+    """Yield the figures over steps of a run: title and lines."""
+    steps = run.steps.astype(np.float64)
+
+    def lines(*keys: str) -> list[Line]:
+        return [Line(key, steps, run.values[key]) for key in keys if key in run.values]
+
+    if LOSS in run.values:
+        title = LOSS if run.minimum is None else ABOVE
+        yield title, [Line(title, steps, heights(run.values[LOSS], run.minimum))]
+    if "gradient_norm" in run.values:
+        yield "gradient norm", lines("gradient_norm")
+    if "lr" in run.values or "lr_bound" in run.values:
+        yield "learning rate", lines("lr", "lr_bound")
+    known = ("loss", "gradient_norm", "lr", "lr_bound")
+    others = [key for key in run.values if not key.startswith(("weight", "gradient")) and key not in known]
+    for key in others[:MOST_OTHERS]:
+        yield key, lines(key)
+    weights = [key for key in run.values if key.startswith("weight")]
+    if weights:
+        yield "weight", lines(*weights)
+
+
+def _facts(record: RunRecord, arrays: Runs) -> dict[str, str]:
+    facts = {"outcome": record.sentence or record.outcome.lower()}
+    if np.isfinite(arrays.final[0]) or np.isinf(arrays.final[0]):
+        facts["last loss"] = f"{arrays.final[0]:.9g}"
+    if np.isfinite(arrays.best[0]):
+        at = f" at step {arrays.best_step[0]:,.0f}" if np.isfinite(arrays.best_step[0]) else ""
+        facts["best loss"] = f"{arrays.best[0]:.9g}{at}"
+    if arrays.minimum is not None:
+        facts["known minimum"] = f"{arrays.minimum:.9g}"
+    if np.isfinite(arrays.distance[0]):
+        facts["distance to it"] = f"{arrays.distance[0]:.6g}"
+    if np.isfinite(arrays.done[0]):
+        facts["steps"] = f"{arrays.done[0]:,.0f}"
+    facts |= {
+        key: f"{record.params[key]}" for key in ("objective", "optimizer", "schedule", "lr") if key in record.params
+    }
+    remark = record.tags.get("runner.remark")
+    return facts if remark is None else facts | {"remark": remark}
+
+
+def _run_command(record: RunRecord) -> str:
+    if not record.is_ours:
+        return ""
+    try:
+        return command(*record.recorded.overrides)
+    except UserError:  # its config is not recorded
+        return ""

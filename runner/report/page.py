@@ -10,6 +10,7 @@ import numpy as np
 
 from runner.report.analysis import Analysis, Border
 from runner.report.document import Document, document, escaped, shipped
+from runner.report.figures import Trajectory
 from runner.report.runs import Floats, Outcome, Runs
 from runner.report.scale import scale_of
 from runner.report.sweep_data import MOST_FIGURES, curve_of, sweep_data
@@ -66,6 +67,7 @@ class RunPart:
         facts: what is shown of it in a table.
         lines: for each figure over steps, its title and lines.
         pictures: SVG files with a title.
+        trajectory: its recorded steps.
     """
 
     title: str
@@ -75,6 +77,7 @@ class RunPart:
     lines: Sequence[tuple[str, Sequence[Line]]] = ()
     pictures: Mapping[str, bytes] = field(default_factory=dict)
     command: str = ""
+    trajectory: Trajectory | None = None
 
 
 Part = SweepPart | RunPart

@@ -26,7 +26,7 @@ def sweep_data(analysis: Analysis) -> dict[str, Any]:
     rows = drawn_rows(runs)
     rows = np.union1d(rows, np.array(list(analysis.picks.values()), np.int64))
     final, best = heights(runs.final, runs.minimum), heights(runs.best, runs.minimum)
-    scale = scale_of(np.concatenate([np.where(runs.diverged, np.inf, final), best[np.isfinite(best)]]), _most(runs))
+    scale = scale_of(np.concatenate([np.where(runs.diverged, np.inf, final), best[np.isfinite(best)]]), off_scale(runs))
     ranks = np.zeros(len(runs), np.uint32)
     ranks[runs.order] = np.arange(1, len(runs.order) + 1)
     return {
@@ -62,7 +62,7 @@ def _quantity(runs: Runs) -> str:
     return "loss" if runs.minimum is None else "loss above the known minimum"
 
 
-def _most(runs: Runs) -> float:
+def off_scale(runs: Runs) -> float:
     """Return the loss above which a run is off the scale: what exploded would flatten all others."""
     starts = heights(runs.start, runs.minimum)
     starts = starts[np.isfinite(starts) & (starts > 0)]
@@ -105,7 +105,7 @@ def _curves(analysis: Analysis, drawn: Indices) -> dict[str, Any] | None:
     band = analysis.band
     bands = [] if band is None else [heights(one[steps], runs.minimum) for one in (band.low, band.middle, band.high)]
     finite = [values[np.isfinite(values)], *(one[np.isfinite(one)] for one in bands)]
-    scale = scale_of(np.concatenate(finite), _most(runs))
+    scale = scale_of(np.concatenate(finite), off_scale(runs))
     return {
         "steps": runs.steps[steps].astype(np.float64),
         "owner": np.searchsorted(drawn, rows).astype(np.uint32),
@@ -156,7 +156,7 @@ def _groups(runs: Runs) -> dict[str, Any] | None:
     if many.numbers is None or len(few.choices) > MOST_GROUPS or len(many.choices) < 3:
         return None
     final = heights(runs.final, runs.minimum)
-    scale = scale_of(np.where(np.isfinite(runs.keys), final, np.inf), _most(runs))
+    scale = scale_of(np.where(np.isfinite(runs.keys), final, np.inf), off_scale(runs))
     lines = []
     for code, choice in enumerate(few.choices):
         mine = few.codes == code

@@ -11,7 +11,7 @@ EXTREMES = 50
 
 
 def drawn_rows(runs: Runs) -> Indices:
-    """Return the rows to draw, fewer the more figures there are: the best and worst, the ends of every number, and an even sample.
+    """Return the rows to draw: the best and worst, the ends of every number, and an even sample; fewer in many figures.
 
     The sample takes every n-th run by rank, and every n-th of those that diverged by their first number.
     """

@@ -15,6 +15,7 @@ NOT_OF_THE_RESULT = (
     "name",
     "tags",
     "quiet",
+    "report",
     "fail_on_divergence",
     "keep_weights",
     "parent_run",

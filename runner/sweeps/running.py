@@ -11,6 +11,7 @@ from runner.console.view import notes_on_signal
 from runner.execution.job import no_garbage_collection
 from runner.launchers.shard import NOT_RUN, RunReport, Shard, ShardRun
 from runner.messages.errors import FunctionError, UserError
+from runner.report import afterwards
 from runner.sweeps.fingerprint import fingerprint, sweep_fingerprint
 from runner.sweeps.job import Job, shared_config
 from runner.sweeps.mistakes import Mistakes, raise_mistakes
@@ -55,7 +56,10 @@ def run_sweep(
     warn_of_unused_seeds(jobs)
     console = SweepConsole(config)
     console.add(len(jobs), sum(job.config.steps for job in jobs))
-    with notes_on_signal(console.stopped), tracking_to(config.tracking, console.recording) as tracker:
+    with (
+        notes_on_signal(console.stopped),
+        tracking_to(config.tracking, console.recording, afterwards(config)) as tracker,
+    ):
         with no_garbage_collection():
             from runner.launchers import in_process  # noqa: F401  # imports torch while the recorder starts
         parent = ParentRun(shared_config(jobs), texts, sweep_fingerprint(texts))
@@ -290,11 +294,26 @@ def _reported(job: Job, report: RunReport) -> JobResult:
 
 
 def _end(sweep: _Sweep, status: str) -> None:
-    """Record the weights of the best run, if it ran here, and how the sweep ended."""
+    """Record the weights of the best run and the objective around it, if it ran here, and how the sweep ended."""
+    from runner.execution.landscape import LANDSCAPE
     from runner.execution.weights import WEIGHTS, weights_file
 
     best = best_of(sweep.results)
     report = None if best is None else sweep.reports.get(best.run)
-    if report is not None and report.weights is not None and sweep.parent.experiment is not None:
+    if best is not None and report is not None and report.weights and sweep.parent.experiment is not None:
         sweep.tracker.append(Artifact(report.run, WEIGHTS, weights_file(report.weights)))
+        if status != "KILLED" and (content := _landscape(best.job.config, report)) is not None:
+            sweep.tracker.append(Artifact(report.run, LANDSCAPE, content))
     sweep.parent.end(sweep.tracker, sweep.run_id, status, sweep.results)
+
+
+def _landscape(config: Config, report: RunReport) -> bytes | None:
+    from runner.engine.batches import member_of
+    from runner.execution.landscape import landscape_file
+
+    seconds = report.metrics.get("seconds", 0.0) / max(report.metrics.get("gradient_evaluations", 1), 1)
+    try:
+        member = member_of(config)
+    except Exception:  # the user's module may raise anything when it is read again
+        return None
+    return landscape_file(member, (report.weights or {}).values(), (), seconds)

@@ -33,6 +33,8 @@ NO_MESSAGE_SECONDS = 120
 RESTART_SECONDS = 5
 REPLAY = "python -m runner.replay"
 OnRecorded = Callable[[int, int], None]
+# Recorders that go on alone; kept, so that those that have exited are waited for in a process that lasts.
+_left: list[subprocess.Popen[bytes]] = []
 RECORDER = "from runner.recorder.process import main; main()"
 
 
@@ -51,8 +53,11 @@ class JournalTracker:
     first entry; before that nothing is created in MLflow.
     """
 
-    def __init__(self, tracking: Tracking, on_recorded: OnRecorded | None = None) -> None:
+    def __init__(
+        self, tracking: Tracking, on_recorded: OnRecorded | None = None, afterwards: str | None = None
+    ) -> None:
         self._tracking = tracking
+        self._afterwards = afterwards
         self.owner = uuid.uuid4().hex
         self._folder = Path.cwd()
         self._path = self._folder / JOURNALS / f"{self.owner}.journal"
@@ -174,7 +179,18 @@ class JournalTracker:
                     f"the record is not complete yet; if it stays so, {self._path} holds it: {self._replay}"
                 )
             is_open = self._read_message()
+            if self._is_whole and self._afterwards is not None:
+                self._leave_recorder()
+                return
         self._recorder.communicate()
+
+    def _leave_recorder(self) -> None:
+        """Let the recorder go on alone with what it does afterwards."""
+        for pipe in (self._recorder.stdin, self._recorder.stdout):
+            if pipe is not None:
+                pipe.close()
+        _left[:] = [one for one in _left if one.poll() is None]
+        _left.append(self._recorder)
 
     def _restart_recorder(self) -> bool:
         """Start another recorder, which reads the journal from its start; return False if the folder is missing."""
@@ -238,7 +254,8 @@ class JournalTracker:
         self._unread = b""  # drop the incomplete message of a killed recorder
         self._started = time.monotonic()
         # The URI may hold a password: sent through a pipe, it is in no command line.
-        self._send({"journal": str(self._path), "again": again, **vars(self._tracking)})
+        settings = {"journal": str(self._path), "again": again, "afterwards": self._afterwards}
+        self._send(settings | vars(self._tracking))
         return recorder
 
     @property

@@ -64,9 +64,9 @@ class Untracked:
         """Return at once."""
 
 
-def _tracked(tracking: Tracking, on_recorded: OnRecorded | None) -> JournalTracker:
+def _tracked(tracking: Tracking, on_recorded: OnRecorded | None, afterwards: str | None) -> JournalTracker:
     provenance.look()  # ready by the time that the first run begins
-    return JournalTracker(tracking, on_recorded)
+    return JournalTracker(tracking, on_recorded, afterwards)
 
 
 # With the id of its process: a forked child needs a tracker of its own.
@@ -74,10 +74,14 @@ _shared: ContextVar[tuple[int, Tracking, Tracker] | None] = ContextVar("shared t
 
 
 @contextlib.contextmanager
-def tracking_to(tracking: Tracking, on_recorded: OnRecorded | None = None) -> Iterator[Tracker]:
+def tracking_to(
+    tracking: Tracking, on_recorded: OnRecorded | None = None, afterwards: str | None = None
+) -> Iterator[Tracker]:
     """Give a tracker for the settings, and at the end wait until all is recorded.
 
-    Meanwhile `on_recorded` is called with the number of bytes of the journal that are recorded, and its length.
+    Meanwhile `on_recorded` is called with the number of bytes of the journal that are recorded, and its length. The
+    function with the dotted name `afterwards` is called by the recorder's process once all is recorded; nothing waits
+    for it.
 
     Nested calls with the same settings, as in a sweep, share one tracker: one journal, one recorder.
 
@@ -89,7 +93,7 @@ def tracking_to(tracking: Tracking, on_recorded: OnRecorded | None = None) -> It
     if outer is not None and outer[:2] == (os.getpid(), tracking):
         yield outer[2]
         return
-    tracker: Tracker = Untracked() if tracking.name == "off" else _tracked(tracking, on_recorded)
+    tracker: Tracker = Untracked() if tracking.name == "off" else _tracked(tracking, on_recorded, afterwards)
     token = _shared.set((os.getpid(), tracking, tracker))
     try:
         yield tracker
