@@ -37,7 +37,7 @@ ROOMS = [
     "learn",
     "cli",
 ]
-FACES = ["__init__", "__main__", "delete", "reap", "replay", "ui"]
+FACES = ["__init__", "__main__", "delete", "export", "reap", "replay", "ui"]
 # The version is the package's own; nothing else of the faces may be imported from below.
 VERSION = "runner.__version__"
 NO_TORCH = [

@@ -1,5 +1,6 @@
 """Reading runs from MLflow's database by SQL: MLflow's client makes an object of every row."""
 
+import contextlib
 import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -8,10 +9,13 @@ import numpy as np
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from runner.messages.errors import UserError
+from runner.messages.redaction import shown_text
 from runner.reading.reader import Reader, no_garbage_collection
 from runner.reading.rows import History, Row
 from runner.reading.values import all_restored, restored
 from runner.recorder.mlflow_private import engine_of
+from runner.recorder.opening import describe_error
 from runner.recorder.reading import PARENT_TAG
 from runner.recorder.store import Store
 
@@ -59,7 +63,7 @@ class DatabaseReader(Reader):
         return [row for some in _chunks(ids) for row in self._rows(OF_IDS, some=some)]
 
     def _rows(self, query: str, **values: Any) -> list[Row]:
-        with no_garbage_collection(), self._engine.connect() as connection:
+        with no_garbage_collection(), self._connected() as connection:
             rows = {
                 run_id: Row(run_id, name or "", status, str(experiment), start, end)
                 for run_id, name, status, experiment, start, end in _all(connection, query, **values)
@@ -76,8 +80,16 @@ class DatabaseReader(Reader):
     def histories(self, rows: Sequence[Row], keys: Sequence[str]) -> list[History]:
         """Return the recorded values of metrics, run by run in their order, and key by key."""
         read = self._from_sqlite if self._engine.dialect.name == "sqlite" else self._from_postgresql
-        with no_garbage_collection(), self._engine.connect() as connection:
-            return list(read(connection, rows, keys))
+        with no_garbage_collection(), self._connected() as connection:
+            return list(read(connection, rows, keys)) if keys else []
+
+    @contextlib.contextmanager
+    def _connected(self) -> Iterator[Connection]:
+        try:
+            with self._engine.connect() as connection:
+                yield connection
+        except sa.exc.SQLAlchemyError as error:
+            raise UserError(f"{shown_text(self.uri)}: {describe_error(error, self.uri)}") from error
 
     def _from_sqlite(self, connection: Connection, rows: Sequence[Row], keys: Sequence[str]) -> Iterator[History]:
         cursor = connection.connection.cursor()

@@ -44,14 +44,15 @@ class Reader:
                 return found
 
     def matching(self, experiments: Sequence[str], condition: str) -> list[Row]:
-        """Return the runs of experiments that match a filter of MLflow's."""
+        """Return the runs of experiments that match a filter of MLflow's, in the order in which they began."""
         if not experiments:
             return []
         with no_garbage_collection():
-            return [Row.of(run) for run in pages(self.client, list(experiments), condition)]
+            rows = [Row.of(run) for run in pages(self.client, list(experiments), condition)]
+        return sorted(rows, key=lambda row: (row.start_ms or 0, row.id))
 
     def of_experiments(self, experiments: Sequence[str]) -> list[Row]:
-        """Return the runs of experiments."""
+        """Return the runs of experiments, in the order in which they began; `children` likewise."""
         return self.matching(experiments, "")
 
     def children(self, experiment: str, parent: str) -> list[Row]:

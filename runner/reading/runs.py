@@ -11,7 +11,7 @@ from runner.messages.errors import UserError, nearest
 from runner.reading.reader import Reader
 from runner.reading.record import RANK, RunRecord
 from runner.reading.rows import History
-from runner.reading.values import Array, short_name, varied
+from runner.reading.values import Array, varied
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -151,7 +151,7 @@ def _value(run: RunRecord, key: str) -> Any:
     if key in _COLUMNS:
         return getattr(run, key)
     for values in (run.params, run.metrics):
-        for name in (key, short_name(key, values)):
+        for name in (key, key.removesuffix(".name")):
             if name in values:
                 return values[name]
     return _MISSING

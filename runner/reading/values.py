@@ -52,13 +52,13 @@ def short_name(key: str, keys: Iterable[str]) -> str:
 
 
 def varied(params: list[Mapping[str, Any]]) -> list[str]:
-    """Return the names of the params that differ between runs, those that choose one of a group first.
+    """Return the names of the params that differ between runs, in alphabetical order; dotted ones follow, seeds last.
 
     A param that only some choices of a group have, such as `optimizer.momentum`, differs only where runs with the same
     choice differ in it.
     """
-    differing = [key for key in dict.fromkeys(key for one in params for key in one) if _differs(key, params)]
-    return sorted(differing, key=lambda key: "." in key)
+    differing = [key for key in {key for one in params for key in one} if _differs(key, params)]
+    return sorted(differing, key=lambda key: (key == "seed", "." in key, key))
 
 
 def _differs(key: str, params: list[Mapping[str, Any]]) -> bool:

@@ -121,6 +121,7 @@ class BulkStore(Store):
         self._begun: dict[str, str] | None = None
         self._entry: Entry | None = None
         self._is_taken = False
+        self._has_ended_a_sweep = False
 
     def apply(self, entry: Entry) -> Created | None:
         """Buffer one entry, and write the buffer if it is full; an entry repeated after an error is not added twice."""
@@ -149,6 +150,8 @@ class BulkStore(Store):
 
     def close(self) -> None:
         """Close the database; SQLite then leaves a single file."""
+        if self._has_ended_a_sweep:
+            self._database.analyze()
         self._database.close()
 
     def _verify_runs(self, written: Mapping[str, Last]) -> None:
@@ -244,6 +247,8 @@ class BulkStore(Store):
             self._pending.metrics.append((key, stored, end.time_ms, end.step, is_nan, run_id))
             self._keep_latest(run_id, key, (end.step, end.time_ms, stored, is_nan))
         self._set_tags(run_id, self._end_tags(end))
+        begin = self._unfinished.get(end.run)
+        self._has_ended_a_sweep |= begin is not None and begin.tags.get("runner.kind") == "sweep"
         self._pending.ends.append((end.status, end.time_ms, run_id))
         self._forget(end.run)
 

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from mlflow.exceptions import MlflowException
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, Engine
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.orm import Session
 
 from runner.recorder.errors import RecordLostError
@@ -22,6 +22,8 @@ ROWS_A_TRANSACTION = 100_000
 BUSY_MS = 60_000
 CACHE_KIB = 96 * 1024
 TRIES = 5
+# Of each index; of large databases a sample is enough.
+ROWS_ANALYZED = 400
 # The columns in order, nullable ones with a question mark; then the primary key.
 KNOWN = {
     "runs": (
@@ -84,6 +86,17 @@ class Database:
                 gathered = []
         if gathered:
             self._commit(gathered)
+
+    def analyze(self) -> None:
+        """Let SQLite count the rows of its indexes, without which it reads a metric's history by the wrong one."""
+        if not self._is_sqlite:
+            return
+        with contextlib.suppress(DatabaseError), self._store.engine.connect() as connection:  # others are writing
+            connection = connection.execution_options(isolation_level="AUTOCOMMIT")
+            connection.exec_driver_sql("PRAGMA busy_timeout = 0")
+            connection.exec_driver_sql(f"PRAGMA analysis_limit = {ROWS_ANALYZED}")
+            connection.exec_driver_sql("ANALYZE")
+            connection.exec_driver_sql(f"PRAGMA busy_timeout = {BUSY_MS}")
 
     def close(self) -> None:
         """Close the connections; SQLite then merges its write-ahead log into the file."""

@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import os
 import re
 import shutil
 from collections.abc import Iterator, Sequence
@@ -11,14 +10,11 @@ from pathlib import Path
 
 import sqlalchemy as sa
 from mlflow.entities import LifecycleStage, Run, ViewType
-from mlflow.exceptions import MlflowException
 
 from runner.config.folders import check_working_directory
-from runner.config.uris import DEFAULT_URI
 from runner.messages.errors import UserError
-from runner.messages.printing import print_error, print_lines
 from runner.messages.redaction import shown_text
-from runner.recorder.errors import StoreError
+from runner.recorder.commands import add_uri, print_all
 from runner.recorder.finding import existing_store, find_runs
 from runner.recorder.mlflow_private import (
     can_remove_runs,
@@ -28,7 +24,6 @@ from runner.recorder.mlflow_private import (
     local_file_uri_to_path,
     remove_run,
 )
-from runner.recorder.opening import describe_error
 from runner.recorder.reading import ID_TAG, PARENT_TAG, pages
 from runner.recorder.reap import has_live_process
 from runner.recorder.store import Store
@@ -145,6 +140,7 @@ def _deleted(texts: Sequence[str], uri: str, is_for_good: bool, is_forced: bool)
     Raises:
         UserError: a run does not exist, or is running; nothing was deleted.
     """
+    check_working_directory()
     store = existing_store(uri)
     if is_for_good and not can_remove_runs(store.client):
         raise UserError(
@@ -174,24 +170,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m runner.delete", description="Delete runs, and sweeps with all their runs."
     )
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
     parser.add_argument("id", nargs="+", help="of a run or a sweep, or its first characters")
     parser.add_argument(
         "--gc", action="store_true", help="remove from disk, with artifacts; default: move to MLflow's trash"
     )
     parser.add_argument("--force", action="store_true", help="delete running ones too")
-    parser.add_argument("--uri", default=uri, help="the store; MLFLOW_TRACKING_URI or outputs/mlflow.db")
+    add_uri(parser)
     asked = parser.parse_args(arguments)
-    try:
-        check_working_directory()
-        for line in _deleted(asked.id, asked.uri, asked.gc, asked.force):
-            print_lines(line)
-    except (UserError, StoreError) as error:
-        lines = error.lines if isinstance(error, UserError) else [f"{error}"]
-        for line in lines:
-            print_error(f"error: {line}")
-        return 2
-    except (MlflowException, OSError) as error:
-        print_error(f"error: {describe_error(error, asked.uri)}")
-        return 1
-    return 0
+    return print_all(_deleted(asked.id, asked.uri, asked.gc, asked.force), asked.uri)

@@ -1,25 +1,17 @@
-"""Stores that are opened in the tests' own process, and a server that tests share."""
+"""Stores that are opened in the tests' own process, and a server."""
 
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.servers import Server, serving
+from tests.support.servers import Server
 from tests.support.template import use_template
 
 
 @pytest.fixture(scope="package", autouse=True)
 def _tables(template: Path) -> None:
     use_template(template)
-
-
-@pytest.fixture(scope="session")
-def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("server")
-    with serving(folder, f"sqlite:///{folder}/server.db") as server:
-        yield server
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Stores for tests: an empty database, and a PostgreSQL server."""
+"""Stores for tests: an empty database, a PostgreSQL server, and an MLflow server."""
 
 import os
 import pwd
@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.support.servers import Server, serving
 
 PATIENCE = 30
 
@@ -90,3 +92,11 @@ def _empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def folder(_empty_store: Path, tmp_path: Path) -> Path:
     """Give a folder with an empty database of MLflow's, which takes a second to make."""
     return Path(shutil.copytree(_empty_store, tmp_path / "store"))
+
+
+@pytest.fixture(scope="session")
+def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Give an MLflow server over SQLite."""
+    folder = tmp_path_factory.mktemp("server")
+    with serving(folder, f"sqlite:///{folder}/server.db") as server:
+        yield server
