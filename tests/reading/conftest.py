@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -131,9 +131,10 @@ def on_a_server(tmp_path_factory: pytest.TempPathFactory, shared_server: Server)
 
 
 @pytest.fixture(params=["sqlite", "a database unknown here", "postgresql", "server"])
-def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Place:
     """Give the record in each kind of store."""
     fixtures = {"postgresql": "in_postgresql", "server": "on_a_server"}
     if request.param == "a database unknown here":
         monkeypatch.setattr(selection, "is_known", lambda _client: False)
-    return request.getfixturevalue(fixtures.get(request.param, "in_sqlite"))
+    found: Place = request.getfixturevalue(fixtures.get(request.param, "in_sqlite"))
+    return found

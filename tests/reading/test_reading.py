@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from runner import runs
 from runner.messages.errors import UserError
 from tests.reading.conftest import LONG, Place
 
 
-def names(runs: Any) -> list[str]:
-    return [run.name for run in runs]
+def names(found: Any) -> list[str]:
+    return [run.name for run in found]
 
 
 def test_a_sweep_stands_for_its_jobs_without_those_in_the_trash(place: Place) -> None:
@@ -36,8 +37,6 @@ def test_runs_are_found_by_experiment_and_filter(place: Place) -> None:
     with pytest.raises(UserError, match="is in MLflow's trash"):
         place.read("d")
     with pytest.raises(UserError, match=r"ffffff: no such run"):
-        from runner import runs
-
         runs("ffffff", uri=place.uri)
 
 
@@ -124,9 +123,9 @@ def test_runs_of_other_programs_are_read_too(place: Place) -> None:
     assert run.final == {"acc": 0.25, "lr": 0.125} or run.final == {"acc": 0.5, "lr": 0.125}  # as MLflow has it
     assert run.params == {"lr": "auto", "shuffle": True}
     assert sorted(run.trajectory().index) == [0, 2**55]
-    runs = place.read("by hand", "outer")
-    assert sorted(runs.histories("acc").value) == [0.25, 0.5]
-    assert runs.frame()[["lr", "metrics.lr"]].iloc[0].tolist() == ["auto", 0.125]
+    both = place.read("by hand", "outer")
+    assert sorted(both.histories("acc").value) == [0.25, 0.5]
+    assert both.frame()[["lr", "metrics.lr"]].iloc[0].tolist() == ["auto", 0.125]
     with pytest.raises(UserError, match="its config is not recorded"):
         _ = run.config
 
