@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from runner.api.calls import Outcome, RunResult, run, sweep
     from runner.messages.errors import DivergedError, FunctionError, RecordingError, RunnerError, SweepError, UserError
-    from runner.reading.selection import runs
+    from runner.reading import RunRecord, Runs, runs
 
 __version__ = "0.1.0"
 __all__ = [
@@ -13,8 +13,10 @@ __all__ = [
     "FunctionError",
     "Outcome",
     "RecordingError",
+    "RunRecord",
     "RunResult",
     "RunnerError",
+    "Runs",
     "SweepError",
     "UserError",
     "__version__",
@@ -34,10 +36,10 @@ def __getattr__(name: str) -> Any:
         return getattr(errors, name)
     from runner.config.folders import check_working_directory
 
-    if name == "runs":
-        from runner.reading import runs
+    if name in ("RunRecord", "Runs", "runs"):
+        from runner import reading
 
-        return runs
+        return getattr(reading, name)
     check_working_directory()  # without which torch would end the process as it is imported
     from runner.api import calls
 

@@ -39,7 +39,10 @@ def exported(
     if not found:
         raise UserError(f"{' '.join(ids)}: has no runs, expected some; those in MLflow's trash are left out")
     frame = found.frame() if is_frame else found.histories(keys)
-    _write_whole(_table_of(frame), file, write)
+    try:
+        _write_whole(_table_of(frame), file, write)
+    except OSError as error:
+        raise UserError(f"--to {file}: {error.strerror or error}") from None
     rows = f"{len(frame):,} {'row' if is_frame else 'value'}{'s' if len(frame) != 1 else ''}"
     yield f"exported   {rows} of {len(found):,} run{'s' if len(found) != 1 else ''} to {file}"
 

@@ -14,7 +14,7 @@ from runner.reading.database import DatabaseReader
 from runner.reading.reader import Reader
 from runner.reading.record import RunRecord
 from runner.reading.rows import Row
-from runner.reading.runs import Runs
+from runner.reading.collection import Runs
 from runner.recorder.bulk import is_known
 from runner.recorder.errors import StoreError
 from runner.recorder.finding import existing_store, find_runs
