@@ -10,11 +10,11 @@ from runner.config.schema import URI
 from runner.config.uris import DEFAULT_URI
 from runner.messages.errors import UserError, nearest
 from runner.messages.redaction import shown_text
+from runner.reading.collection import Runs
 from runner.reading.database import DatabaseReader
 from runner.reading.reader import Reader
 from runner.reading.record import RunRecord
 from runner.reading.rows import Row
-from runner.reading.collection import Runs
 from runner.recorder.bulk import is_known
 from runner.recorder.errors import StoreError
 from runner.recorder.finding import existing_store, find_runs

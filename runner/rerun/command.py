@@ -13,8 +13,8 @@ from runner.execution.job import raise_diverged
 from runner.messages.errors import RunnerError, Terminated, UserError
 from runner.messages.printing import guarded, print_error, print_lines
 from runner.process import signals, tracebacks
+from runner.reading.collection import Runs
 from runner.reading.record import RunRecord
-from runner.reading.runs import Runs
 from runner.reading.selection import runs
 from runner.recorder.opening import describe_error
 from runner.recorder.reap import has_live_process

@@ -8,7 +8,7 @@ from mlflow.tracking import MlflowClient
 from runner.config.schema import Config, Tracking
 from runner.execution.job import Done, record
 from runner.messages.redaction import HIDDEN
-from runner.reading.runs import Runs
+from runner.reading.collection import Runs
 from runner.rerun.composing import compose_again
 from runner.rerun.running import KEPT_IN_MEMORY, Kept
 from runner.rerun.verification import Recipe, Verdict, numbers_of, records_of, weights_in

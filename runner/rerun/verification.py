@@ -13,9 +13,9 @@ from mlflow.tracking import MlflowClient
 from runner.config.stop_rules import StopReason
 from runner.execution.weights import WEIGHTS
 from runner.messages.errors import UserError
+from runner.reading.collection import Runs
 from runner.reading.record import RunRecord
 from runner.reading.rows import by_run
-from runner.reading.runs import Runs
 from runner.recorder.errors import StoreError
 from runner.recorder.reading_back import RecordedRun, read_jobs
 from runner.rerun.circumstances import circumstances

@@ -23,7 +23,8 @@ def recorded(shared_runner: Command) -> Command:
 
 @pytest.fixture(scope="module")
 def sweep(recorded: Command) -> Runs:
-    return runs(uri=f"sqlite:///{recorded.folder}/outputs/mlflow.db")
+    found: Runs = runs(uri=f"sqlite:///{recorded.folder}/outputs/mlflow.db")
+    return found
 
 
 def export(recorded: Command, *arguments: str) -> tuple[int, list[str]]:

@@ -11,7 +11,7 @@ import runner
 from runner.config.schema import Config
 from runner.execution.job import record
 from runner.messages.errors import UserError
-from runner.reading.runs import Runs
+from runner.reading.collection import Runs
 from runner.rerun.verification import Verdict, verify
 from runner.sweeps.job import Job
 from runner.sweeps.plan import GridPlan
