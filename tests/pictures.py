@@ -23,6 +23,7 @@ from runner import run, sweep
 ROOT = Path(__file__).parents[1]
 DESCENT = ROOT / "runner/api/descent.png"
 UI = ROOT / "runner/recorder/ui.png"
+LEARN = ROOT / "runner/learn/learn.png"
 OPTIMIZERS = {"gd": 0.003, "momentum": 0.001, "rmsprop": 0.02, "adam": 0.1}
 COLOURS = 96
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
@@ -110,6 +111,29 @@ def _photograph(address: str, path: Path) -> None:
         browser.close()
 
 
+def photograph_learner(path: Path) -> None:
+    """Take a picture of the learner's page, in Chromium."""
+    from playwright.sync_api import sync_playwright
+
+    from runner.learn.command import main
+
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        page = Path(folder) / "learn.html"
+        settings = ["objective=rosenbrock", "optimizer=momentum", "lr=0.0005", "steps=150", "quiet=true"]
+        if main([*settings, "--no-browser", "--out", str(page)]) != 0:
+            raise RuntimeError("the learner's page could not be made")
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+        tab = browser.new_page(viewport={"width": 1100, "height": 900}, locale="en-GB")
+        tab.goto(page.as_uri())
+        tab.wait_for_function("window.READY > 0")
+        bottom = tab.locator("#legend").bounding_box()
+        assert bottom is not None
+        tab.screenshot(path=path, full_page=True, clip={"x": 0, "y": 0, "width": 1100, "height": bottom["y"] + 60})
+        browser.close()
+    _make_small(path)
+
+
 if __name__ == "__main__":
     draw_descent(DESCENT)
     photograph_ui(UI)
+    photograph_learner(LEARN)

@@ -1,1 +1,1 @@
-"""The learner's page."""
+"""The learner's page: many learning rates and momenta of one config, descended by the runner, on an offline page."""

@@ -81,4 +81,4 @@ def _ended(process: "subprocess.Popen[str]") -> Done:
 
 def _environment(more: dict[str, str]) -> dict[str, str]:
     inherited = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
-    return inherited | {"PYTHONPATH": str(ROOT)} | more
+    return inherited | {"PYTHONPATH": str(ROOT), "BROWSER": "true"} | more
