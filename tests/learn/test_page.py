@@ -107,7 +107,7 @@ def test_the_four_moves_are_the_numbers_of_the_engine(pages: dict[str, Path], br
         assert text(page, "weight-now") == "10.0000000000"
         assert text(page, "command").endswith("steps=1000")
         page.locator("#on").click()
-        expect_text(page, "field-note", re.compile("Zoomed out 3 times"))
+        expect_text(page, "field-note", re.compile("Zoomed out 9 times"))
 
 
 def test_the_page_is_used_by_keyboard_and_pointer(pages: dict[str, Path], browser: "Browser") -> None:
