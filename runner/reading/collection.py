@@ -1,6 +1,7 @@
 """Recorded runs as a collection: selected, ordered, and read as tables."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from runner.config.direction import Direction
 from runner.messages.errors import UserError, nearest
+from runner.reading.html import table_html
 from runner.reading.reader import Reader
 from runner.reading.record import RANK, RunRecord
 from runner.reading.rows import History
@@ -15,6 +17,10 @@ from runner.reading.values import Array, varied
 
 if TYPE_CHECKING:
     import pandas as pd
+
+# How many runs a notebook shows, and how many characters of their ids.
+SHOWN = 10
+ID_SHOWN = 20
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -32,9 +38,26 @@ class Runs(Sequence[RunRecord]):
     reader: Reader = field(repr=False)
 
     def __repr__(self) -> str:
-        """Return how many runs there are, and what varies."""
-        shown = f", varied: {', '.join(self.varied)}" if self.varied else ""
-        return f"{type(self).__name__}({len(self):,} run{'s' if len(self) != 1 else ''}{shown})"
+        """Return how many runs there are, what varies, and how they ended."""
+        varied = f", varied: {', '.join(self.varied)}" if self.varied else ""
+        outcomes = f", {self._outcomes}" if self.items else ""
+        return f"{type(self).__name__}({counted(len(self))}{varied}{outcomes})"
+
+    def _repr_html_(self) -> str:
+        """Return a table of the best runs, or of the first where no loss is finite, for notebooks."""
+        best = self.best(SHOWN)
+        shown = best if best else self[:SHOWN]
+        rows = [
+            {"run": run.id[:ID_SHOWN]} | {key: run.params.get(key) for key in self.varied} | run.summary
+            for run in shown
+        ]
+        order = "the best first" if best else "in the order in which they began"
+        note = f"{len(shown):,} of {len(self):,}, {order}" if len(shown) < len(self) else order
+        return table_html(f"{counted(len(self))}: {self._outcomes}", rows, note if rows else "")
+
+    @property
+    def _outcomes(self) -> str:
+        return ", ".join(f"{count:,} {name}" for name, count in Counter(run.outcome for run in self).items()) or "none"
 
     def __len__(self) -> int:
         """Return the number of runs."""
@@ -139,6 +162,11 @@ class Runs(Sequence[RunRecord]):
         if self.items and (unknown := [key for key in wanted if key not in known]):
             raise UserError(*(f"{key}: no run has recorded this metric{nearest(key, known)}" for key in unknown))
         return wanted
+
+
+def counted(count: int) -> str:
+    """Return a number of runs in words."""
+    return f"{count:,} run{'s' if count != 1 else ''}"
 
 
 _MISSING = object()

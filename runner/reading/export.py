@@ -13,6 +13,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from runner.messages.errors import UserError
+from runner.reading.collection import counted
 from runner.reading.selection import runs
 from runner.recorder.commands import add_uri, print_all
 
@@ -44,7 +45,7 @@ def exported(
     except OSError as error:
         raise UserError(f"--to {file}: {error.strerror or error}") from None
     rows = f"{len(frame):,} {'row' if is_frame else 'value'}{'s' if len(frame) != 1 else ''}"
-    yield f"exported   {rows} of {len(found):,} run{'s' if len(found) != 1 else ''} to {file}"
+    yield f"exported   {rows} of {counted(len(found))} to {file}"
 
 
 def _write_whole(table: pa.Table, file: Path, write: Callable[[pa.Table, str], None]) -> None:

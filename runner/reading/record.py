@@ -1,5 +1,6 @@
 """A recorded run."""
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -11,6 +12,7 @@ from mlflow.exceptions import MlflowException
 from runner.config.direction import Direction
 from runner.config.schema import Config
 from runner.messages.errors import UserError
+from runner.reading.html import pairs_html
 from runner.reading.reader import Reader
 from runner.reading.rows import Row
 from runner.reading.values import short_name, typed
@@ -45,6 +47,26 @@ class RunRecord:
         loss = self.final.get("loss")
         shown = "" if loss is None else f", loss={loss:.6g}"
         return f"{type(self).__name__}({self.id}, {self.name!r}, {self.outcome}{shown})"
+
+    def _repr_html_(self) -> str:
+        """Return a table of results and params, for notebooks."""
+        ends = {"id": self.id, "outcome": self.sentence or self.outcome, "began": self.started, "ended": self.ended}
+        results = {key: value for key, value in self.metrics.items() if not self.is_step_metric(key)}
+        return pairs_html(self.name, ends | (results or dict(self.final)) | dict(self.params))
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The outcome and the most important results, by name, where they are recorded."""
+        results = {
+            "loss": self.final.get("loss"),
+            "best loss": self.best.get("loss"),
+            "at step": self.best.get("step"),
+            "distance": self.final.get("distance"),
+            "steps": self.metrics.get("steps_done"),
+        }
+        if self.is_ours:
+            return {"outcome": self.outcome} | {key: value for key, value in results.items() if value is not None}
+        return {"outcome": self.outcome} | dict(itertools.islice(self.metrics.items(), 5))
 
     @property
     def id(self) -> str:

@@ -137,3 +137,17 @@ def test_a_run_that_is_going_has_no_results_yet(place: Place) -> None:
     assert len(outer.trajectory()) == 0
     assert len(place.read("outer").histories()) == 0
     assert len(place.read("going", "outer").frame()) == 2
+
+
+def test_notebooks_and_consoles_show_runs_with_all_texts_escaped(in_sqlite: Place) -> None:
+    sweep, inner = in_sqlite.read("sweep"), in_sqlite.read("outer")[0]
+    assert repr(sweep) == "Runs(4 runs, varied: lr, optimizer, 2 COMPLETED, 1 STOPPED, 1 DIVERGED)"
+    assert repr(sweep[0]).endswith(", 'a', COMPLETED, loss=1)")
+    shown = sweep._repr_html_()
+    assert shown.index(">0.2<") < shown.index(">momentum<")
+    assert "3 of 4, the best first" in shown
+    assert "&lt;b&gt;inner" in inner._repr_html_()
+    assert "<b>" not in inner._repr_html_() + in_sqlite.read("outer")._repr_html_()
+    empty = sweep.where(outcome="KILLED")
+    assert (repr(empty), "0 runs: none" in empty._repr_html_()) == ("Runs(0 runs)", True)
+    assert len(empty.frame()) == len(empty.histories()) == len(empty.curves()[1]) == len(empty.best()) == 0
