@@ -83,10 +83,17 @@ def record(
             from runner.execution.batch import execute
             from runner.execution.record_files import files_of_run
             from runner.execution.recording import PlannedRun
+            from runner.report.notes import command_of
         member, files = member_of(config), files_of_run(config, overrides)
         keeps_weights = config.keep_weights != "none"
-        own = files.tags | dict(tags or {})
-        planned = PlannedRun(member, uuid.uuid4().hex, own, keeps_weights=keeps_weights, files=files.files)
+        planned = PlannedRun(
+            member,
+            uuid.uuid4().hex,
+            files.tags | dict(tags or {}),
+            keeps_weights=keeps_weights,
+            files=files.files,
+            command=command_of(overrides, is_sweep=False),
+        )
         console.find_record = lambda: tracker.recorded(planned.run)
 
         def sink(entry: Entry) -> None:

@@ -1,7 +1,7 @@
 """Journal entries for the runs of a batch: their start, their recorded steps and how they ended."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import torch
@@ -16,13 +16,14 @@ from runner.engine.progress import ActiveBlock
 from runner.engine.result import Result
 from runner.execution.landscape import LANDSCAPE, Extent, landscape_file
 from runner.execution.metrics import final_metrics, point_metrics, points_of, start_metrics
+from runner.execution.shown import shown_of_run
 from runner.execution.trajectory import Trajectory
 from runner.execution.weights import WEIGHTS, weights_file, weights_of
 from runner.messages.redaction import shown_tree
 from runner.objectives.learning import digest_of
 from runner.tensors.device import Hardware
 from runner.tracking.journal import Artifact, Begin, End, Entry, now_ms
-from runner.tracking.provenance import described, params_of, tags_of
+from runner.tracking.provenance import DESCRIPTION, described, params_of, tags_of
 
 # Takes the journal entries of runs, in order.
 Sink: TypeAlias = Callable[[Entry], None]
@@ -39,6 +40,7 @@ class PlannedRun:
         recorded: the last step already recorded, where the run began in a batch that failed; -1 for a new run.
         keeps_weights: whether its weights are recorded as a file.
         files: artifacts to record when the run begins, by path.
+        command: the command that repeats the run; empty if there is none.
     """
 
     member: Member
@@ -47,6 +49,7 @@ class PlannedRun:
     recorded: int = -1
     keeps_weights: bool = False
     files: dict[str, bytes] = field(default_factory=dict)
+    command: str = ""
 
 
 class Recording:
@@ -143,7 +146,11 @@ class Recording:
             if run.keeps_weights:
                 self._sink(Artifact(run.run, WEIGHTS, weights_file(weights_of(result))))
                 self._keep_landscape(run, result)
-            self._sink(_end_of(run, result, now, reason))
+            end = _end_of(run, result, now, reason)
+            if run.member.config.parent_run is None:
+                self._sink(shown_of_run(run.member.config, run.run, run.command, end))
+                end = replace(end, tags={key: value for key, value in end.tags.items() if key != DESCRIPTION})
+            self._sink(end)
 
     def _keep_landscape(self, run: PlannedRun, result: Result) -> None:
         """Record the objective around the path of a run that is alone in its batch."""

@@ -214,6 +214,9 @@ class BulkStore(Store):
         for key, value in tags.items():
             self._pending.tags[run_id, key] = value
 
+    def _log_tags(self, run_id: str, tags: dict[str, str]) -> None:
+        self._set_tags(run_id, tags)
+
     def _log_params(self, run_id: str, params: dict[str, str]) -> None:
         self._pending.params += ((key, value, run_id) for key, value in params.items())
 

@@ -13,7 +13,7 @@ from runner.recorder.mlflow_private import (
     path_not_unique,
     validate_param_and_metric_name,
 )
-from runner.tracking.journal import Artifact, Begin, End, Entry, Metrics
+from runner.tracking.journal import Artifact, Begin, End, Entry, Metrics, Shown
 
 LONGEST_NAME = 250
 NAME_TAG = "mlflow.runName"
@@ -38,6 +38,9 @@ def accepted(entry: Entry) -> Entry:
             return replace(entry, path=_without_refused(entry.path) if path_not_unique(entry.path) else entry.path)
         case Metrics():
             return replace(entry, keys=list(renamed(tuple(entry.keys))))
+        case Shown():
+            tags = _accepted_texts(entry.tags, MAX_TAG_VAL_LENGTH)
+            return replace(entry, tags=tags, experiment_tags={k: storable(v) for k, v in entry.experiment_tags.items()})
         case End():
             return replace(
                 entry, results=_accepted_keys(entry.results), tags=_accepted_texts(entry.tags, MAX_TAG_VAL_LENGTH)

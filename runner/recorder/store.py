@@ -12,11 +12,12 @@ from mlflow.tracking import MlflowClient
 
 from runner.recorder.artifacts import local_folder, run_folder, write_artifact
 from runner.recorder.errors import ConcurrentStartError, RecordLostError, StoreError, TakenOverError
+from runner.recorder.experiment_tags import write_experiment_tags
 from runner.recorder.names import accepted
 from runner.recorder.ownership import OwnedError, begin_alone, is_anothers, is_superseded
 from runner.recorder.reading import ID_TAG, PARENT_TAG, children, ledger_of, pages
 from runner.recorder.verification import DatabaseFile, Last, lost_run
-from runner.tracking.journal import Artifact, Begin, End, Entry, Metrics, now_ms
+from runner.tracking.journal import EXPERIMENT, REFERENCE, Artifact, Begin, End, Entry, Metrics, Shown, now_ms
 from runner.tracking.processes import HEARTBEAT, REAPED, RESUMES
 
 OUTCOME = "runner.outcome"
@@ -77,6 +78,8 @@ class Store:
                     self._note(run, max(entry.steps))
             case Artifact():
                 self._artifact(entry)
+            case Shown() if not self._is_taken_over(entry.run):
+                self._show(entry)
             case End() if not self._is_taken_over(entry.run):
                 self._end(entry)
                 self._note(entry.run, entry.step if entry.results else -1, has_ended=True)
@@ -371,6 +374,20 @@ class Store:
         self._log_tags(run_id, self._end_tags(end))
         self._set_status(run_id, end.status, end.time_ms)
         self._forget(end.run)
+
+    def _show(self, shown: Shown) -> None:
+        experiment = self._experiment(self._unfinished[shown.run].experiment)
+
+        def filled(tags: dict[str, str]) -> dict[str, str]:
+            return {key: self._with_ids(text, experiment) for key, text in tags.items()}
+
+        self._log_tags(self._runs[shown.run], filled(shown.tags))
+        write_experiment_tags(self._client, experiment, filled(shown.experiment_tags))
+
+    def _with_ids(self, text: str, experiment: str) -> str:
+        """Return a text with MLflow's ids for the references in it."""
+        known = REFERENCE.sub(lambda match: self._runs.get(match[1], match[1]), text)
+        return known.replace(EXPERIMENT, experiment)
 
     def _log_tags(self, run_id: str, tags: dict[str, str]) -> None:
         self._client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])

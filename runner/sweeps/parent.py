@@ -10,10 +10,10 @@ from runner.messages.redaction import shown_override, shown_tree
 from runner.sweeps.job import by_key
 from runner.sweeps.outcome import JobResult, best_of, counts, ranks
 from runner.sweeps.seeds import SEEDS, seeds_csv, spreads_of
+from runner.sweeps.shown import shown_of_sweep
 from runner.tracking import provenance
 from runner.tracking.journal import Artifact, Begin, End, Metrics, now_ms
 from runner.tracking.processes import OWNER, RESUMES
-from runner.tracking.provenance import described
 from runner.tracking.run_files import SweepJob
 from runner.tracking.tracker import Tracker
 
@@ -76,12 +76,11 @@ class ParentRun:
             return
         for entry in rank_entries(ranks(results), now_ms()):
             tracker.append(entry)
-        if spreads := spreads_of(results):
+        spreads = spreads_of(results)
+        if spreads:
             tracker.append(Artifact(run, SEEDS, seeds_csv(spreads)))
         diverged = sum(one.has_diverged for one in results)
         tags = job_tags(counts(results) | {"diverged_jobs": diverged})
-        if diverged:
-            tags |= described(self.config, f"{diverged:,} of {len(results):,} jobs diverged.")
         metrics: dict[str, float] = {}
         references: dict[str, str] = {}
         best = best_of(results)
@@ -89,6 +88,7 @@ class ParentRun:
             metrics["best_loss"] = best.loss
             references = {"best.run": best.run}
             tags |= {f"best.{key}": value for key, value in best.job.varied.items()}
+        tracker.append(shown_of_sweep(self.config, self.texts, run, results, spreads))
         tracker.append(End(run, status, now_ms(), results=metrics, tags=tags, references=references))
 
 

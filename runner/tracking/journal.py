@@ -8,6 +8,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import struct
 import tempfile
 import time
@@ -27,6 +28,9 @@ READ_AT_ONCE = 2**24
 # A file with more bytes than this outside its entries is not read as a journal.
 LARGEST_WASTE = 2**32
 JOURNALS = Path("outputs/journals")
+# A reference to the experiment of a run, as `reference` makes them to runs.
+EXPERIMENT = "{{experiment}}"
+REFERENCE = re.compile(r"\{\{run:(\w+)\}\}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,18 @@ class Artifact:
 
 
 @dataclass(frozen=True)
+class Shown:
+    """What MLflow's UI shows of a run and its experiment: tags, in which references become MLflow's ids.
+
+    They are made by `reference` from the runner's id of a run, or are EXPERIMENT.
+    """
+
+    run: str
+    tags: dict[str, str] = field(default_factory=dict)
+    experiment_tags: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class End:
     """The end of a run: its status as MLflow names it, its final results and tags.
 
@@ -124,10 +140,15 @@ class Close:
     """The end of a journal."""
 
 
-Entry: TypeAlias = Open | Begin | Metrics | Artifact | End | Close
-KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in (Open, Begin, Metrics, Artifact, End, Close)}
+Entry: TypeAlias = Open | Begin | Metrics | Artifact | Shown | End | Close
+KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in (Open, Begin, Metrics, Artifact, Shown, End, Close)}
 BODY = {"Metrics": "values", "Artifact": "content"}
 HINTS = {name: get_type_hints(kind) for name, kind in KINDS.items()}
+
+
+def reference(run: str) -> str:
+    """Return a reference to a run by the runner's id, for the texts of `Shown`."""
+    return f"{{{{run:{run}}}}}"
 
 
 def now_ms() -> int:

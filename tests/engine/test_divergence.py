@@ -21,8 +21,9 @@ def test_a_diverged_run_is_tagged_described_and_reported(runner: Command) -> Non
     assert strict.err == "error: diverged at step 2, and fail_on_divergence=true\n"
     client = MlflowClient(f"sqlite:///{runner.folder}/outputs/mlflow.db")
     runs = client.search_runs(["1"], "tags.diverged = 'true' and attributes.status = 'FINISHED'")
-    notes = {run.data.tags["mlflow.note.content"] for run in runs}
-    assert notes == {"Diverged at step 2.", "Diverged at step 2.\n\nmine"}
+    notes = [run.data.tags["mlflow.note.content"] for run in runs]
+    assert all(note.startswith("Diverged at step 2. ") for note in notes)
+    assert sorted(note.endswith("\n\nmine") for note in notes) == [False, True]
 
 
 @pytest.mark.parametrize("launcher", ["batched", "basic"])
@@ -46,7 +47,7 @@ def test_a_sweep_counts_diverged_jobs_and_fails_on_demand(runner: Command, launc
         == 2
     )
     if launcher == "batched":
-        assert parent.data.tags["mlflow.note.content"] == "2 of 3 jobs diverged."
+        assert "3 finished (2 diverged)" in parent.data.tags["mlflow.note.content"]
         again = runner(*sweep, "resume=true")
         assert (again.code, again.errors) == (done.code, done.errors)
         assert "3 skipped (2 diverged)" in again.out
