@@ -11,7 +11,8 @@ from runner.messages.redaction import HIDDEN
 from runner.reading.collection import Runs
 from runner.rerun.composing import compose_again
 from runner.rerun.running import KEPT_IN_MEMORY, Kept
-from runner.rerun.verification import Recipe, Verdict, numbers_of, records_of, weights_in
+from runner.rerun.verification import Recipe, Verdict, numbers_of, records_of
+from runner.rerun.weights import RecordedWeights
 
 # A tag: MLflow's id of the run that this one repeats.
 RERUN_OF = "runner.rerun_of"
@@ -46,7 +47,8 @@ def record_again(found: Runs, client: MlflowClient, uri: str, overrides: Sequenc
     if composed.config.tracking.name == "off":
         composed = replace(composed, config=replace(composed.config, tracking=KEPT_IN_MEMORY))
     recipe, kept = Recipe(run, recorded, composed), Kept()
-    numbers = numbers_of(found, [0])[0] | dict(weights_in(client, recipe, found))
+    weights = RecordedWeights(client, found).of(run, recorded.tree.get("keep_weights"))
+    numbers = numbers_of(found, [0])[0] | dict(weights)
     done = record(composed.config, None, composed.overrides, {RERUN_OF: run.id}, kept)
     kept.join()
     (rerun,) = kept.runs.values()

@@ -1,9 +1,7 @@
 """Comparing recorded runs with their reruns: the numbers, and what may explain a difference."""
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +9,6 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from runner.config.stop_rules import StopReason
-from runner.execution.weights import WEIGHTS
 from runner.messages.errors import UserError
 from runner.reading.collection import Runs
 from runner.reading.record import RunRecord
@@ -20,12 +17,11 @@ from runner.recorder.errors import StoreError
 from runner.recorder.reading_back import RecordedRun, read_jobs
 from runner.rerun.circumstances import circumstances
 from runner.rerun.composing import Composed, compose_again
-from runner.rerun.numbers import Array, Comparison, Numbers, compare, weight_numbers
+from runner.rerun.numbers import Array, Comparison, Numbers, compare
 from runner.rerun.running import KEPT_IN_MEMORY, Rerun, members_of, run_again
+from runner.rerun.weights import RecordedWeights
 from runner.sweeps.mistakes import Mistakes, raise_mistakes
 
-# The tag of a sweep's parent run that names the best run, which alone keeps its weights.
-BEST_RUN = "best.run"
 UNFINISHED = ("KILLED", "RUNNING")
 
 
@@ -133,7 +129,8 @@ def verify(found: Runs, client: MlflowClient, overrides: Sequence[str] = ()) -> 
         UserError: some run cannot be composed, or does not fit this machine.
     """
     composed = recipes(found, client, overrides)
-    weights = {index: weights_in(client, one, found) for index, one in enumerate(composed)}
+    kept = RecordedWeights(client, found)
+    weights = {index: kept.of(one.run, one.recorded.tree.get("keep_weights")) for index, one in enumerate(composed)}
     configs = [
         (one.run.name, replace(one.composed.config, keep_weights="all" if weights[index] else "none"))
         for index, one in enumerate(composed)
@@ -163,17 +160,3 @@ def _numbers(run: RunRecord, histories: Mapping[str, Any]) -> dict[str, tuple[Ar
             step = int(steps[-1]) if len(steps) else int(run.metrics.get("steps_done", 0))
             numbers[key] = np.append(steps, step), np.append(values, last)
     return numbers
-
-
-def weights_in(client: MlflowClient, recipe: Recipe, found: Runs) -> Numbers:
-    """Return the vectors of a run's recorded weights file, as numbers; none where it has no such file."""
-    keeps = recipe.recorded.tree.get("keep_weights")
-    best = {sweep.tags.get(BEST_RUN) for sweep in found.sweeps}
-    if keeps == "none" or (keeps == "best" and recipe.run.sweep is not None and recipe.run.id not in best):
-        return {}
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(client.download_artifacts(recipe.run.id, WEIGHTS, folder))
-            return weight_numbers(path.read_bytes())
-    except (MlflowException, OSError, ValueError):
-        return {}
