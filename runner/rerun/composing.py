@@ -22,6 +22,8 @@ from runner.sweeps.fingerprint import NOT_OF_THE_RESULT
 from runner.tracking.run_files import SOURCE
 
 Tree = dict[str, Any]
+# What the recorded command decided for itself alone.
+OF_THE_COMMAND = ("allow_code", "parent_run", "quiet", "report", "tracking")
 # Stands for the sweep of a job, which this process does not record.
 SWEEP = "recorded"
 
@@ -62,7 +64,8 @@ def compose_again(recorded: RecordedRun, overrides: Sequence[str], tracking: Tra
     if settings is None:
         tree = _by_hydra(kept, overrides, tracking)
     else:
-        tree = _complete(recorded.tree) | {"allow_code": allows_code(overrides), "tracking": tracking.tree}
+        own = {"allow_code": allows_code(overrides), "quiet": False, "tracking": tracking.tree}
+        tree = _complete(recorded.tree) | own
         for one in settings:
             _set(tree, one.key_or_group.split("."), one.value())
         if is_job and any(split_override(text).root not in NOT_OF_THE_RESULT for text in overrides):
@@ -79,17 +82,17 @@ def _check_secrets(recorded: RecordedRun, overrides: Sequence[str]) -> None:
     given = {without_plus(key_of(text)) for text in overrides}
     secret = [key for key in recorded.hidden if not key.startswith(f"{SOURCE}/") and key not in given]
     if secret:
-        raise UserError(*(f"{key}={HIDDEN}: a secret, which is not recorded; expected {key}=VALUE" for key in secret))
+        raise UserError(*(f"{key}: expected its value as an override; it is secret and not recorded" for key in secret))
 
 
 def _kept(recorded: Sequence[str], overrides: Sequence[str]) -> Iterator[str]:
-    """Yield the recorded overrides that new ones leave in effect, without those of the record itself."""
+    """Yield the recorded overrides that new ones leave in effect, without those that each command decides anew."""
     replaced = {without_plus(key_of(text)) for text in overrides}
     chosen = tuple(f"{key}." for key in replaced if key in GROUPS)
     for text in recorded:
         key = without_plus(key_of(text))
-        is_of_record = split_override(text).root in ("tracking", "parent_run", "allow_code") or key.startswith("hydra")
-        if not is_of_record and key not in replaced and not key.startswith(chosen) and HIDDEN not in text:
+        is_own = split_override(text).root in OF_THE_COMMAND or key.startswith("hydra")
+        if not is_own and key not in replaced and not key.startswith(chosen) and HIDDEN not in text:
             yield text
 
 

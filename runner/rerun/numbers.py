@@ -97,7 +97,7 @@ def compare(recorded: Numbers, again: Numbers, of_common_steps: bool = False, wi
         of_common_steps: leave out the steps that the rerun does not record.
         with_results: compare the results of the whole run, too.
     """
-    others = tuple(key for key in recorded if key not in again and not _is_ours(key))
+    others = tuple(key for key in recorded if key not in again and key not in NOT_COMPARED and not _is_ours(key))
     compared, found = 0, []
     for key, (steps, values) in recorded.items():
         if key in NOT_COMPARED or key in others or (is_result(key) and not with_results):

@@ -8,8 +8,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from runner.execution.weights import WEIGHTS
+from runner.reading.collection import Runs
 from runner.reading.record import RunRecord
-from runner.reading.runs import Runs
 from runner.recorder.artifacts import local_folder, run_folder
 from runner.rerun.numbers import Numbers, weight_numbers
 

@@ -16,7 +16,7 @@ FORKING = Path(__file__).parent / "forking"
 SETTINGS = "RUNNER_TESTS_FORKING"
 # What Python, or a library that is imported already, reads from the environment only at its start.
 READ_AT_START = ("PYTHON", "COVERAGE_", "KMP_", "LANG", "LC_", "LD_", "MKL_", "MLFLOW_LOGGING", "OMP_", "TORCH_")
-MODULES = ("runner", "runner.delete", "runner.export", "runner.learn", "runner.reap", "runner.replay")
+MODULES = tuple(f"runner{name}" for name in ("", ".delete", ".export", ".learn", ".reap", ".replay", ".rerun"))
 LIMIT = 2**16
 
 
