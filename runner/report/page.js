@@ -13,7 +13,7 @@ const OUTCOMES = [
 const ZERO = 0, ABOVE = 65534, NOTHING = 65535, LEVELS = 65532;
 const darkness = matchMedia('(prefers-color-scheme: dark)');
 const hue = (name) => HUES[name][darkness.matches ? 1 : 0];
-const safe = (text) => String(text).replace(/&/g, '&amp;').replace(/</g, '&lt;').replace(/>/g, '&gt;');
+const safe = (text) => String(text).replace(/&/g, '&amp;').replace(/</g, '&lt;').replace(/>/g, '&gt;').replace(/\$/g, '&#36;');
 const shown = (value) => (Number.isFinite(value) ? String(Number(value.toPrecision(6))) : Number.isNaN(value) ? 'NaN' : 'infinite');
 const brief = (text) => (text.trim() !== '' && Number.isFinite(Number(text)) ? String(Number(Number(text).toPrecision(3))) : text);
 const figures = [];

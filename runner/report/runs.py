@@ -67,7 +67,7 @@ class Column:
         """Whether a log axis fits: positive numbers that span orders of magnitude."""
         if self.numbers is None or self.numbers.min() <= 0:
             return False
-        return bool(self.numbers.max() / self.numbers.min() > LOG_SPAN)
+        return bool(np.ptp(np.log10(self.numbers)) > math.log10(LOG_SPAN))
 
     @functools.cached_property
     def codes(self) -> Indices:

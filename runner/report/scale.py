@@ -44,7 +44,7 @@ def scale_of(values: Floats, most: float = math.inf) -> Scale:
     positive = finite[finite > SMALLEST]
     if not len(finite):
         return Scale(False, 0.0, 1.0, None, 1.2)
-    if len(positive) and finite.min() >= 0 and positive.max() / positive.min() > LOG_SPAN:
+    if len(positive) and finite.min() >= 0 and np.ptp(np.log10(positive)) > math.log10(LOG_SPAN):
         return _log_scale(float(positive.min()), float(positive.max()), bool((finite <= SMALLEST).any()))
     low, high = float(finite.min()), float(finite.max())
     usual = float(np.quantile(finite, HIGHEST))

@@ -19,7 +19,8 @@ def drawn_rows(runs: Runs) -> Indices:
     most = min(max(2 * MOST_POINTS // max(len(runs.settings), 1), FEWEST_POINTS), MOST_POINTS)
     if count <= most:
         return np.arange(count)
-    chosen = [runs.order[:EXTREMES], runs.order[-EXTREMES:]]
+    middle = len(runs.order) // 2
+    chosen = [runs.order[:EXTREMES], runs.order[middle : middle + 1], runs.order[-EXTREMES:]]
     for column in runs.settings:
         if column.numbers is not None:
             by_value = np.argsort(column.numbers, kind="stable")

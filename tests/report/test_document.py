@@ -3,7 +3,6 @@
 import gzip
 import json
 import struct
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,18 +10,13 @@ import numpy as np
 import pytest
 
 from runner.report.document import Document, document, escaped, packed
-from tests.support.browser import chromium
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
+pytestmark = pytest.mark.xdist_group("report")  # they share a browser
+
 MARKUP = "</script><script>window.HACKED = 1</script><img src=x onerror='window.HACKED = 2'>\"'&"
-
-
-@pytest.fixture(scope="module")
-def browser() -> "Iterator[Browser]":
-    with chromium() as started:
-        yield started
 
 
 def test_data_arrives_in_the_browser_as_it_was(browser: "Browser", tmp_path: Path) -> None:
