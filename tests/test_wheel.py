@@ -33,5 +33,6 @@ def test_a_wheel_runs_outside_the_checkout(tmp_path: Path) -> None:
     assert "after 5 steps: ran all its steps" in done.stdout
     shipped = {str(path.relative_to(installed / "runner/conf")) for path in (installed / "runner/conf").rglob("*.yaml")}
     assert shipped == {str(path.relative_to(ROOT / "conf")) for path in (ROOT / "conf").rglob("*.yaml")}
-    for name in ("plotly-cartesian.min.js.gz", "plotly-license.txt", "document.js", "document.css", "page.js", "page.css"):
+    files = ("plotly-cartesian.min.js.gz", "plotly-license.txt", "document.js", "document.css", "page.js", "page.css")
+    for name in files:
         assert (installed / "runner/report" / name).read_bytes() == (ROOT / "runner/report" / name).read_bytes()
