@@ -4,7 +4,7 @@ import argparse
 import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from runner.config.folders import check_working_directory, write_new
 from runner.console.browser import open_in_browser
@@ -23,11 +23,10 @@ Overrides are those of python -m runner, such as objective=rosenbrock optimizer=
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the page and return the exit code: 2 for a user's mistake, 1 for a failure."""
-    asked = _parser().parse_args(arguments)
     try:
         with signals.restored(), guarded():
             signals.handle()
-            _run(asked)
+            _run(_parser().parse_intermixed_args(arguments))
     except RunnerError as error:
         return _report(error.lines, error.exit_code)
     except Terminated:
@@ -44,6 +43,11 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m runner.learn", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+
+    def fail(message: str) -> NoReturn:
+        raise UserError(f"{message.removeprefix('argument ')}; see --help")
+
+    parser.error = fail  # type: ignore[method-assign]  # instead of printing the usage
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="overrides; python -m runner --help explains")
     parser.add_argument("--out", type=Path, default=PAGE, metavar="FILE", help="the page to write (%(default)s)")
     parser.add_argument("--no-browser", action="store_true", help="only write the page")
@@ -75,7 +79,8 @@ def _summary(content: "Content") -> Iterator[str]:
     rates, momenta = content.grid.rates, content.grid.momenta
     times = f" x {len(momenta.values)} momenta" if momenta.key is not None else ""
     steps = content.member.config.steps
-    yield f"ran        {len(rates)} learning rates from {rates[0]:g} to {rates[-1]:g}{times}, {steps:,} steps each"
+    count = "1 step" if steps == 1 else f"{steps:,} steps"
+    yield f"ran        {len(rates)} learning rates from {rates[0]:g} to {rates[-1]:g}{times}, {count} each"
     border, bound = content.borders[momenta.own], content.bounds[momenta.own]
     if border is None:
         yield "border     of stability: none among these learning rates"

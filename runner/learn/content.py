@@ -145,10 +145,11 @@ def data_of(content: Content) -> dict[str, Any]:
     kind = "f8" if config.dtype == "float64" else "f4"
     varies = not config.schedule.is_constant
     parts = [weight, paths.loss[..., None], gradient, *([paths.lr[..., None]] if varies else [])]
-    values = np.concatenate([part.detach().cpu().to(torch.float64).numpy() for part in parts], axis=-1).astype(kind)
+    with np.errstate(over="ignore"):  # coordinates in the plane may be beyond float32, as the weights nearly are
+        values = np.concatenate([part.to(torch.float64).numpy() for part in parts], axis=-1).astype(kind)
     return {
         "objective": _described(shown_tree(config.objective.tree)),
-        "rule": _described({key: value for key, value in shown_tree(config.optimizer.tree).items() if value}),
+        "rule": _described(shown_tree(config.optimizer.tree)),
         "names": _names(content.member, plane),
         "dimension": content.member.objective.dimension,
         "in_plane": plane is not None,
@@ -220,9 +221,9 @@ def _packed_level(level: Level) -> Array:
 
 
 def _described(settings: dict[str, Any]) -> str:
-    """Return a group's name and its parameters in one line."""
-    parameters = [f"{key} {shown(value)}" for key, value in settings.items() if key not in DECLARED]
-    return ", ".join([str(settings["name"]), *parameters])
+    """Return a group's name and its parameters in one line, without flags and what is empty or 0."""
+    chosen = {key: value for key, value in settings.items() if key not in DECLARED and value and value is not True}
+    return ", ".join([str(settings["name"]), *(f"{key} {shown(value)}" for key, value in chosen.items())])
 
 
 def _names(member: Member, plane: Plane | None) -> list[str]:

@@ -105,13 +105,19 @@ def grid_of(overrides: Sequence[str], config: Config, rates: Sequence[float]) ->
     for texts in _merged(momenta.overrides):
         swept = f"{LR}={','.join(shown(rate) for rate in rates)}"
         configs += _configs([*_others(overrides, texts), *texts, f"{STEPS}={config.steps}", swept])
-    commands = (shlex.join(map(shown_override, [*_others(overrides, texts), *texts])) for texts in momenta.overrides)
-    return Grid(tuple(rates), momenta, tuple(configs), tuple(f"python -m runner {text}".strip() for text in commands))
+    commands = (_quoted([*_others(overrides, texts), *texts]) for texts in momenta.overrides)
+    return Grid(tuple(rates), momenta, tuple(configs), tuple(commands))
 
 
 def _others(overrides: Sequence[str], texts: Sequence[str]) -> list[str]:
     """Return the user's overrides but for those that the page sets: learning rate, steps and the keys of `texts`."""
     return [text for text in overrides if key_of(text) not in {LR, STEPS, *map(key_of, texts)}]
+
+
+def _quoted(overrides: Sequence[str]) -> str:
+    """Return the command with these overrides, for a shell; without `quiet`, so that it prints its result."""
+    words = [shown_override(text) for text in overrides if key_of(text) != "quiet"]
+    return shlex.join(["python", "-m", "runner", *words])
 
 
 def _merged(overrides: Sequence[Sequence[str]]) -> Iterator[list[str]]:

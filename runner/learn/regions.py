@@ -84,10 +84,11 @@ def bounds_of(config: Config, curvature: float, momenta: Sequence[float | None])
     """Return, for each momentum, the largest learning rate at which descent on a quadratic of this curvature converges.
 
     That is `2 / curvature` for plain descent and `1 + momentum` times as much for heavy ball; None for other rules, and
-    where schedule, clipping or dampening change the steps.
+    where schedule, clipping or dampening change the steps, or the runs maximize.
     """
     settings = config.optimizer.settings
-    is_plain = config.optimizer.name in ("gd", "momentum") and not settings.get("dampening")
+    is_changed = bool(settings.get("dampening") or settings.get("maximize"))
+    is_plain = config.optimizer.name in ("gd", "momentum") and not is_changed
     is_clipped = config.clip_norm is not None or config.clip_value is not None
     steepest = curvature + float(settings.get("weight_decay", 0.0)) if is_plain else 0.0
     if not is_plain or is_clipped or not config.schedule.is_constant or not steepest > 0:

@@ -51,6 +51,7 @@ async function draw(about) {
     document.documentElement.lang = state.language;
     document.title = `${about.objective}: ${say('heading')}`;
     for (const element of document.querySelectorAll('[data-word]')) element.textContent = say(element.dataset.word);
+    for (const name of ['again', 'back', 'on']) setButton(name, say(name));
     byId('language').textContent = say('other');
     byId('language').lang = state.language === 'en' ? 'zh' : 'en';
     byId('momentum-name').textContent = say(about.momentum_key === 'optimizer.betas' ? 'beta' : 'momentum');
@@ -66,6 +67,14 @@ async function draw(about) {
       button.onclick = () => guess(region);
       return button;
     }));
+  }
+
+  // On a narrow screen only the signs of these buttons are shown.
+  function setButton(name, word) {
+    const shown = byId(name).querySelector('.word');
+    if (shown.textContent === word) return;
+    shown.textContent = word;
+    byId(name).title = word;
   }
 
   function showLegend() {
@@ -156,7 +165,7 @@ async function draw(about) {
     const { level, hasLeft } = drawField(byId('field'), runs, run(), now, say);
     const zoom = level > 0 ? tell('zoomed', { n: brief(about.zoom ** level) }) : '';
     const title = say(runs.size === 1 ? 'field1' : 'field2');
-    const note = [`${title}.`, about.in_plane ? tell('plane', { n: about.dimension }) : '', zoom, hasLeft ? say('left') : ''];
+    const note = [title, about.in_plane ? tell('plane', { n: about.dimension }) : '', zoom, hasLeft ? say('left') : ''];
     byId('field-note').textContent = note.filter((one) => one !== '').join(' ');
     byId('field').setAttribute('aria-label', byId('field-note').textContent);
     const lossKey = range === null ? 'loss' : about.maximizes ? 'lossBelow' : about.is_known ? 'lossAbove' : 'lossBest';
@@ -164,8 +173,9 @@ async function draw(about) {
     byId('loss').setAttribute('aria-label', `${byId('loss-note').textContent}. ${sentence()}`);
     if (isHidden(run())) drawQuestionMark(byId('loss'));
     else drawLoss(byId('loss'), runs, run(), now, range, say);
-    drawStrip(byId('strip'), runs, state.momentum, isHidden);
-    drawMap(byId('map'), runs, state, isHidden, say);
+    const known = `${state.isPredicting} ${state.guesses.size}`;
+    drawStrip(byId('strip'), runs, state.momentum, isHidden, known);
+    drawMap(byId('map'), runs, state, isHidden, known, say);
   }
 
   function drawQuestionMark(canvas) {
@@ -191,7 +201,8 @@ async function draw(about) {
     byId('step-shown').textContent = steps;
     byId('step').setAttribute('aria-valuetext', steps);
     for (const id of ['step', 'back', 'on', 'play', 'again']) byId(id).disabled = isHidden(run());
-    byId('play').textContent = `${state.timer ? '❚❚' : '▶▶'} ${say(state.timer ? 'pause' : 'play')}`;
+    setButton('play', say(state.timer ? 'pause' : 'play'));
+    byId('play').querySelector('.sign').textContent = state.timer ? '❚❚' : '▶▶';
     byId('play').setAttribute('aria-pressed', String(state.timer !== 0));
     byId('said').textContent = sentence();
     clearTimeout(lastSaid);
@@ -331,7 +342,7 @@ async function draw(about) {
     show();
   };
   addEventListener('keydown', onKey);
-  dark.onchange = () => { showLegend(); show(); };
+  dark.onchange = () => { forgetColours(); showLegend(); show(); };
   new ResizeObserver(showSoon).observe(document.documentElement);
   showWords();
   show();

@@ -5,7 +5,38 @@ const FONT = '12px system-ui, "Noto Sans", "Noto Sans CJK SC", sans-serif';
 const FURTHEST = 1e5; // pixels; a canvas draws nothing with coordinates that are far larger
 const PAD = { left: 56, right: 14, top: 12, bottom: 26 };
 
-const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+// The colours of the page's style, which differ between light and dark, and what was drawn with them.
+const colours = new Map();
+const drawn = new Map();
+
+function colour(name) {
+  if (!colours.has(name)) {
+    colours.set(name, getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim());
+  }
+  return colours.get(name);
+}
+
+function forgetColours() {
+  colours.clear();
+  drawn.clear();
+}
+
+// A picture that is drawn once for each key and kept, with its pen scaled to the screen.
+function kept(key, width, height, draw) {
+  const ratio = window.devicePixelRatio || 1;
+  const whole = [...key, width, height, ratio].join();
+  if (!drawn.has(whole)) {
+    if (drawn.size > 60) drawn.clear();
+    const picture = document.createElement('canvas');
+    [picture.width, picture.height] = [Math.round(width * ratio), Math.round(height * ratio)];
+    const pen = picture.getContext('2d');
+    pen.scale(ratio, ratio);
+    pen.font = FONT;
+    draw(pen);
+    drawn.set(whole, picture);
+  }
+  return drawn.get(whole);
+}
 
 // Sets a canvas to its size on the screen, and returns its context with that size.
 function prepared(canvas) {
@@ -58,6 +89,18 @@ function line(pen, points) {
     }
   }
   pen.stroke();
+}
+
+// Small dots, filled together, which is much faster than one by one.
+function dots(pen, points, radius) {
+  pen.beginPath();
+  for (const [x, y] of points) {
+    if (Math.abs(x) < FURTHEST && Math.abs(y) < FURTHEST) {
+      pen.moveTo(x + radius, y);
+      pen.arc(x, y, radius, 0, 2 * Math.PI);
+    }
+  }
+  pen.fill();
 }
 
 function dot(pen, [x, y], radius, isHollow = false) {
@@ -133,18 +176,8 @@ function contour(pen, codes, side, level, x, y) {
   }
 }
 
-// Contours and shades of one level; they are drawn once for each size and theme.
-const landscapes = new Map();
-
-function landscape(level, index, width, height) {
-  const ratio = window.devicePixelRatio || 1;
-  const key = [index, width, height, ratio, colour('back')].join();
-  if (landscapes.has(key)) return landscapes.get(key);
-  if (landscapes.size > 20) landscapes.clear();
-  const picture = document.createElement('canvas');
-  [picture.width, picture.height] = [Math.round(width * ratio), Math.round(height * ratio)];
-  const pen = picture.getContext('2d');
-  pen.scale(ratio, ratio);
+// Contours and shades of one level.
+function drawLandscape(pen, level, width, height) {
   const side = Math.sqrt(level.values.length);
   const { x, y } = scales(width, height, [0, side - 1], [0, side - 1]);
   const shades = new ImageData(side, side);
@@ -168,8 +201,6 @@ function landscape(level, index, width, height) {
     contour(pen, level.values, side, sorted[Math.floor(share * (sorted.length - 1))] + 0.5, x, y);
   }
   pen.stroke();
-  landscapes.set(key, picture);
-  return picture;
 }
 
 // The smallest level whose box holds all these points, else the largest.
@@ -197,11 +228,14 @@ function drawField(canvas, runs, run, slot, say) {
   const finite = isCurve ? level.values.filter(Number.isFinite) : [];
   let [low, high] = isCurve ? [finite.reduce((a, b) => Math.min(a, b), Infinity), finite.reduce((a, b) => Math.max(a, b), -Infinity)]
     : level.box[1];
-  if (isCurve) [low, high] = high > low ? [low - 0.06 * (high - low), high + 0.04 * (high - low)] : [low - 1, low + 1];
+  if (isCurve) [low, high] = high > low ? [low - 0.14 * (high - low), high + 0.04 * (high - low)] : [low - 1, low + 1];
   const up = [low, high];
   const scale = scales(width, height, level.box[0], up);
   const { x, y } = scale;
-  if (!isCurve) pen.drawImage(landscape(level, shown, width, height), 0, 0, width, height);
+  if (!isCurve) {
+    const picture = kept(['landscape', shown], width, height, (own) => drawLandscape(own, level, width, height));
+    pen.drawImage(picture, 0, 0, width, height);
+  }
   axes(pen, width, height, scale, level.box[0], up, isCurve ? [runs.about.names[0], say('lossName')] : runs.about.names);
   pen.save();
   pen.beginPath();
@@ -223,14 +257,14 @@ function drawField(canvas, runs, run, slot, say) {
   for (const point of runs.about.minima) {
     const at = isCurve ? [x(point[0]), y(heightAt(level, point[0]))] : [x(point[0]), y(point[1])];
     star(pen, at, 8);
-    if (runs.about.minima.length < 3) label(pen, say('minimum'), [at[0], isCurve ? at[1] + 25 : at[1]], width);
+    if (runs.about.minima.length < 3) label(pen, say('minimum'), [at[0], isCurve ? at[1] + 26 : at[1]], width);
   }
   const places = path.map(place);
   pen.strokeStyle = colour('warn');
   pen.fillStyle = colour('warn');
   pen.lineWidth = 1.5;
   line(pen, places);
-  places.forEach((at) => dot(pen, at, 2));
+  dots(pen, places, 2);
   pen.lineWidth = 2;
   dot(pen, places[0], 6, true);
   if (places[0][0] < width) label(pen, say('start'), places[0], width);
@@ -368,19 +402,35 @@ function drawCell(pen, region, x, y, wide, tall) {
 }
 
 // The regions along the chosen momentum, above the slider of the learning rate; thumbs are about 16 pixels wide.
-function drawStrip(canvas, runs, momentum, isHidden) {
+function drawStrip(canvas, runs, momentum, isHidden, known) {
   const { pen, width, height } = prepared(canvas);
   const step = (width - 16) / Math.max(1, runs.rates.length - 1);
-  for (let column = 0; column < runs.rates.length; column += 1) {
-    const run = runs.index(column, momentum);
-    if (!isHidden(run)) drawCell(pen, runs.region(run), 8 + column * step, height / 2, step, height);
-  }
+  const picture = kept(['strip', momentum, known], width, height, (own) => {
+    for (let column = 0; column < runs.rates.length; column += 1) {
+      const run = runs.index(column, momentum);
+      if (!isHidden(run)) drawCell(own, runs.region(run), 8 + column * step, height / 2, step, height);
+    }
+  });
+  pen.drawImage(picture, 0, 0, width, height);
 }
 
-// All runs; `isHidden` says of which it is not shown what they did.
-function drawMap(canvas, runs, state, isHidden, say) {
+// All runs, and which is chosen. `isHidden` says of which runs it is not shown what they did, and `known` differs
+// whenever that does.
+function drawMap(canvas, runs, state, isHidden, known, say) {
   const { pen, width, height } = prepared(canvas);
-  const { x, y, step, tall } = mapLayout(canvas, runs);
+  const layout = mapLayout(canvas, runs);
+  const picture = kept(['map', state.language, state.momentum, known], width, height, (own) => {
+    drawCells(own, height, runs, state, isHidden, layout, say);
+  });
+  pen.drawImage(picture, 0, 0, width, height);
+  pen.strokeStyle = colour('ink');
+  pen.lineWidth = 2.5;
+  pen.strokeRect(
+    layout.x(state.rate) - layout.step / 2 - 1, layout.y(state.momentum) - layout.tall / 2, layout.step + 2, layout.tall,
+  );
+}
+
+function drawCells(pen, height, runs, state, isHidden, { x, y, step, tall }, say) {
   pen.textBaseline = 'middle';
   for (let row = 0; row < runs.momenta.length; row += 1) {
     pen.fillStyle = colour('soft');
@@ -418,9 +468,6 @@ function drawMap(canvas, runs, state, isHidden, say) {
     pen.fillText(brief(10 ** power), at, height - 9);
     free = at + 50;
   }
-  pen.strokeStyle = colour('ink');
-  pen.lineWidth = 2.5;
-  pen.strokeRect(x(state.rate) - step / 2 - 1, y(state.momentum) - tall / 2, step + 2, tall);
 }
 
 // The names of the regions along the chosen momentum, above the map.
