@@ -4,7 +4,7 @@ import contextlib
 import gc
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from mlflow.entities import Metric, ViewType
@@ -17,11 +17,14 @@ from runner.recorder.reading import ID_TAG, PARENT_TAG, pages
 from runner.recorder.reading_back import RecordedRun, read_back, read_jobs
 from runner.recorder.store import Store
 
-IN_FLIGHT = 8
+IN_FLIGHT = 4
 RUNS_A_REQUEST = 50
-# The most values of a run that the route for many runs returns; of more, it returns a sample.
-MOST_VALUES = 2500
-MANY = "/api/2.0/mlflow/metrics/get-history-bulk-interval"
+PATIENCE = 120  # seconds
+# The route by which MLflow's UI reads many runs at once, and the most values in its answer.
+MANY = "/ajax-api/2.0/mlflow/metrics/get-history-bulk"
+MOST_VALUES = 25_000
+# step, timestamp, value
+Value: TypeAlias = tuple[int, int, float]
 
 
 class Reader:
@@ -79,42 +82,49 @@ class Reader:
 
     def histories(self, rows: Sequence[Row], keys: Sequence[str]) -> list[History]:
         """Return the recorded values of metrics, run by run in their order, and key by key."""
-        wanted = {(row.id, key): None for row in rows for key in keys if key in row.metrics}
+        with_key = {key: [row.id for row in rows if key in row.metrics] for key in keys}
+        jobs = [
+            (key, ids[start : start + RUNS_A_REQUEST])
+            for key, ids in with_key.items()
+            for start in range(0, len(ids), RUNS_A_REQUEST)
+        ]
         with no_garbage_collection(), ThreadPoolExecutor(IN_FLIGHT) as pool:
-            jobs = [
-                (key, [row.id for row in rows[start : start + RUNS_A_REQUEST]])
-                for key in keys
-                for start in range(0, len(rows), RUNS_A_REQUEST)
-            ]
-            read = pool.map(lambda job: self._of_key(job[0], [run for run in job[1] if (run, job[0]) in wanted]), jobs)
+            read = pool.map(lambda job: self._of_key(*job), jobs)
             found = {(one.run_id, one.key): one for part in read for one in part}
-        return [found[pair] for pair in wanted if pair in found]
+        return [found[row.id, key] for row in rows for key in keys if (row.id, key) in found]
 
     def _of_key(self, key: str, ids: list[str]) -> list[History]:
-        """Return the histories of one key of some runs, by one request where the store is a server."""
-        if not ids:
-            return []
-        values = self._many(key, ids) if self.uri.startswith("http") else dict.fromkeys(ids)
-        return [_history(run_id, key, found or self._one(key, run_id)) for run_id, found in values.items()]
+        """Return the histories of one key of some runs, by few requests where the store is a server."""
+        values = self._many(key, ids) if self.uri.startswith("http") else {}
+        return [_history(run_id, key, values.get(run_id) or self._one(key, run_id)) for run_id in ids]
 
-    def _one(self, key: str, run_id: str) -> list[tuple[int, int, float]]:
+    def _one(self, key: str, run_id: str) -> list[Value]:
         found: list[Metric] = self.client.get_metric_history(run_id, key)
         return [(one.step, one.timestamp, one.value) for one in found]
 
-    def _many(self, key: str, ids: list[str]) -> dict[str, list[tuple[int, int, float]] | None]:
-        """Return the values of runs, by one request; None for runs with too many."""
-        params = {"run_ids": ids, "metric_key": key, "max_results": MOST_VALUES}
-        answer: Any = http_request(get_default_host_creds(self.uri), MANY, "GET", params=params, raise_on_status=False)
-        if answer.status_code != 200:  # another version of MLflow
-            return dict.fromkeys(ids)
-        found: dict[str, list[tuple[int, int, float]]] = {}
-        for one in answer.json().get("metrics", ()):
-            step, time = int(one.get("step", 0)), int(one.get("timestamp", 0))
-            found.setdefault(one["run_id"], []).append((step, time, float(one.get("value", 0.0))))
-        return {run_id: values if len(values := found.get(run_id, [])) < MOST_VALUES else None for run_id in ids}
+    def _many(self, key: str, ids: list[str]) -> dict[str, list[Value]]:
+        """Return the values of those runs whose values fit into an answer; runs come in the order of their ids."""
+        found: dict[str, list[Value]] = {}
+        left = sorted(ids)
+        while left:
+            params = {"run_id": left, "metric_key": key, "max_results": MOST_VALUES}
+            credentials = get_default_host_creds(self.uri)
+            answer: Any = http_request(credentials, MANY, "GET", params=params, raise_on_status=False, timeout=PATIENCE)
+            if answer.status_code != 200:  # another version of MLflow
+                return found
+            values: dict[str, list[Value]] = {}
+            for one in answer.json().get("metrics", ()):
+                value = int(one["step"]), int(one["timestamp"]), float(one["value"])
+                values.setdefault(one["run_id"], []).append(value)
+            if sum(map(len, values.values())) < MOST_VALUES:
+                return found | values
+            last = max(values)  # it may be cut off, and those after it are missing
+            found |= {run_id: values[run_id] for run_id in values if run_id != last}
+            left = [run_id for run_id in left if run_id > last or (run_id == last and len(values) > 1)]
+        return found
 
 
-def _history(run_id: str, key: str, found: list[tuple[int, int, float]]) -> History:
+def _history(run_id: str, key: str, found: list[Value]) -> History:
     rows = sorted(found, key=lambda row: row[:2])
     steps = np.array([step for step, _, _ in rows], dtype=np.int64)
     return History(run_id, key, steps, all_restored(np.array([value for _, _, value in rows], dtype=np.float64)))

@@ -16,7 +16,7 @@ from runner.tracking.journal import Begin, End, Entry, Metrics
 from tests.support.servers import Server
 from tests.support.template import use_template
 
-LONG = 2600  # more values than a server returns by its route for many runs
+LONG = 2600  # more values than MLflow's UI reads of a run
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import pytest
 
 from runner import runs
 from runner.messages.errors import UserError
+from runner.reading import reader
 from tests.reading.conftest import LONG, Place
 
 
@@ -70,6 +71,16 @@ def test_a_long_history_is_read_whole(place: Place) -> None:
     assert losses[0].tolist() == [*range(LONG)]
     assert losses[1, 1] == 2.5
     assert np.isnan(losses[1, [0, 2, -1]]).all()
+
+
+@pytest.mark.parametrize("most", [3, 5, 13])
+def test_what_a_server_cuts_off_is_asked_for_again(
+    most: int, on_a_server: Place, in_sqlite: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader, "MOST_VALUES", most)
+    tables = [place.read("sweep").histories() for place in (on_a_server, in_sqlite)]
+    for column in ("key", "step", "value"):
+        assert repr(tables[0][column].tolist()) == repr(tables[1][column].tolist())
 
 
 def test_curves_have_a_row_for_each_run(place: Place) -> None:
