@@ -51,7 +51,7 @@ def runs(
     if not URI.accepts(uri):
         raise UserError(f"uri={shown_text(uri)}: expected {URI.allowed}")
     try:
-        store = existing_store(uri)
+        store = existing_store(uri, setting="uri=")
         reader = (DatabaseReader if is_known(store.client) else Reader)(store, uri)
         return _selected(store, reader, [*ids, *([parent] if parent else [])], experiment, filter)
     except (StoreError, MlflowException) as error:

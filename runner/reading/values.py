@@ -19,13 +19,19 @@ NAMED = {
 NOT_COMPARED = ("name", "parent_run", "quiet", "report", "log_every", "tags", "tracking")
 
 
-@lru_cache(maxsize=65536)
 def typed(text: str) -> Any:
     """Return the value that a param's text stands for: a number, a flag, None, a list, or the text itself."""
+    return _parsed(text) if text.startswith("[") else _scalar(text)
+
+
+@lru_cache(maxsize=65536)
+def _scalar(text: str) -> Any:
     if text in NAMED:
         return NAMED[text]
-    if not text or text[0] not in "-0123456789[.":
-        return text
+    return _parsed(text) if text[:1] in tuple("-0123456789.") else text
+
+
+def _parsed(text: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError):

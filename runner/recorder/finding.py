@@ -14,15 +14,19 @@ from runner.recorder.store import Store
 ID = re.compile(r"[0-9a-f]{4,32}")
 
 
-def existing_store(uri: str) -> Store:
+def existing_store(uri: str, setting: str = "--uri ") -> Store:
     """Open a store that has runs.
+
+    Args:
+        uri: of the store.
+        setting: how an error names the setting that the URI is from.
 
     Raises:
         UserError: there is no database.
         StoreError: it cannot be opened.
     """
     if not prepared({"uri": uri}):
-        raise UserError(f"--uri {shown_text(uri)}: no database there, expected the one with the runs")
+        raise UserError(f"{setting}{shown_text(uri)}: no database there, expected the one with the runs")
     return open_store({"uri": uri, "artifacts": "outputs/artifacts", "again": False})
 
 
