@@ -51,6 +51,12 @@ class JobResult:
         """The loss of the last forward pass, if there was one."""
         return self.metrics.get("final/loss")
 
+    @property
+    def steps_to_loss(self) -> float:
+        """The number of steps after which the run first had its last loss, where that is its best; else all of them."""
+        is_best = self.metrics.get("best/loss") == self.loss
+        return self.metrics.get("best/step" if is_best else "steps_done", math.inf)
+
 
 def counts(results: Sequence[JobResult]) -> dict[str, float]:
     """Return the number of jobs, and of those with each status, by the keys of its tags."""
@@ -61,15 +67,17 @@ def counts(results: Sequence[JobResult]) -> dict[str, float]:
 
 
 def ranked(results: Sequence[JobResult]) -> Iterator[JobResult]:
-    """Yield the jobs whose last loss is finite, the best first; of equal losses the nearest to a known minimum.
+    """Yield the jobs whose last loss is finite, the best first.
 
+    Of equal losses, the one that was reached in fewer steps comes first, then the nearest to a known minimum.
     Jobs that diverged or were pruned have no rank. Jobs that minimise come before jobs that maximise, whose losses
     cannot be compared with theirs.
     """
 
-    def order(one: JobResult) -> tuple[bool, float, float]:
+    def order(one: JobResult) -> tuple[bool, float, float, float]:
         direction = one.job.config.direction
-        return direction is Direction.UP, direction.sort_key(one.loss or 0.0), one.metrics.get(DISTANCE, 0.0)
+        loss = direction.sort_key(one.loss or 0.0)
+        return direction is Direction.UP, loss, one.steps_to_loss, one.metrics.get(DISTANCE, 0.0)
 
     yield from sorted((one for one in results if _has_rank(one)), key=order)
 

@@ -54,12 +54,14 @@ def _best_lines(results: Sequence[JobResult]) -> Iterator[str]:
     loss_digits = digits_apart((one.loss for one in best if one.loss is not None), ENOUGH)
     distances = {one: one.metrics[DISTANCE] for one in best if DISTANCE in one.metrics}
     digits = digits_apart(distances.values(), FEWEST)
+    is_tied = len({one.loss for one in best}) < len(best)
     width = max((len(one.job.name) for one in best), default=0)
     for one, rank in best.items():
         distance = f"  distance {distances[one]:.{digits}g}" if one in distances else ""
+        reached = f"  at step {one.steps_to_loss:,.0f}" if is_tied else ""
         first = "best" if rank == 1 else ""
         still = "" if one.still_since is None else f"  still since step {one.still_since:,}"
-        yield f"{first:<6}{rank:>3}  {one.job.name:<{width}}  loss {one.loss:.{loss_digits}g}{distance}{still}"
+        yield f"{first:<6}{rank:>3}  {one.job.name:<{width}}  loss {one.loss:.{loss_digits}g}{reached}{distance}{still}"
 
 
 def _spread_lines(results: Sequence[JobResult]) -> Iterator[str]:

@@ -75,3 +75,11 @@ def test_diverged_jobs_have_no_rank() -> None:
     assert frame["rank"][0] == 1
     assert math.isnan(frame["rank"][1])
     assert isinstance(frame, pd.DataFrame)
+
+
+def test_of_equal_losses_the_one_that_needed_fewer_steps_comes_first(capsys: pytest.CaptureFixture[str]) -> None:
+    frame = runner.sweep(["lr=0.25,0.5,0.3", "steps=200", "tracking=off"])
+    assert list(frame["final/loss"]) == [20.0] * 3
+    assert list(frame["rank"]) == list(frame["best/step"].rank())
+    best = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("best"))
+    assert best == "best    1  lr=0.5   loss 20  at step 2  distance 0"

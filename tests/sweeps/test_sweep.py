@@ -387,7 +387,7 @@ def test_the_jobs_of_a_sweep_come_from_the_primary_config_that_is_named(runner: 
     )
     folder = ("--config-dir", str(runner.folder), "--config-name", "mine")
     swept = runner(*folder, "-m", "seed=1,2", "tracking=off")
-    assert "loss 22.56  distance 0.64" in swept.out
+    assert "loss 22.56  at step 3  distance 0.64" in swept.out
     assert "loss       22.5599994659" in runner(*folder, "tracking=off").out
 
 
