@@ -59,9 +59,9 @@ def _draw_valley(axes: Any) -> None:
     axes.set(xlim=(-1.7, 1.7), ylim=(-0.6, 1.8))
 
 
-def _make_small(path: Path) -> None:
+def _make_small(path: Path, colours: int = COLOURS, method: Image.Quantize = Image.Quantize.MEDIANCUT) -> None:
     with Image.open(path) as picture:
-        picture.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
+        picture.convert("RGB").quantize(colours, method, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 def photograph_ui(path: Path) -> None:
@@ -126,11 +126,11 @@ def photograph_learner(path: Path) -> None:
         tab = browser.new_page(viewport={"width": 1100, "height": 900}, locale="en-GB")
         tab.goto(page.as_uri())
         tab.wait_for_function("window.READY > 0")
-        bottom = tab.locator("#legend").bounding_box()
+        bottom = tab.locator("#curvature").bounding_box()
         assert bottom is not None
-        tab.screenshot(path=path, full_page=True, clip={"x": 0, "y": 0, "width": 1100, "height": bottom["y"] + 60})
+        tab.screenshot(path=path, full_page=True, clip={"x": 0, "y": 0, "width": 1100, "height": bottom["y"] - 4})
         browser.close()
-    _make_small(path)
+    _make_small(path, 160, Image.Quantize.MAXCOVERAGE)  # keeps the colours of few pixels
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ async function draw(about) {
   function showLegend() {
     byId('legend').replaceChildren(...say('regions').map((name, region) => {
       const [item, sign, text] = ['li', 'canvas', 'span'].map((tag) => document.createElement(tag));
-      text.textContent = `${name}: ${say('regionHelp')[region]}`;
+      text.textContent = tell('meaning', { name, meaning: say('regionHelp')[region] });
       sign.setAttribute('aria-hidden', 'true');
       item.append(sign, text);
       requestAnimationFrame(() => drawCell(prepared(sign).pen, region, 11, 9, 20, 18));

@@ -322,7 +322,7 @@ function drawLoss(canvas, runs, run, slot, range, say) {
   const each = Math.max(1, Math.ceil((up[1] - up[0]) / Math.max(2, height / 40)));
   for (const tick of range === null ? ticks(up[0], up[1], height / 60) : ticks(up[0], up[1], (up[1] - up[0]) / each)) {
     line(pen, [[PAD.left, y(tick)], [width - PAD.right, y(tick)]]);
-    pen.fillText(range === null ? brief(tick, 4) : `1e${tick}`, PAD.left - 7, y(tick));
+    pen.fillText(brief(range === null ? tick : Number(`1e${tick}`)), PAD.left - 7, y(tick));
   }
   if (range !== null) {
     pen.setLineDash([3, 3]);
