@@ -15,7 +15,7 @@ from runner.messages.errors import UserError
 from runner.reading.html import pairs_html
 from runner.reading.reader import Reader
 from runner.reading.rows import Row
-from runner.reading.values import short_name, typed
+from runner.reading.values import is_incidental, short_name, typed
 from runner.recorder.errors import StoreError
 from runner.recorder.opening import describe_error
 from runner.recorder.reading import DIVERGED, ID_TAG, PARENT_TAG, RESULTS
@@ -49,10 +49,10 @@ class RunRecord:
         return f"{type(self).__name__}({self.id}, {self.name!r}, {self.outcome}{shown})"
 
     def _repr_html_(self) -> str:
-        """Return a table of results and params, for notebooks."""
-        ends = {"id": self.id, "outcome": self.sentence or self.outcome, "began": self.started, "ended": self.ended}
-        results = {key: value for key, value in self.metrics.items() if not self.is_step_metric(key)}
-        return pairs_html(self.name, ends | (results or dict(self.final)) | dict(self.params))
+        """Return a table of results, and of the params that are not null, for notebooks."""
+        began = "" if self.started is None else f"{self.started:%Y-%m-%d %H:%M:%S} UTC"
+        own = {key: value for key, value in self.params.items() if value is not None and not is_incidental(key)}
+        return pairs_html(self.name, {"id": self.id, "began": began} | self.summary | own)
 
     @property
     def summary(self) -> dict[str, Any]:

@@ -15,8 +15,8 @@ NAMED = {
     "null": None, "None": None, "true": True, "True": True, "false": False, "False": False,
     "inf": math.inf, ".inf": math.inf, "-inf": -math.inf, "-.inf": -math.inf, "nan": math.nan, ".nan": math.nan,
 }  # fmt: skip
-# Params that differ without a difference in what the runs compute.
-NOT_COMPARED = ("name", "parent_run", "quiet", "report", "log_every", "tags", "tracking")
+# Params that say nothing about what a run computes.
+INCIDENTAL = ("name", "parent_run", "quiet", "report", "log_every", "tags", "tracking")
 
 
 def typed(text: str) -> Any:
@@ -57,6 +57,11 @@ def short_name(key: str, keys: Iterable[str]) -> str:
     return group if dot and last == "name" and group not in keys else key
 
 
+def is_incidental(key: str) -> bool:
+    """Return whether a param says nothing about what its run computes."""
+    return key.partition(".")[0] in INCIDENTAL
+
+
 def varied(params: list[Mapping[str, Any]]) -> list[str]:
     """Return the names of the params that differ between runs, in alphabetical order; dotted ones follow, seeds last.
 
@@ -69,7 +74,7 @@ def varied(params: list[Mapping[str, Any]]) -> list[str]:
 
 def _differs(key: str, params: list[Mapping[str, Any]]) -> bool:
     group = key.rpartition(".")[0]
-    if key.partition(".")[0] in NOT_COMPARED:
+    if is_incidental(key):
         return False
     seen: dict[str, set[str]] = {}
     for one in params:

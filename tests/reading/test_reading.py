@@ -11,6 +11,8 @@ from runner.messages.errors import UserError
 from runner.reading import reader
 from tests.reading.conftest import LONG, Place
 
+pytestmark = pytest.mark.xdist_group("server")  # they share it with those of the recorder
+
 
 def names(found: Any) -> list[str]:
     return [run.name for run in found]
