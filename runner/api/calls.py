@@ -48,6 +48,12 @@ class RunResult:
         """Return how the run ended, in one line."""
         return f"{type(self).__name__}({self.result.summary}, run_id={self.run_id!r})"
 
+    def _repr_html_(self) -> str:
+        """Return figures and a table, for notebooks."""
+        from runner.api.display import ShownRun, html_of_run
+
+        return html_of_run(ShownRun(self.config, self.result, self.trajectory, self.run_id))
+
     @property
     def outcome(self) -> Outcome:
         """How the run ended."""
@@ -118,8 +124,7 @@ def sweep(overrides: Iterable[str] | Mapping[str, Any] = (), /, **settings: Any)
         RecordingError: the runs ended normally, but could not be recorded completely.
         DivergedError: some jobs diverged, and `fail_on_divergence` is true; all are recorded.
     """
-    import pandas as pd
-
+    from runner.api.sweep_frame import SweepFrame
     from runner.sweeps.outcome import raise_diverged, rows_of
     from runner.sweeps.plan import GridPlan
     from runner.sweeps.planning import plan_grid
@@ -134,7 +139,7 @@ def sweep(overrides: Iterable[str] | Mapping[str, Any] = (), /, **settings: Any)
     with notes_on_signal(lambda: ["continue   with resume=true among the overrides"]), _own_state():
         results = run_sweep(GridPlan(jobs), request.texts, memory_mib, request.resume, request.fail_fast)
     raise_diverged(results)
-    return pd.DataFrame(rows_of(results))
+    return SweepFrame.of(rows_of(results), results[0].job.config.tracking.uri if results else None)
 
 
 @contextlib.contextmanager

@@ -1,11 +1,14 @@
-"""A progress bar that fits the width of the terminal: how much is done, the speed, the loss and the time left."""
+"""A progress bar in a terminal or a notebook: how much is done, the speed, the loss and the time left."""
 
 import os
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
+
+from runner.console.notebook import NotebookBar, in_notebook
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
@@ -26,8 +29,8 @@ def is_terminal() -> bool:
 
 
 def has_bars() -> bool:
-    """Return whether standard output is a terminal that can redraw a line, as a progress bar needs."""
-    return is_terminal() and os.environ.get("TERM", "").lower() not in NO_BARS
+    """Return whether output can be redrawn, as a progress bar needs: by a terminal, or in a notebook."""
+    return (is_terminal() and os.environ.get("TERM", "").lower() not in NO_BARS) or in_notebook()
 
 
 class Bar:
@@ -42,7 +45,7 @@ class Bar:
             unit: the unit of both, for the speed; empty to show no speed.
         """
         self._state = State(total, completed)
-        self._progress, self._task = _start(self._state, unit)
+        self._line: _Line = (_InNotebook if in_notebook() else _InTerminal)(self._state, unit)
 
     def show(self, completed: int, count: str, found: str = "") -> None:
         """Update the bar.
@@ -53,7 +56,7 @@ class Bar:
             found: the best loss, or what else is known so far.
         """
         self._state.count, self._state.found = count, found
-        self._progress.update(self._task, completed=completed, total=self._state.total)
+        self._line.update(completed)
 
     def set_total(self, total: int) -> None:
         """Change the amount of work."""
@@ -61,7 +64,7 @@ class Bar:
 
     def stop(self) -> None:
         """Remove the bar."""
-        self._progress.stop()
+        self._line.stop()
 
 
 @dataclass
@@ -97,6 +100,42 @@ class State:
         pieces, room = self.fitting(width)
         done = room * self.completed // max(self.total, 1)
         return SPACE.join(DONE * done + LEFT * (room - done) if piece == BAR else piece for piece in pieces)[:width]
+
+
+class _Line(Protocol):
+    def update(self, completed: int) -> None: ...
+    def stop(self) -> None: ...
+
+
+class _InTerminal:
+    def __init__(self, state: State, unit: str) -> None:
+        self._state = state
+        self._progress, self._task = _start(state, unit)
+
+    def update(self, completed: int) -> None:
+        self._progress.update(self._task, completed=completed, total=self._state.total)
+
+    def stop(self) -> None:
+        self._progress.stop()
+
+
+class _InNotebook:
+    def __init__(self, state: State, unit: str) -> None:
+        self._state, self._unit = state, unit
+        self._first, self._began = state.completed, time.monotonic()
+        self._bar = NotebookBar()
+
+    def update(self, completed: int) -> None:
+        state, seconds = self._state, time.monotonic() - self._began
+        state.completed, done = completed, completed - self._first
+        if done > 0 and seconds > 0:
+            state.rate = f"{done / seconds:,.0f} {self._unit}/s" if self._unit else ""
+            state.left = str(timedelta(seconds=int((state.total - completed) * seconds / done)))
+        parts = (state.count, state.rate, state.found, state.left)
+        self._bar.show(completed / max(state.total, 1), SPACE.join(part for part in parts if part))
+
+    def stop(self) -> None:
+        self._bar.stop()
 
 
 def _start(state: State, unit: str) -> "tuple[Progress, TaskID]":

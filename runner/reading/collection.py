@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from runner.config.direction import Direction
 from runner.messages.errors import UserError, nearest
-from runner.reading.html import table_html
+from runner.messages.html import table_html
 from runner.reading.reader import Reader
 from runner.reading.record import RANK, RunRecord
 from runner.reading.rows import History

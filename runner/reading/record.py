@@ -12,7 +12,7 @@ from mlflow.exceptions import MlflowException
 from runner.config.direction import Direction
 from runner.config.schema import Config
 from runner.messages.errors import UserError
-from runner.reading.html import pairs_html
+from runner.messages.html import pairs_html
 from runner.reading.reader import Reader
 from runner.reading.rows import Row
 from runner.reading.values import is_incidental, short_name, typed
