@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 
-from runner.report.figures import Draw, compared_figure, drawn, run_figures, sweep_figures
+from runner.report.figures import Draw, drawn
 from runner.report.from_record import parts_of
 from runner.report.page import RunPart, SweepPart, page_of
+from runner.report.run_figures import run_figures
+from runner.report.sweep_figures import compared_figure, sweep_figures
 
 Part = SweepPart | RunPart
 

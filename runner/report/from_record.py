@@ -14,8 +14,9 @@ from runner.messages.errors import UserError
 from runner.reading import RunRecord, runs
 from runner.reading import Runs as Records
 from runner.report.analysis import analysed
-from runner.report.figures import ABOVE, Trajectory, drawn, run_figures
+from runner.report.figures import ABOVE, drawn
 from runner.report.page import Line, RunPart, SweepPart
+from runner.report.run_figures import Trajectory, run_figures
 from runner.report.runs import Column, Floats, Runs, heights
 
 LOSS = "loss"

@@ -201,7 +201,7 @@ function gridFigure(sweep, id) {
   const columns = grid.across.choices.length;
   const rows = grid.up.choices.map((_, row) => Array.from(grid.values.subarray(row * columns, (row + 1) * columns)));
   const color = (value) => (!Number.isFinite(value) ? null : scale.isLog ? Math.log10(Math.min(Math.max(value, scale.floor || scale.low), scale.high)) : Math.min(value, scale.high));
-  const label = (value) => (Number.isNaN(value) ? 'no run' : value === Infinity ? 'diverged' : shown(value));
+  const label = (value) => (Number.isNaN(value) ? 'no run' : value === Infinity ? 'diverged or unknown' : shown(value));
   const diverged = [];
   rows.forEach((row, up) => row.forEach((value, across) => { if (value === Infinity) diverged.push([across, up]); }));
   let best = null;
@@ -216,7 +216,7 @@ function gridFigure(sweep, id) {
       { type: 'heatmap', z: rows.map((row) => row.map(color)), colorscale: 'Cividis', reversescale: true, hoverongaps: false,
         text: rows.map((row, up) => row.map((value, across) => `${safe(grid.across.name)}=${safe(grid.across.choices[across])}<br>${safe(grid.up.name)}=${safe(grid.up.choices[up])}<br>${label(value)}`)),
         hovertemplate: '%{text}<extra></extra>', colorbar: { title: { text: scale.isLog ? 'log<sub>10</sub>' : '', side: 'top' }, thickness: 12, outlinewidth: 0 }, showlegend: false },
-      { x: diverged.map((cell) => cell[0]), y: diverged.map((cell) => cell[1]), mode: 'markers', name: 'diverged', hoverinfo: 'skip', marker: { symbol: 'x-thin-open', color: hue('red'), size: 7, line: { width: 1.5 } } },
+      { x: diverged.map((cell) => cell[0]), y: diverged.map((cell) => cell[1]), mode: 'markers', name: 'diverged or unknown', hoverinfo: 'skip', marker: { symbol: 'x-thin-open', color: hue('red'), size: 7, line: { width: 1.5 } } },
       { x: best ? [best[0]] : [], y: best ? [best[1]] : [], mode: 'markers', name: 'best', hoverinfo: 'skip', marker: { symbol: 'star', size: 13, color: '#ffffff', line: { width: 1.5, color: '#000000' } } },
     ],
     layout: layoutOf({ title: grid.across.name, ...ticks(grid.across.choices), range: [-0.5, columns - 0.5] },

@@ -10,7 +10,7 @@ import numpy as np
 
 from runner.report.analysis import Analysis, Border
 from runner.report.document import Document, document, escaped, shipped
-from runner.report.figures import Trajectory
+from runner.report.run_figures import Trajectory
 from runner.report.runs import Floats, Outcome, Runs
 from runner.report.scale import scale_of
 from runner.report.sweep_data import MOST_FIGURES, curve_of, sweep_data
@@ -174,6 +174,10 @@ def _steps(count: float) -> str:
     return f"{count:,.0f} step{'' if count == 1 else 's'}"
 
 
+def _whole(number: float) -> str:
+    return "" if np.isnan(number) else f"{number:,.0f}"
+
+
 def _counts(analysis: Analysis) -> str:
     total = len(analysis.runs)
     shares = (
@@ -251,7 +255,7 @@ def best_table(analysis: Analysis, most: int = IN_TABLE) -> str:
     for rank, row in enumerate(runs.order[:most], start=1):
         losses = [f"{runs.final[row]:.9g}"]
         losses += [f"{abs(runs.final[row] - (runs.minimum or 0)):.3g}"] if has_minimum else []
-        losses += [f"{runs.best[row]:.9g}", f"{runs.reached[row]:,.0f}"]
+        losses += [f"{runs.best[row]:.9g}", _whole(runs.reached[row])]
         rows.append([str(rank), *(column.texts[row] for column in runs.varied), *losses, runs.ids[row]])
     title = f"The {min(most, len(runs.order))} best" if len(runs.order) > 1 else "The best"
     ties = "ties are broken by the steps to reach the last loss, then by the distance to a known minimum"
@@ -343,5 +347,5 @@ def _compared(part: Part, runs: Runs, best: int | None) -> list[str]:
     lr = f"{suggested[0].lr:.4g}" if suggested else ""
     if best is None:
         return [f"{len(runs):,}", "", "", "", f"{failed:,}", lr, part.id]
-    found = [runs.names[best], f"{runs.final[best]:.9g}", f"{runs.reached[best]:,.0f}"]
+    found = [runs.names[best], f"{runs.final[best]:.9g}", _whole(runs.reached[best])]
     return [f"{len(runs):,}", *found, f"{failed:,}", lr, part.id]
