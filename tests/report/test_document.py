@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from runner.report.document import Document, document, escaped, packed
+from tests.support.browser import until
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -35,7 +36,7 @@ def test_data_arrives_in_the_browser_as_it_was(browser: "Browser", tmp_path: Pat
     asked: list[str] = []
     tab.on("request", lambda request: asked.append(request.url))
     tab.goto((tmp_path / "page.html").as_uri())
-    tab.wait_for_function("window.READY > 0 || window.FAILED")
+    until(tab, "window.READY > 0 || window.FAILED")
     assert tab.evaluate("window.FAILED") is None
     assert tab.title() == tab.locator("h1").inner_text() == MARKUP
     assert tab.evaluate("[GOT.text, GOT.none, [...GOT.odd], GOT.nested.one, BY_LIBRARY]") == [
@@ -60,7 +61,7 @@ def test_a_frame_of_no_size_draws_once_it_has_one(browser: "Browser", tmp_path: 
     tab.wait_for_timeout(200)
     assert inner.evaluate("window.READY === undefined && window.FAILED === undefined")
     tab.evaluate("document.getElementById('f').style.cssText = 'width:400px;height:300px'")
-    inner.wait_for_function("window.READY > 0")
+    until(inner, "window.READY > 0")
     assert "width 400" in inner.inner_text("body")
     tab.close()
 
@@ -69,7 +70,7 @@ def test_an_error_while_drawing_is_shown(browser: "Browser", tmp_path: Path) -> 
     (tmp_path / "page.html").write_text(document(Document("fails", "", "async function draw() { nothing() }")))
     tab = browser.new_page()
     tab.goto((tmp_path / "page.html").as_uri())
-    tab.wait_for_function("window.FAILED")
+    until(tab, "window.FAILED")
     assert "nothing is not defined" in tab.get_by_role("alert").inner_text()
     tab.close()
 

@@ -11,6 +11,7 @@ import pytest
 from runner.report.analysis import analysed
 from runner.report.page import Part, RunPart, SweepPart, page_of
 from runner.report.runs import Runs
+from tests.support.browser import until
 from tests.support.reports import descents, logspace
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class Shown:
     def __call__(self, *parts: Part) -> "Page":
         self.file.write_text(page_of(parts))
         self.tab.goto(self.file.as_uri())
-        self.tab.wait_for_function("window.READY > 0 || window.FAILED", timeout=120_000)
+        until(self.tab, "window.READY > 0 || window.FAILED")
         assert (self.problems, self.tab.evaluate("window.FAILED")) == ([], None)
         assert self.tab.evaluate("window.HACKED") is None
         return self.tab
@@ -91,13 +92,13 @@ def test_by_keyboard_in_the_dark_and_on_a_phone(shown: Shown) -> None:
     visible = "document.getElementById('part-0-points-0').data[1].visible"
     assert tab.evaluate(visible) is None
     ends.press("2")
-    tab.wait_for_function(f"{visible} == 'legendonly'")
+    until(tab, f"{visible} == 'legendonly'")
     colour = "document.getElementById('part-0-points-0').layout.font.color"
     light = tab.evaluate(colour)
     tab.emulate_media(color_scheme="dark")
-    tab.wait_for_function(f"{colour} != '{light}'")
+    until(tab, f"{colour} != '{light}'")
     tab.set_viewport_size({"width": 380, "height": 800})
-    tab.wait_for_function("document.documentElement.scrollWidth <= 380")
+    until(tab, "document.documentElement.scrollWidth <= 380")
     assert shown.problems == []
 
 

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.processes import wait_until
+
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, Frame, Page
 
 CHROMIUM = shutil.which("chromium")
 FLAGS = [
@@ -30,3 +32,8 @@ def chromium() -> "Iterator[Browser]":
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield browser
         browser.close()
+
+
+def until(tab: "Page | Frame", condition: str) -> None:
+    """Wait until a JavaScript expression is true, without eval, which the policy of our pages refuses."""
+    wait_until(lambda: bool(tab.evaluate(condition)))

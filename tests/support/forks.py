@@ -16,7 +16,9 @@ FORKING = Path(__file__).parent / "forking"
 SETTINGS = "RUNNER_TESTS_FORKING"
 # What Python, or a library that is imported already, reads from the environment only at its start.
 READ_AT_START = ("PYTHON", "COVERAGE_", "KMP_", "LANG", "LC_", "LD_", "MKL_", "MLFLOW_LOGGING", "OMP_", "TORCH_")
-MODULES = tuple(f"runner{name}" for name in ("", ".delete", ".export", ".learn", ".reap", ".replay", ".rerun"))
+MODULES = tuple(
+    f"runner{name}" for name in ("", ".delete", ".export", ".learn", ".reap", ".replay", ".report", ".rerun")
+)
 LIMIT = 2**16
 
 
