@@ -36,3 +36,5 @@ def test_a_wheel_runs_outside_the_checkout(tmp_path: Path) -> None:
     files = ("plotly-cartesian.min.js.gz", "plotly-license.txt", "document.js", "document.css", "page.js", "page.css")
     for name in files:
         assert (installed / "runner/report" / name).read_bytes() == (ROOT / "runner/report" / name).read_bytes()
+    for path in (ROOT / "runner/learn/page").iterdir():
+        assert (installed / "runner/learn/page" / path.name).read_bytes() == path.read_bytes()

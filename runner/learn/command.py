@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from runner.config.folders import check_working_directory, write_new
+from runner.console.bar import Bar, has_bars
 from runner.console.browser import open_in_browser
 from runner.messages.errors import RunnerError, Terminated, UserError
 from runner.messages.printing import guarded, print_error, print_lines
@@ -63,7 +64,11 @@ def _run(asked: argparse.Namespace) -> None:
     from runner.learn.content import content_of  # imports torch, which a mistake in the config need not wait for
     from runner.learn.page import page_of
 
-    content = content_of(overrides, config)
+    progress = _Progress(has_bars() and not config.quiet)
+    try:
+        content = content_of(overrides, config, progress)
+    finally:
+        progress.stop()
     try:
         write_new(asked.out, page_of(content))
     except OSError as error:
@@ -73,6 +78,23 @@ def _run(asked: argparse.Namespace) -> None:
         print_lines(
             *_summary(content), f"page       {asked.out}{'' if is_open else '; to see it, open it in a browser'}"
         )
+
+
+class _Progress:
+    """A progress bar that appears with the first step, where one is wanted."""
+
+    def __init__(self, is_wanted: bool) -> None:
+        self._is_wanted = is_wanted
+        self._bar: Bar | None = None
+
+    def __call__(self, done: int, total: int) -> None:
+        if self._is_wanted:
+            self._bar = self._bar or Bar(total)
+            self._bar.show(done, f"{done:,} of {total:,} steps")
+
+    def stop(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
 
 
 def _summary(content: "Content") -> Iterator[str]:

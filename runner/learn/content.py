@@ -14,7 +14,7 @@ from runner.config.schema import Config
 from runner.engine.batches import DTYPES, PADDED_DIMENSION, Member, member_of
 from runner.engine.curvature import largest_eigenvalue
 from runner.formulas.parser import parse
-from runner.learn.descents import Paths, check_start, descend_all, kept_steps
+from runner.learn.descents import Paths, Watch, check_start, descend_all, kept_steps
 from runner.learn.field import ZOOM, Array, Level, Plane, evaluated, levels_of, plane_of
 from runner.learn.grid import Grid, grid_of
 from runner.learn.rates import rates_for
@@ -57,12 +57,13 @@ class Content:
     levels: list[Level]
 
 
-def content_of(overrides: Sequence[str], config: Config) -> Content:
+def content_of(overrides: Sequence[str], config: Config, watch: Watch = lambda *_done: None) -> Content:
     """Run what the page shows, and measure it.
 
     Args:
         overrides: what the config was composed of.
         config: of the run that the page starts with.
+        watch: called now and then with how many steps are done, and how many there are.
 
     Raises:
         UserError: with a line for each mistake in the config, or the objective has too many numbers.
@@ -77,7 +78,7 @@ def content_of(overrides: Sequence[str], config: Config) -> Content:
     rates = rates_for(member, Losses(first, first, False, config.direction))
     grid = grid_of(overrides, config, rates)
     steps = kept_steps(config.steps, _most_steps(len(grid.configs), member))
-    paths = descend_all([member_of(one) for one in grid.configs], steps)
+    paths = descend_all([member_of(one) for one in grid.configs], steps, watch)
     ends = evaluated(member, torch.stack([result.weight for result in paths.results])).tolist()
     losses = _losses(member, first, ends)
     regions = [

@@ -1,7 +1,9 @@
 """The runs of the page, descended by the runner's own loop, with the steps that the page shows."""
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -19,6 +21,8 @@ from runner.tensors.device import set_threads
 ACTIVE = 1e-3
 ROUND = (1, 2, 5)
 PARTS = ("weight", "loss", "gradient", "lr")
+
+Watch: TypeAlias = Callable[[int, int], None]
 
 
 def kept_steps(steps: int, most: int) -> list[int]:
@@ -166,13 +170,21 @@ def check_start(config: Config) -> Member:
     return member
 
 
-def descend_all(members: Sequence[Member], steps: Sequence[int]) -> Paths:
-    """Return the runs with these steps of theirs; those that can share a batch are descended as one."""
+def descend_all(members: Sequence[Member], steps: Sequence[int], watch: Watch) -> Paths:
+    """Return the runs with these steps of theirs; those that can share a batch are descended as one.
+
+    Args:
+        members: the runs.
+        steps: which steps to keep.
+        watch: called now and then with how many steps of all runs together are done, and how many there are.
+    """
+    total, done = sum(member.config.steps for member in members), 0
     order: list[Member] = []
     found: list[Paths] = []
     for batch in _batches(members):
         order += batch
-        found.append(_descend(batch, steps))
+        found.append(_descend(batch, steps, functools.partial(_told, watch, done, total)))
+        done += sum(member.config.steps for member in batch)
     place = {member: index for index, member in enumerate(order)}
     rows = [place[member] for member in members]
     weight, loss, gradient, lr = (torch.cat([getattr(paths, name) for paths in found])[rows] for name in PARTS)
@@ -183,6 +195,10 @@ def descend_all(members: Sequence[Member], steps: Sequence[int]) -> Paths:
         weight, loss, gradient, lr, [ends[row] for row in rows], [results[row] for row in rows],
         [turns[row] for row in rows],
     )  # fmt: skip
+
+
+def _told(watch: Watch, before: int, total: int, made: int) -> None:
+    watch(before + made, total)
 
 
 def final_results(members: Sequence[Member]) -> list[Result]:
@@ -208,10 +224,11 @@ def _descent(members: Sequence[Member]) -> Descent:
     return descent
 
 
-def _descend(members: Sequence[Member], steps: Sequence[int]) -> Paths:
+def _descend(members: Sequence[Member], steps: Sequence[int], watch: Callable[[int], None]) -> Paths:
     keeper = _Keeper(steps, torch.stack([member.start for member in members]))
     descent = _descent(members)
     for passed in descent.blocks():
         keeper.take(passed)
+        watch(descent.steps_made)
         signals.check()
     return keeper.paths([descent.result(run) for run in range(len(members))])

@@ -101,7 +101,7 @@ def test_the_four_moves_are_the_numbers_of_the_engine(pages: dict[str, Path], br
         assert "measured between 1 and 1.02. From the curvature: 2/λ_max = 1" in text(page, "border")
         expect_text(page, "live", re.compile("^Monotone"))
         choose(page, "rate", 59)
-        assert text(page, "said").startswith("Diverging: each step lands further away, until at step")
+        assert text(page, "said").startswith("Diverging: the steps grow, until at step")
         page.locator("#again").click()
         expect_text(page, "step-shown", "0 of 1,000")
         assert text(page, "weight-now") == "10.0000000000"

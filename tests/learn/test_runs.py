@@ -42,9 +42,17 @@ def unpacked(data: dict[str, Any]) -> Any:
     [
         SEED,
         ["objective=rosenbrock", "optimizer=adam", "schedule=cosine", "gradient_noise=0.1", "steps=60"],
-        [*FORMULA, "optimizer=nesterov", "optimizer.momentum=0.7", "dtype=float64", "lr=0.0123456789", "steps=50"],
-        ["objective=branin", "optimizer=torch", "optimizer.algorithm=Rprop", "steps=5", "quiet=true"],
-        ["objective=ill_conditioned", "objective.dimension=5", "stop.seconds=100", "clip_norm=1", "steps=30"],
+        [
+            *FORMULA,
+            "optimizer=nesterov",
+            "optimizer.momentum=0.7",
+            "dtype=float64",
+            "lr=0.0123456789",
+            "clip_norm=3",
+            "steps=50",
+        ],
+        ["optimizer=torch", "optimizer.algorithm=Rprop", "steps=3", "quiet=true"],
+        ["objective=ill_conditioned", "objective.dimension=5", "stop.seconds=100", "steps=30"],
     ],
     ids=lambda overrides: overrides[0],
 )
