@@ -18,8 +18,6 @@ pytest_plugins = ["tests.support.databases"]
 
 # As the command does, before anything imports torch: tests run in parallel.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-# Thousands of commands would draw figures; the tests of these ask for them.
-os.environ["RUNNER_REPORT"] = "false"
 # The time of an example depends on the machine.
 settings.register_profile("unhurried", settings.default, deadline=None)
 settings.load_profile("unhurried")

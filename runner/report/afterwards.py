@@ -8,7 +8,7 @@ from typing import Any
 
 from runner.messages.errors import UserError, one_line
 from runner.messages.redaction import shown_text
-from runner.recorder.opening import open_store
+from runner.recorder.opening import open_store, prepared
 from runner.recorder.store import Store
 
 FOLDER = "report"
@@ -23,6 +23,8 @@ def write(settings: dict[str, Any], runs: Sequence[str]) -> None:
 
     Where that fails, the reason is a tag of the run.
     """
+    if not prepared(settings):  # removed meanwhile: it would be made again
+        return
     store = open_store(settings | {"again": False, "is_reached": True})
     with _turn() as is_free:
         for run_id in runs:

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from runner.reading import runs
+from runner.report import files
+from runner.report.afterwards import write
 from runner.report.command import main
 from tests.conftest import Command
 from tests.support.processes import wait_until
@@ -151,3 +153,23 @@ def test_mistakes_are_told_in_a_line(record: Record, report: Callable[..., tuple
         code, err = report(*arguments)
         assert (code, err) == (2, f"error: {message}\n")
     assert main([sweep, "--uri", "sqlite:///nothing.db"]) == 2
+
+
+def test_a_failure_is_a_tag_of_the_run(record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(record.folder)
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("no room")
+
+    monkeypatch.setattr(files, "files_of", fail)
+    run_id = record.ids["off"]
+    write({"uri": URI, "artifacts": "outputs/artifacts"}, [run_id])
+    (tagged,) = runs(run_id, uri=URI)
+    assert tagged.tags["report.error"] == f"RuntimeError: no room; to try again: python -m runner.report {run_id}"
+    assert tagged.row.status == "FINISHED"
+
+
+def test_a_record_that_was_removed_is_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write({"uri": URI, "artifacts": "outputs/artifacts"}, ["0" * 32])
+    assert list(tmp_path.iterdir()) == []
