@@ -18,7 +18,7 @@ from runner.tensors.norms import exact_norm
 
 if TYPE_CHECKING:
     from runner.report.figures import Draw
-    from runner.report.figures import Trajectory as Drawn
+    from runner.report.run_figures import Trajectory as Drawn
 
 # More points of a curve cannot be told apart.
 MOST_POINTS = 2000
@@ -38,7 +38,7 @@ class ShownRun:
 
 def html_of_run(done: ShownRun) -> str:
     """Return a run as HTML: the path and the loss over steps, and a table of its results."""
-    from runner.report.figures import run_figures
+    from runner.report.run_figures import run_figures
 
     figures = run_figures(_title(done), _drawn_steps(done))
     return f"{figures_html(draw for _, draw in figures)}{pairs_html(_title(done), dict(_results(done)))}"
@@ -86,7 +86,7 @@ def _numbers(result: Result) -> str:
 
 def _drawn_steps(done: ShownRun) -> "Drawn":
     """Return the recorded steps as figures take them."""
-    from runner.report.figures import Trajectory as Drawn
+    from runner.report.run_figures import Trajectory as Drawn
 
     recorded = done.trajectory
     columns = recorded.columns

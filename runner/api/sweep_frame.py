@@ -36,8 +36,8 @@ def _figures(run_id: str, uri: str | None) -> str:
     from runner.messages.errors import UserError
     from runner.reading import runs
     from runner.report.analysis import analysed
-    from runner.report.figures import sweep_figures
     from runner.report.from_record import runs_of
+    from runner.report.sweep_figures import sweep_figures
 
     try:
         (sweep,) = runs(run_id, uri=uri).sweeps
