@@ -254,8 +254,8 @@ function drawField(canvas, runs, run, slot, say) {
   }
   pen.fillStyle = colour('good');
   pen.textBaseline = 'middle';
-  for (const point of runs.about.minima) {
-    const at = isCurve ? [x(point[0]), y(heightAt(level, point[0]))] : [x(point[0]), y(point[1])];
+  const minima = runs.about.minima.map((point) => [x(point[0]), y(isCurve ? heightAt(level, point[0]) : point[1])]);
+  for (const at of minima) {
     star(pen, at, 8);
     if (runs.about.minima.length < 3) label(pen, say('minimum'), [at[0], isCurve ? at[1] + 26 : at[1]], width);
   }
@@ -267,7 +267,9 @@ function drawField(canvas, runs, run, slot, say) {
   dots(pen, places, 2);
   pen.lineWidth = 2;
   dot(pen, places[0], 6, true);
-  if (places[0][0] < width) label(pen, say('start'), places[0], width);
+  const [[left, top]] = places;
+  const isBeside = minima.some((at) => Math.abs(at[0] - left) < 80 && Math.abs(at[1] - top) < 20);
+  label(pen, say('start'), places[0], isBeside ? 0 : width); // on the left side, where the right is taken
   dot(pen, places[slot], 6.5);
   pen.restore();
   const box = level.box.every(([from, to], axis) => path[slot][axis] >= from && path[slot][axis] <= to);
@@ -338,7 +340,7 @@ function drawLoss(canvas, runs, run, slot, range, say) {
   const place = (one) => {
     const raw = all[one];
     const at = raw === -Infinity ? height - PAD.bottom - 6 : y(Math.max(raw, up[0]));
-    return [x(runs.step(run, one)), Number.isNaN(raw) ? NaN : Math.max(at, PAD.top + 5)];
+    return [x(runs.step(run, one)), Number.isNaN(raw) ? NaN : at]; // beyond the top the line leaves the picture
   };
   const places = all.map((_, one) => place(one));
   pen.save();
@@ -353,12 +355,13 @@ function drawLoss(canvas, runs, run, slot, range, say) {
   line(pen, places.slice(0, slot + 1));
   pen.restore();
   pen.fillStyle = colour('warn');
-  if (slot > 0) dot(pen, places[slot], 6);
+  if (slot > 0) dot(pen, [places[slot][0], Math.max(places[slot][1], PAD.top + 5)], 6);
   if (runs.about.outcomes[run] === 'DIVERGED') {
     const [at] = places[runs.end(run)];
-    pen.textAlign = at > width / 2 ? 'right' : 'left';
+    const isLeft = at > width / 2;
+    pen.textAlign = isLeft ? 'right' : 'left';
     pen.fillStyle = colour('warn');
-    pen.fillText(`× ${say('infinite')}`, at, PAD.top + 10);
+    pen.fillText(`× ${say('infinite')}`, at + (isLeft ? -10 : 10), PAD.top + 10);
   }
 }
 
