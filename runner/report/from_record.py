@@ -17,21 +17,23 @@ from runner.report.analysis import analysed
 from runner.report.figures import ABOVE, drawn
 from runner.report.page import Line, RunPart, SweepPart
 from runner.report.run_figures import Trajectory, run_figures
-from runner.report.runs import Column, Floats, Runs, heights
+from runner.report.runs import Column, Floats, Indices, Runs, heights
 
 LOSS = "loss"
 LANDSCAPE = "landscape.npz"
 # The figures of a run that its page shows as pictures; the others it draws itself.
 PICTURES = {"path": "Path of the weight"}
 MOST_OTHERS = 6
+# More losses than these are not held in memory: 160 MB.
+MOST_VALUES = 2e7
+AT_ONCE = 100
+MOST_STEPS = 320
 
 
 def runs_of(records: Records) -> Runs:
     """Return recorded runs as arrays, with their losses over the steps."""
     items = list(records)
-    steps, curves = np.zeros(0, np.int64), np.zeros((len(items), 0))
-    if any(LOSS in record.metrics for record in items):
-        steps, curves = records.curves(LOSS)
+    steps, curves = _curves(records)
 
     def number(results: str, key: str) -> Floats:
         return np.array([getattr(record, results).get(key, math.nan) for record in items], np.float64)
@@ -54,6 +56,32 @@ def runs_of(records: Records) -> Runs:
         steps=steps,
         curves=curves,
     )
+
+
+def _curves(records: Records) -> tuple[Indices, Floats]:
+    """Return the losses over the steps; of very many, at some of the steps, read a part of the runs at a time."""
+    if not any(LOSS in record.metrics for record in records):
+        return np.zeros(0, np.int64), np.zeros((len(records), 0))
+    if sum(map(_recorded_steps, records)) <= MOST_VALUES:
+        return records.curves(LOSS)
+    steps, curves = np.zeros(0, np.int64), np.zeros((0, 0))
+    for first in range(0, len(records), AT_ONCE):
+        part = records[first : first + AT_ONCE]
+        if not any(LOSS in record.metrics for record in part):
+            continue
+        found, values = part.curves(LOSS)
+        if not len(steps):
+            steps = found[np.unique(np.linspace(0, len(found) - 1, MOST_STEPS).astype(int))]
+            curves = np.full((len(records), len(steps)), np.nan)
+        is_kept = np.isin(found, steps)
+        curves[first : first + len(part), np.searchsorted(steps, found[is_kept])] = values[:, is_kept]
+    return steps, curves
+
+
+def _recorded_steps(record: RunRecord) -> float:
+    """Return about how many steps of a run are recorded."""
+    every = record.params.get("log_every")
+    return record.metrics.get("steps_done", 0.0) / (every if isinstance(every, int) else 1)
 
 
 def _best_of(curves: Floats, is_upward: "np.ndarray[tuple[int], np.dtype[np.bool_]]") -> Floats:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from runner.reading import runs
-from runner.report import files
+from runner.report import files, from_record
 from runner.report.afterwards import write
 from runner.report.command import main
 from tests.conftest import Command
@@ -173,3 +173,15 @@ def test_a_record_that_was_removed_is_not_made_again(tmp_path: Path, monkeypatch
     monkeypatch.chdir(tmp_path)
     write({"uri": URI, "artifacts": "outputs/artifacts"}, ["0" * 32])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_of_very_many_losses_some_steps_are_read(record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(record.folder)
+    sweep = runs(record.ids["sweep"], uri=URI)
+    whole = from_record.runs_of(sweep)
+    for name, value in {"MOST_VALUES": 10, "AT_ONCE": 2, "MOST_STEPS": 5}.items():
+        monkeypatch.setattr(from_record, name, value)
+    thin = from_record.runs_of(sweep)
+    assert thin.steps.tolist() == [1, 5, 10, 15, 20]
+    np.testing.assert_array_equal(thin.curves, whole.curves[:, thin.steps - 1])
+    assert thin.outcomes.tolist() == whole.outcomes.tolist()
