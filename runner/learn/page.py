@@ -5,7 +5,7 @@ from importlib import resources
 from runner.learn.content import Content, data_of
 from runner.report.document import Document, document
 
-SCRIPTS = ("data.js", "words.js", "plots.js", "page.js")
+SCRIPTS = ("data.js", "words.js", "plots.js", "map.js", "page.js")
 
 
 def page_of(content: Content) -> str:
