@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.report.analysis import analysed, band_of
@@ -35,6 +35,7 @@ def test_runs_without_a_result_are_neither_best_nor_in_the_border() -> None:
     assert "None of the 2 runs ended with a finite loss" in answer(analysed(empty))
 
 
+@settings(max_examples=30)
 @given(st.lists(st.floats(0.01, 3, exclude_max=True), min_size=2, max_size=40, unique=True))
 def test_the_border_lies_where_theory_says(rates: list[float]) -> None:
     rates = [rate for rate in rates if abs(rate - 1) > 1e-3]
@@ -105,6 +106,7 @@ def test_a_known_minimum_is_found_from_the_losses() -> None:
     assert differing.minimum is None
 
 
+@settings(max_examples=30)
 @given(st.lists(st.one_of(st.floats(), st.just(0.0)), min_size=1, max_size=50))
 def test_every_value_has_its_place_on_the_axis(values: list[float]) -> None:
     scale = scale_of(np.array(values))
