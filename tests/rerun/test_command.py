@@ -31,6 +31,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        patch.setenv("RUNNER_REPORT", "false")
         patch.syspath_prepend(folder)
         (folder / "bowls.py").write_text(BOWLS)
         with tracking_to(composition.to_config(composition.compose([])).tracking):
@@ -217,7 +218,7 @@ def test_what_cannot_be_run_again_is_one_line(rerun: Rerun, ids: dict[str, str],
     cases = [
         ([none, "--verify"], f"{none}: no such run, expected the id of a run or a sweep, or its first characters"),
         ([some, "--verify"], f"{some}: 1"),
-        (["--uri", "sqlite:///none.db", "abcd"], "--uri sqlite:///none.db: no database there, expected the one with"),
+        (["--uri", "sqlite:///none.db", "abcd"], "uri=sqlite:///none.db: no database there"),
         (["code"], "objective=callable: runs code that the config names, expected allow_code=true on the command line"),
         (["secret", "allow_code=true"], f"{key}: expected its value as an override; it is secret"),
         ([foreign], f"run {foreign}: its config is not recorded, expected a run of this program, or a sweep's job"),

@@ -67,7 +67,7 @@ def _tree(rng: random.Random, index: int, tracking: Tree) -> Tree:
         "stop": _file("stop/rules.yaml") | rng.choice(STOPS),
         "tracking": tracking,
         "lr": rng.choice([10 ** rng.uniform(-4, -0.3), 30.0]) if rng.random() < 0.2 else 10 ** rng.uniform(-4, -1),
-        "steps": rng.randint(8, 40),
+        "steps": rng.randint(6, 25),
         "gradient_noise": rng.choice([0.0, 0.1]),
         "clip_value": rng.choice([None, None, 5.0]),
         "clip_norm": rng.choice([None, None, 1.0]),
