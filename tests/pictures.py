@@ -116,6 +116,7 @@ def photograph_learner(path: Path) -> None:
     from playwright.sync_api import sync_playwright
 
     from runner.learn.command import main
+    from tests.support.browser import until
 
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         page = Path(folder) / "learn.html"
@@ -125,7 +126,7 @@ def photograph_learner(path: Path) -> None:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
         tab = browser.new_page(viewport={"width": 1100, "height": 900}, locale="en-GB")
         tab.goto(page.as_uri())
-        tab.wait_for_function("window.READY > 0")
+        until(tab, "window.READY > 0")
         bottom = tab.locator("#curvature").bounding_box()
         assert bottom is not None
         tab.screenshot(path=path, full_page=True, clip={"x": 0, "y": 0, "width": 1100, "height": bottom["y"] - 4})

@@ -11,7 +11,7 @@ import pytest
 
 from runner import run
 from runner.learn.command import main
-from tests.support.browser import chromium
+from tests.support.browser import chromium, until
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -54,7 +54,7 @@ def opened(browser: "Browser", path: Path, **options: Any) -> "Iterator[Page]":
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     page.goto(path.as_uri())
-    page.wait_for_function("window.READY > 0 || window.FAILED")
+    until(page, "window.READY > 0 || window.FAILED")
     assert page.evaluate("window.FAILED") is None
     yield page
     assert asked == [path.as_uri()]
