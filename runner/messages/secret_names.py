@@ -58,6 +58,8 @@ BY_CHANCE = re.compile(
     r".*(?:monkey|donkey|turkey|hockey|whiskey|compass|compat)|(?:ho|jo|la|mi|hi|di)ckey|smokey|flunkey|malarkey|pokey|okey"
     r"|(?:tres|sur|over|under)pass|expat|spat|(?:dis)?concert"
 )
+# In the addresses of MLflow's UI: which saved view is shown.
+NAMES = frozenset({"viewStateShareKey"})
 COUNTS = "batch context count length limit max min n new num number of per rate size total vocab"
 COUNTED = frozenset(COUNTS.split())
 
@@ -65,7 +67,7 @@ COUNTED = frozenset(COUNTS.split())
 @functools.cache
 def hides(key: str) -> bool:
     """Return whether a key, or a part of a dotted key, names a secret."""
-    return any(_is_secret(part) for part in re.split(r"[./]", key))
+    return key not in NAMES and any(_is_secret(part) for part in re.split(r"[./]", key))
 
 
 def _is_secret(name: str) -> bool:

@@ -10,7 +10,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 NOTE = "mlflow.note.content"
-VIEW_OF_SWEEP = re.compile(r"mlflow\.sharedViewState\.runner-[0-9a-f]+")
+VIEW_OF_SWEEP = re.compile(r"mlflow\.sharedViewState\.sweep-[0-9a-f]+")
 # Older views of sweeps are removed: MLflow reads all tags of an experiment to show its runs.
 MOST_VIEWS = 50
 # At the end of a description of ours; the UI does not show it. A user's own description is left alone.

@@ -379,7 +379,7 @@ class Store:
         experiment = self._experiment(self._unfinished[shown.run].experiment)
 
         def filled(tags: dict[str, str]) -> dict[str, str]:
-            return {key: self._with_ids(text, experiment) for key, text in tags.items()}
+            return {self._with_ids(key, experiment): self._with_ids(text, experiment) for key, text in tags.items()}
 
         self._log_tags(self._runs[shown.run], filled(shown.tags))
         write_experiment_tags(self._client, experiment, filled(shown.experiment_tags))

@@ -35,8 +35,7 @@ class SweepNote:
     """What the note of a sweep says.
 
     Attributes:
-        run: the runner's id of the parent run.
-        parent: a reference to it.
+        parent: a reference to the parent run.
         experiment: a reference to its experiment.
         sentence: how many jobs ended how.
         best: the best jobs, in order.
@@ -45,7 +44,6 @@ class SweepNote:
         has_report: whether it has a page and a picture.
     """
 
-    run: str
     parent: str
     experiment: str
     sentence: str
@@ -142,7 +140,7 @@ def _answer(note: SweepNote) -> str:
 
 
 def _links(note: SweepNote) -> str:
-    key = key_of_sweep(note.run)
+    key = key_of_sweep(note.parent)
     links = {
         "jobs, best first": address_of_view(note.experiment, key),
         "charts": address_of_view(note.experiment, key, "CHART"),

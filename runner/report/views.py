@@ -5,14 +5,18 @@ MLflow's own and not documented; the tests open the views in a browser.
 """
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
 
+# Where `python -m runner.ui` serves, unless it is told otherwise.
+DEFAULT_PORT = 5000
+DEFAULT_UI = f"http://127.0.0.1:{DEFAULT_PORT}"
 TAG = "mlflow.sharedViewState."
 # The view of the sweeps and single runs of an experiment, without the jobs of sweeps.
-LIST = "runner-all"
+LIST = "sweeps-and-runs"
 LIST_NAME = "Sweeps and single runs"
 # In characters; MLflow takes 20,000.
 LARGEST = 18_000
@@ -52,9 +56,14 @@ class SweepView:
     at_ms: int = 0
 
 
+def ui_of_server(uri: str) -> str | None:
+    """Return the address of a tracking server's UI, without the user in the URI; None for a database."""
+    return re.sub(r"//[^/]*@", "//", uri).rstrip("/") if uri.startswith(("http:", "https:")) else None
+
+
 def key_of_sweep(run: str) -> str:
-    """Return the key of a sweep's view, from the runner's or MLflow's id of the sweep."""
-    return f"runner-{run[:12]}"
+    """Return the key of the view of a sweep, given by MLflow's id or a reference."""
+    return f"sweep-{run}"
 
 
 def address_of_view(experiment: str, key: str, mode: str = "TABLE") -> str:

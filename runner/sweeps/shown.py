@@ -23,7 +23,6 @@ def shown_of_sweep(
 ) -> Shown:
     """Return what the UI shows of a sweep that has ended, given its config, its overrides and the runner's id of it."""
     note = notes.SweepNote(
-        run,
         reference(run),
         EXPERIMENT,
         f"{totals(results).removeprefix('ended').strip()}.",
@@ -35,7 +34,7 @@ def shown_of_sweep(
     experiment_tags = {
         DESCRIPTION: notes.note_of_experiment(note),
         f"{views.TAG}{views.LIST}": views.view_of_list(now_ms()),
-        f"{views.TAG}{views.key_of_sweep(run)}": views.view_of_sweep(_view(config, texts, run, results)),
+        f"{views.TAG}{views.key_of_sweep(reference(run))}": views.view_of_sweep(_view(config, texts, run, results)),
     }
     return Shown(run, described(config, notes.note_of_sweep(note)), experiment_tags)
 

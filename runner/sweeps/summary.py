@@ -23,7 +23,7 @@ def print_results(results: Sequence[JobResult], config: Config, recorded: "Recor
         warn(divergence_sentence(diverged, len(results)))
     if not config.quiet:
         print_lines(totals(results), *_best_lines(results), *_spread_lines(results))
-    print_recorded(recorded, config)
+    print_recorded(recorded, config, is_sweep=True)
 
 
 def totals(results: Sequence[JobResult]) -> str:

@@ -9,7 +9,7 @@ from runner.recorder.experiment_tags import MOST_VIEWS, NOTE, is_ours, marked, w
 from runner.tracking.journal import EXPERIMENT, Begin, Shown, reference
 from tests.support.stores import experiment_of, opened
 
-VIEW = "mlflow.sharedViewState.runner-"
+VIEW = "mlflow.sharedViewState.sweep-"
 
 
 @pytest.fixture(scope="module")
@@ -31,11 +31,11 @@ def test_a_description_of_ours_is_replaced_and_a_users_stays(client: MlflowClien
 
 def test_the_views_of_the_latest_sweeps_are_kept(client: MlflowClient) -> None:
     experiment = client.create_experiment("views")
-    write_experiment_tags(client, experiment, {f"{VIEW}all": '{"createdAt":0}'})
+    write_experiment_tags(client, experiment, {f"{VIEW}s-all": '{"createdAt":0}'})
     views = {f"{VIEW}{index:x}": f'{{"createdAt":{index}}}' for index in range(MOST_VIEWS + 2)}
     write_experiment_tags(client, experiment, views)
     kept = {key for key in client.get_experiment(experiment).tags if key.startswith(VIEW)}
-    assert kept == {f"{VIEW}all", *list(views)[2:]}
+    assert kept == {f"{VIEW}s-all", *list(views)[2:]}
 
 
 @pytest.mark.parametrize("bulk", [True, False])

@@ -22,7 +22,7 @@ def test_text_of_users_is_neither_markup_nor_html(text: str) -> None:
 
 def test_the_note_of_a_sweep_answers_first_and_keeps_users_text_as_text() -> None:
     best = [Best(f"id{rank}", {"lr": "0.1", "name": ODD}, {"loss": f"{rank}"}) for rank in range(1, 13)]
-    note = SweepNote("r", "{{run:r}}", "{{experiment}}", "12 jobs.", best, [], "python -m runner -m lr=0.1", True)
+    note = SweepNote("{{run:r}}", "{{experiment}}", "12 jobs.", best, [], "python -m runner -m lr=0.1", True)
     text = note_of_sweep(note)
     assert text.startswith("Best: **lr = 0.1, name = &#60;img")
     assert "onerror=alert(1)>" not in text

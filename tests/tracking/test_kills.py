@@ -46,7 +46,7 @@ def test_a_run_that_is_stopped_is_killed_with_what_was_recorded(
         assert re.fullmatch(
             r"stopped    after [\d,]+ of 3,000,000 steps \(.* s\): loss [\d.]+, best so far .*", lines[1]
         )
-        assert lines[2] == f"recorded   run {run_id}; to see it: python -m runner.ui"
+        assert lines[2] == f"recorded   run {run_id}; to see it: python -m runner.ui {run_id[:18]}"
         assert re.fullmatch(r"continue   'initial_weight=[\d.e-]+' starts from this weight", lines[-1])
 
 
