@@ -3,7 +3,10 @@
 import re
 from collections.abc import Sequence
 
-from mlflow.entities import Run, ViewType
+from mlflow.entities import Experiment as Experiment
+from mlflow.entities import Run as Run
+from mlflow.entities import ViewType
+from mlflow.exceptions import MlflowException as MlflowException
 
 from runner.messages.errors import UserError
 from runner.messages.redaction import shown_text

@@ -3,13 +3,10 @@
 from collections import defaultdict
 from collections.abc import Sequence
 
-from mlflow.entities import Experiment, Run
-from mlflow.tracking import MlflowClient
-
 from runner.messages.errors import UserError, nearest
 from runner.messages.redaction import shown_text
 from runner.recorder.experiment_tags import write_experiment_tags
-from runner.recorder.finding import ID, find_runs
+from runner.recorder.finding import ID, Experiment, Run, find_runs
 from runner.recorder.reading import LARGEST, PARENT_TAG
 from runner.recorder.store import Store
 from runner.report import views
@@ -17,7 +14,7 @@ from runner.tracking.journal import now_ms
 
 # The jobs by which a view is made for a sweep that has none.
 MOST_JOBS = 1000
-RESULTS = ("final/loss", "final/loss_error", "final/distance", "steps_done")
+RESULTS = ("final/loss", "final/loss_error", "final/distance", "best/step", "steps_done")
 EXPERIMENTS = "#/experiments"
 
 
@@ -32,14 +29,13 @@ def address_of(store: Store, text: str | None) -> str:
     Raises:
         UserError: there is no such run, sweep or experiment, or it is in MLflow's trash.
     """
-    client = store.client
     if text is None:
-        latest = _latest(client)
-        return EXPERIMENTS if latest is None else _address_of_run(client, latest)
-    experiments = {one.experiment_id: one for one in client.search_experiments()}
+        latest = _latest(store)
+        return EXPERIMENTS if latest is None else _address_of_run(store, latest)
+    experiments = {one.experiment_id: one for one in store.client.search_experiments()}
     named = experiments | {one.name: one for one in experiments.values()}
     if text in named:
-        return _address_of_list(client, named[text])
+        return _address_of_list(store, named[text])
     if not ID.fullmatch(text):
         names = [one.name for one in experiments.values()]
         raise UserError(
@@ -49,39 +45,39 @@ def address_of(store: Store, text: str | None) -> str:
     (run,) = find_runs(store, [text])
     if run.info.lifecycle_stage != "active":
         raise UserError(f"{text}: is in MLflow's trash, expected a run that is not")
-    return _address_of_run(client, run)
+    return _address_of_run(store, run)
 
 
-def _latest(client: MlflowClient) -> Run | None:
+def _latest(store: Store) -> Run | None:
     """Return the latest sweep; without one the latest run, if there is any."""
-    experiments = [one.experiment_id for one in client.search_experiments()]
+    experiments = [one.experiment_id for one in store.client.search_experiments()]
     for condition in ("tags.`runner.kind` = 'sweep'", ""):
-        found = client.search_runs(experiments, condition, max_results=1, order_by=["attributes.start_time DESC"])
+        found = store.client.search_runs(experiments, condition, max_results=1, order_by=["attributes.start_time DESC"])
         if found:
             run: Run = found[0]
             return run
     return None
 
 
-def _address_of_list(client: MlflowClient, experiment: Experiment) -> str:
+def _address_of_list(store: Store, experiment: Experiment) -> str:
     identifier: str = experiment.experiment_id
-    write_experiment_tags(client, identifier, {f"{views.TAG}{views.LIST}": views.view_of_list(now_ms())})
+    write_experiment_tags(store.client, identifier, {f"{views.TAG}{views.LIST}": views.view_of_list(now_ms())})
     return views.address_of_view(identifier, views.LIST)
 
 
-def _address_of_run(client: MlflowClient, run: Run) -> str:
+def _address_of_run(store: Store, run: Run) -> str:
     """Return the address of a run's own page, or of the view of a sweep's jobs."""
     experiment, run_id = run.info.experiment_id, run.info.run_id
     key = views.key_of_sweep(run_id)
     tag = f"{views.TAG}{key}"
-    if tag not in client.get_experiment(experiment).tags:
+    if tag not in store.client.get_experiment(experiment).tags:
         condition = f"tags.`{PARENT_TAG}` = '{run_id}'"
-        jobs = client.search_runs([experiment], condition, max_results=MOST_JOBS)
+        jobs = store.client.search_runs([experiment], condition, max_results=MOST_JOBS)
         if not jobs:
             return views.address_of_run(experiment, run_id)
         new = {tag: _view_of(run, jobs), f"{views.TAG}{views.LIST}": views.view_of_list(now_ms())}
-        write_experiment_tags(client, experiment, new)
-        if tag not in client.get_experiment(experiment).tags:  # the store refused it
+        write_experiment_tags(store.client, experiment, new)
+        if tag not in store.client.get_experiment(experiment).tags:  # the store refused it
             return views.address_of_run(experiment, run_id)
     return views.address_of_view(experiment, key)
 

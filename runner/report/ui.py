@@ -102,10 +102,8 @@ def _place(asked: argparse.Namespace) -> str:
     Raises:
         UserError: there is no such run, or the store cannot be read.
     """
-    from mlflow.exceptions import MlflowException
-
     from runner.recorder.errors import StoreError
-    from runner.recorder.finding import existing_store
+    from runner.recorder.finding import MlflowException, existing_store
     from runner.recorder.opening import describe_error
     from runner.report.opened import address_of
 

@@ -15,7 +15,7 @@ from runner.tracking.journal import EXPERIMENT, Shown, now_ms, reference
 from runner.tracking.provenance import DESCRIPTION, described, params_of
 
 LOSS = "final/loss"
-COLUMNS = (LOSS, "final/loss_error", DISTANCE, "steps_done")
+COLUMNS = (LOSS, "final/loss_error", DISTANCE, "best/step", "steps_done")
 
 
 def shown_of_sweep(
@@ -50,7 +50,7 @@ def _best(results: Sequence[JobResult]) -> Iterator[notes.Best]:
         found = {"loss": f"{one.loss:.{losses}g}"}
         if DISTANCE in one.metrics:
             found["distance"] = f"{one.metrics[DISTANCE]:.{distances}g}"
-        found["steps"] = f"{one.metrics.get('steps_done', 0):,.0f}"
+        found["at step"] = f"{one.steps_to_loss:,.0f}"
         yield notes.Best(reference(one.run), _labels(one.job), found)
 
 
