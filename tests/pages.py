@@ -31,7 +31,7 @@ SETTING = re.compile(r"[A-Za-z_]\w*=")
 # What differs from one machine or moment to the next.
 VARYING = (
     (re.compile(r"^device .*$", re.MULTILINE), "device"),
-    (re.compile(r"\b[0-9a-f]{32}\b"), "<run>"),
+    (re.compile(r"\b[0-9a-f]{18}(?:[0-9a-f]{14})?\b"), "<run>"),
     (re.compile(r"^ *[0-9,]+ of [0-9,]+ runs ended, .*\n", re.MULTILINE), ""),
     (re.compile(r"\([0-9.]+ s, [0-9,]+ steps/s\)"), "<pace>"),
 )
