@@ -1,15 +1,13 @@
 """The pictures of the pages, made by the program: `python -m tests.pictures`."""
 
-import contextlib
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
-import time
-import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from runner import run, sweep
 ROOT = Path(__file__).parents[1]
 DESCENT = ROOT / "runner/api/descent.png"
 UI = ROOT / "runner/recorder/ui.png"
+CHARTS = ROOT / "runner/recorder/charts.png"
 LEARN = ROOT / "runner/learn/learn.png"
 OPTIMIZERS = {"gd": 0.003, "momentum": 0.001, "rmsprop": 0.02, "adam": 0.1}
 COLOURS = 96
@@ -64,50 +63,47 @@ def _make_small(path: Path, colours: int = COLOURS, method: Image.Quantize = Ima
         picture.convert("RGB").quantize(colours, method, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
-def photograph_ui(path: Path) -> None:
-    """Take a picture of some runs and a sweep in MLflow's UI, in Chromium."""
+def photograph_ui(table: Path, charts: Path) -> None:
+    """Take pictures of a sweep in MLflow's UI, in Chromium: its jobs, best first, and its charts."""
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
-        shown: dict[str, Any] = {"objective": "branin", "steps": 150, "quiet": True}
-        sweep(shown, lr=(0.003, 0.01, 0.03, 0.1), optimizer=("adam", "rmsprop"), name="sweep")
-        for optimizer, rate in {"gd": 0.003, "momentum": 0.001, "rmsprop": 0.03, "adam": 0.1}.items():
-            run(shown, optimizer=optimizer, lr=rate, name=optimizer)
+        sweep(objective="branin", steps=150, quiet=True, lr="logspace(-3.5,0,40)", optimizer=("gd", "adam", "rmsprop"))
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        server = subprocess.Popen([sys.executable, "-m", "runner.ui", "--port", str(port)])
+        command = [sys.executable, "-m", "runner.ui", "--port", str(port), "--no-browser"]
+        server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         try:
-            _wait_for(f"http://127.0.0.1:{port}/health")
-            _photograph(f"http://127.0.0.1:{port}/#/experiments/1/runs?compareRunsMode=CHART", path)
+            assert server.stdout is not None
+            said = (re.match(r"open (http\S+)", line) for line in server.stdout)
+            # Chromium knows the name, at which the UI does not open its assistant.
+            address = next(match[1] for match in said if match).replace("127.0.0.1", "runner.localhost")
+            _photograph(address, table, charts)
         finally:
             server.send_signal(signal.SIGINT)
             server.wait()
             os.chdir(ROOT)
-    _make_small(path)
+    for path in (table, charts):
+        _make_small(path, 48)
 
 
-def _wait_for(address: str) -> None:
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        with contextlib.suppress(OSError), urllib.request.urlopen(address, timeout=5):
-            return
-        time.sleep(0.2)
-    raise TimeoutError(f"{address} does not answer")
-
-
-def _photograph(address: str, path: Path) -> None:
+def _photograph(address: str, table: Path, charts: Path) -> None:
     from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=180_000)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
-        page = browser.new_page(viewport={"width": 1280, "height": 680})
+        page = browser.new_page(viewport={"width": 1280, "height": 720})
+        page.set_default_timeout(180_000)
         page.goto(address)
-        page.get_by_placeholder("Search metric charts").fill("^(loss|gradient_norm)$", timeout=180_000)
-        page.get_by_role("button", name="Close", exact=True).click()
+        expect(page.locator('[row-index="0"]').first).to_be_visible()
         page.get_by_role("button", name="Toggle sidebar").click()
-        expect(page.locator(".js-plotly-plot .scatterlayer path.js-line").nth(7)).to_be_attached(timeout=180_000)
+        page.wait_for_timeout(2000)
+        page.screenshot(path=table)
+        page.goto(f"{address}&compareRunsMode=CHART")
+        expect(page.locator(".js-plotly-plot .scatterlayer path.js-line").nth(11)).to_be_attached()
         page.wait_for_timeout(3000)  # the charts are animated
-        page.screenshot(path=path)
+        page.screenshot(path=charts)
         browser.close()
 
 
@@ -136,5 +132,5 @@ def photograph_learner(path: Path) -> None:
 
 if __name__ == "__main__":
     draw_descent(DESCENT)
-    photograph_ui(UI)
+    photograph_ui(UI, CHARTS)
     photograph_learner(LEARN)

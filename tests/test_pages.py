@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.pages import DERIVED, PAGES, ROOT, Session, blocks, comparable, examples, name_of, run_page
-from tests.pictures import DESCENT, UI, draw_descent
+from tests.pictures import CHARTS, DESCENT, UI, draw_descent
 from tests.reference import REFERENCES
 
 README = (ROOT / "README.md").read_text()
@@ -59,7 +59,7 @@ def test_commands_in_a_sentence_are_among_the_commands_run() -> None:
 def test_a_picture_is_made_by_the_program(tmp_path: Path) -> None:
     draw_descent(tmp_path / "descent.png", rates=5, steps=20)
     assert (tmp_path / "descent.png").read_bytes().startswith(b"\x89PNG")
-    assert all(picture.stat().st_size < 50_000 for picture in (DESCENT, UI))
+    assert all(picture.stat().st_size < 50_000 for picture in (CHARTS, DESCENT, UI))
 
 
 def test_the_readme_is_short_and_links_to_the_pages() -> None:
