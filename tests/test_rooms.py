@@ -140,3 +140,9 @@ def test_every_package_is_installed() -> None:
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
     found = [".".join(path.parent.relative_to(ROOT).parts) for path in PACKAGE.rglob("__init__.py")]
     assert sorted(listed) == sorted([*found, "runner.conf"])
+
+
+@pytest.mark.parametrize("package", sorted(PACKAGE.rglob("__init__.py")), ids=dotted)
+def test_no_module_has_the_name_of_a_function_of_its_package(package: Path) -> None:
+    defined = {node.name for node in ast.walk(ast.parse(package.read_text())) if isinstance(node, ast.FunctionDef)}
+    assert defined & {path.stem for path in package.parent.iterdir()} == set()

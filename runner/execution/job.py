@@ -14,7 +14,7 @@ from runner.console.recorded import print_recorded
 from runner.console.run import Console
 from runner.console.view import notes_on_signal
 from runner.messages.errors import DivergedError
-from runner.report import afterwards
+from runner.report import drawing
 from runner.tracking.journal import Entry
 from runner.tracking.tracker import Recorded, tracking_to
 
@@ -77,7 +77,7 @@ def record(
         RecordingError: the run ended normally, but could not be recorded completely.
     """
     console = Console(config)
-    with notes_on_signal(console.stopped), tracking_to(config.tracking, afterwards=afterwards(config)) as tracker:
+    with notes_on_signal(console.stopped), tracking_to(config.tracking, afterwards=drawing(config)) as tracker:
         with no_garbage_collection():
             from runner.engine.batches import member_of
             from runner.execution.batch import execute

@@ -1,7 +1,7 @@
 """What MLflow's UI shows of a single run: its note, that of its experiment, and the view of the experiment's runs."""
 
 from runner.config.schema import Config
-from runner.report import afterwards, notes, views
+from runner.report import drawing, notes, views
 from runner.tracking.journal import EXPERIMENT, End, Shown, now_ms, reference
 from runner.tracking.provenance import DESCRIPTION, described
 
@@ -13,7 +13,7 @@ def shown_of_run(config: Config, run: str, command: str, end: End) -> Shown:
     said = f"{sentence}; {', '.join(results)}." if results else f"{sentence}."
     if "diverged_at_step" in end.tags:
         said = f"{end.tags[DESCRIPTION].splitlines()[0]} {said}"
-    note = notes.note_of_run(reference(run), EXPERIMENT, said, command, afterwards(config) is not None)
+    note = notes.note_of_run(reference(run), EXPERIMENT, said, command, drawing(config) is not None)
     listed = {f"{views.TAG}{views.LIST}": views.view_of_list(now_ms())}
     return Shown(run, described(config, note), listed)
 

@@ -9,7 +9,7 @@ OFF = ("false", "0", "no", "off")
 AFTERWARDS = "runner.report.afterwards.write"
 
 
-def afterwards(config: Config) -> str | None:
+def drawing(config: Config) -> str | None:
     """Return the name of the function that draws what was recorded; None where the user wants nothing drawn."""
     is_wanted = config.report and os.environ.get(VARIABLE, "").strip().lower() not in OFF
     return AFTERWARDS if is_wanted else None

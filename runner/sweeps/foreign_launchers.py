@@ -12,7 +12,7 @@ from runner.console.view import notes_on_signal
 from runner.messages.errors import DivergedError, SweepError
 from runner.messages.printing import print_lines, warn
 from runner.process.tracebacks import traceback_hint
-from runner.report import afterwards
+from runner.report import drawing
 from runner.sweeps.fingerprint import sweep_fingerprint
 from runner.sweeps.job import Job, shared_config
 from runner.sweeps.outcome import divergence_sentence
@@ -46,7 +46,7 @@ def launch(
         for tracker in trackers:
             yield from interrupted_record(tracker.recorded(run), parent.config)
 
-    with notes_on_signal(stopped), tracking_to(parent.config.tracking, afterwards=afterwards(parent.config)) as tracker:
+    with notes_on_signal(stopped), tracking_to(parent.config.tracking, afterwards=drawing(parent.config)) as tracker:
         trackers.append(tracker)
         parent.begin(tracker, run, jobs=[])  # each job records its own config
         end = End(run, "KILLED", 0)

@@ -11,7 +11,7 @@ from runner.console.view import notes_on_signal
 from runner.execution.job import no_garbage_collection
 from runner.launchers.shard import NOT_RUN, RunReport, Shard, ShardRun
 from runner.messages.errors import FunctionError, UserError
-from runner.report import afterwards
+from runner.report import drawing
 from runner.sweeps.fingerprint import fingerprint, sweep_fingerprint
 from runner.sweeps.job import Job, shared_config
 from runner.sweeps.mistakes import Mistakes, raise_mistakes
@@ -58,7 +58,7 @@ def run_sweep(
     console.add(len(jobs), sum(job.config.steps for job in jobs))
     with (
         notes_on_signal(console.stopped),
-        tracking_to(config.tracking, console.recording, afterwards(config)) as tracker,
+        tracking_to(config.tracking, console.recording, drawing(config)) as tracker,
     ):
         with no_garbage_collection():
             from runner.launchers import in_process  # noqa: F401  # imports torch while the recorder starts

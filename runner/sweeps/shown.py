@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from runner.config.direction import Direction
 from runner.config.schema import Config
 from runner.messages.redaction import shown_override, shown_tree
-from runner.report import afterwards, notes, views
+from runner.report import drawing, notes, views
 from runner.sweeps.job import Job, by_key
 from runner.sweeps.labels import ENOUGH, FEWEST, digits_apart
 from runner.sweeps.outcome import DISTANCE, JobResult, ranks
@@ -29,7 +29,7 @@ def shown_of_sweep(
         list(_best(results)),
         _means(spreads),
         notes.command_of(texts, is_sweep=True),
-        afterwards(config) is not None,
+        drawing(config) is not None,
     )
     experiment_tags = {
         DESCRIPTION: notes.note_of_experiment(note),

@@ -63,7 +63,7 @@ def test_a_terminal_shows_a_bar_that_fits(tmp_path: Path, width: int) -> None:
 
 
 def test_the_bar_of_a_recorded_sweep_counts_its_steps_and_then_its_record(tmp_path: Path) -> None:
-    shown = frames(tmp_path, 40, "-m", "lr=logspace(-4,-3,40)", "steps=4000")
+    shown = frames(tmp_path, 40, "-m", "lr=logspace(-4,-3,40)", "steps=12000")
     bars = [line for line in shown if "loss" in line and re.search("[━╌]", line)]
     percents = [int(line.partition("%")[0]) for line in bars]
     assert percents == sorted(percents)

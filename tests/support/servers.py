@@ -12,13 +12,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
-from mlflow.entities import Run
-from mlflow.tracking import MlflowClient
-
 from tests.support.processes import wait_until
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+    from mlflow.tracking import MlflowClient
 
 
 @dataclass
@@ -81,8 +83,14 @@ def to(server: Server, uri: str | None = None) -> list[str]:
     return ["tracking=server", f"tracking.uri={uri or server.uri}", f"tracking.experiment='{server.experiment}'"]
 
 
-def runs_of(server: Server, condition: str = "") -> list[Run]:
-    client = MlflowClient(server.uri)
+def client_of(server: Server) -> "MlflowClient":
+    from mlflow.tracking import MlflowClient  # some tests run without it
+
+    return MlflowClient(server.uri)
+
+
+def runs_of(server: Server, condition: str = "") -> "list[Run]":
+    client = client_of(server)
     experiment = client.get_experiment_by_name(server.experiment)
     return [] if experiment is None else list(client.search_runs([experiment.experiment_id], condition))
 
@@ -93,7 +101,7 @@ def statuses(server: Server) -> dict[str, str]:
 
 def losses(server: Server, name: str) -> list[int]:
     (run,) = runs_of(server, f"attributes.run_name = '{name}'")
-    history = MlflowClient(server.uri).get_metric_history(run.info.run_id, "loss")
+    history = client_of(server).get_metric_history(run.info.run_id, "loss")
     return sorted(metric.step for metric in history)
 
 
