@@ -23,6 +23,12 @@ settings.register_profile("unhurried", settings.default, deadline=None)
 settings.load_profile("unhurried")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Return one worker more than there are processors: tests also wait for processes, locks and servers."""
+    return (os.cpu_count() or 1) + 1
+
+
 @pytest.fixture(autouse=True)
 def _nothing_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     # A process hides values that it has read from the environment, which would hide words of other tests.

@@ -27,6 +27,7 @@ from typing import Any, NoReturn
 
 SETTINGS = "RUNNER_TESTS_FORKING"
 LIMIT = 2**17
+ROOT = Path(__file__).resolve().parents[3]
 IMPORTED = (
     "hydra_plugins.hydra_joblib_launcher.joblib_launcher",
     "hydra_plugins.hydra_submitit_launcher.submitit_launcher",
@@ -165,6 +166,10 @@ def _import() -> None:
     for module in pkgutil.walk_packages(runner.__path__, "runner."):
         if not module.name.endswith(".__main__"):
             importlib.import_module(module.name)
+    from runner.config.yaml_files import parsed
+
+    for path in (ROOT / "conf").rglob("*.yaml"):
+        parsed(path.read_text(), str(path))
     gc.enable()
     gc.freeze()
 
