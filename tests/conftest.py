@@ -1,6 +1,7 @@
 """Running the runner as a user does, in a temporary folder."""
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -23,16 +24,20 @@ settings.register_profile("unhurried", settings.default, deadline=None)
 settings.load_profile("unhurried")
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers() -> int:
-    """Return one worker more than there are processors: tests also wait for processes, locks and servers."""
-    return (os.cpu_count() or 1) + 1
-
-
 @pytest.fixture(autouse=True)
 def _nothing_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     # A process hides values that it has read from the environment, which would hide words of other tests.
     monkeypatch.setattr(redaction, "_noted", redaction._Noted())
+
+
+@pytest.fixture(autouse=True)
+def _modules_of_no_other_test(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Forget the modules that a test has written and imported: others have the same names."""
+    base = str(tmp_path_factory.getbasetemp())
+    yield
+    for name, module in [*sys.modules.items()]:
+        if str(module.__dict__.get("__file__")).startswith(base):
+            del sys.modules[name]
 
 
 @pytest.fixture(scope="session")

@@ -52,7 +52,7 @@ def test_commands_in_a_sentence_are_among_the_commands_run() -> None:
     texts = [page.read_text() for page in RUN]
     shown = {example.command for text in texts for block in blocks(text) for example in examples(block)}
     for text in texts:
-        for named in re.findall(r"`(python -m runner[^`]*)`", text):
+        for named in (" ".join(found.split()) for found in re.findall(r"`(python -m runner[^`]*)`", text)):
             assert any(command.startswith(named) for command in shown), named
 
 

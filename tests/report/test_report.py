@@ -15,6 +15,7 @@ from runner.report.command import main
 from tests.conftest import Command
 from tests.support.processes import wait_until
 
+pytestmark = pytest.mark.xdist_group("report")  # they share a record
 MARKUP = "<b>$x$</b>"
 URI = "sqlite:///outputs/mlflow.db"
 FIGURES = ["curvature.svg", "loss.svg", "lr.svg", "path.svg"]
