@@ -19,7 +19,7 @@ from runner.tracking.tracker import tracking_to
 
 pytestmark = pytest.mark.xdist_group("rerun")  # they share a record
 
-SECRET = ["objective=callable", "objective.target=bowls:bowl", "allow_code=true", "initial_weight=[1.0,2.0]"]
+SECRET = ["objective=callable", "objective.target=basins:bowl", "allow_code=true", "initial_weight=[1.0,2.0]"]
 BOWLS = "def bowl(weight, api_key=None):\n    return (weight**2).sum()\n"
 Rerun = Callable[..., tuple[int, list[str], list[str]]]
 
@@ -33,7 +33,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         patch.setenv("RUNNER_REPORT", "false")
         patch.syspath_prepend(folder)
-        (folder / "bowls.py").write_text(BOWLS)
+        (folder / "basins.py").write_text(BOWLS)
         with tracking_to(composition.to_config(composition.compose([])).tracking):
             runner.run(lr=0.05, steps=8, optimizer="momentum", name="single", quiet=True)
             runner.sweep(lr="0.1,0.5", steps=700, gradient_noise=0.1, repeats=2, name="null", quiet=True)
@@ -153,12 +153,12 @@ def test_what_else_differs_is_listed(
             "insert or replace into tags (key, value, run_uuid) values (?, ?, ?)", (key, value, ids["code"])
         )
     database.commit()
-    (file,) = place.glob(f"outputs/artifacts/{ids['code']}/artifacts/source/bowls.py")
+    (file,) = place.glob(f"outputs/artifacts/{ids['code']}/artifacts/source/basins.py")
     file.write_text(BOWLS + "\n")
     code, out, _ = rerun("code", "allow_code=true", "--verify")
     assert code == 0
-    assert [line[11:].split()[0] for line in out[1:]] == ["NUMERICS", "torch", "CPU", "git", "bowls.py,"]
-    assert out[-2:] == ["           git commit unknown, recorded aaaaaaaaaa", "           bowls.py, which has changed"]
+    assert [line[11:].split()[0] for line in out[1:]] == ["NUMERICS", "torch", "CPU", "git", "basins.py,"]
+    assert out[-2:] == ["           git commit unknown, recorded aaaaaaaaaa", "           basins.py, which has changed"]
 
 
 def test_the_weights_file_is_compared(rerun: Rerun, ids: dict[str, str], place: Path) -> None:
