@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import urllib.error
@@ -18,17 +17,12 @@ import pytest
 
 from runner.report.views import LIST, address_of_view
 from tests.conftest import Command
+from tests.support.browser import chromium
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 pytestmark = pytest.mark.xdist_group("ui")  # they share a server
-
-CHROMIUM = shutil.which("chromium")
-FLAGS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-    "--disable-background-networking", "--disable-component-update",
-]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -100,15 +94,8 @@ def ui(shared_runner: Command) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def browser() -> "Iterator[Browser]":
-    if CHROMIUM is None:
-        assert "CI" not in os.environ, "CI installs Chromium"
-        pytest.skip("Chromium is not installed")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with chromium() as opened:
         yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,8 @@ from runner.report import drawing, notes, views
 from runner.tracking.journal import EXPERIMENT, End, Shown, now_ms, reference
 from runner.tracking.provenance import DESCRIPTION, described
 
+RESULTS = ("final/loss", "final/distance", "final/gradient_norm")
+
 
 def shown_of_run(config: Config, run: str, command: str, end: End) -> Shown:
     """Return what the UI shows of a run, given by the runner's id, that has ended."""
@@ -16,6 +18,3 @@ def shown_of_run(config: Config, run: str, command: str, end: End) -> Shown:
     note = notes.note_of_run(reference(run), EXPERIMENT, said, command, drawing(config) is not None)
     listed = {f"{views.TAG}{views.LIST}": views.view_of_list(now_ms())}
     return Shown(run, described(config, note), listed)
-
-
-RESULTS = ("final/loss", "final/distance", "final/gradient_norm")

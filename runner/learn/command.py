@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, NoReturn
 
 from runner.config.folders import check_working_directory, write_new
 from runner.console.bar import Bar, has_bars
-from runner.console.browser import open_in_browser
 from runner.messages.errors import RunnerError, Terminated, UserError
 from runner.messages.printing import guarded, print_error, print_lines
 from runner.process import signals, tracebacks
+from runner.process.browser import open_in_browser
 
 if TYPE_CHECKING:
     from runner.learn.content import Content

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-NOTE = "mlflow.note.content"
+from runner.tracking.provenance import DESCRIPTION
+
 VIEW_OF_SWEEP = re.compile(r"mlflow\.sharedViewState\.sweep-[0-9a-f]+")
 # Older views of sweeps are removed: MLflow reads all tags of an experiment to show its runs.
 MOST_VIEWS = 50
@@ -35,9 +36,9 @@ def write_experiment_tags(client: MlflowClient, experiment: str, tags: Mapping[s
     """
     with contextlib.suppress(MlflowException):
         known = client.get_experiment(experiment).tags
-        new = {key: marked(value) if key == NOTE else value for key, value in tags.items()}
-        if NOTE in known and not is_ours(known[NOTE]):
-            new.pop(NOTE, None)
+        new = {key: marked(value) if key == DESCRIPTION else value for key, value in tags.items()}
+        if DESCRIPTION in known and not is_ours(known[DESCRIPTION]):
+            new.pop(DESCRIPTION, None)
         for key, value in new.items():
             if _content(known.get(key, "")) != _content(value):
                 client.set_experiment_tag(experiment, key, value)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from runner.report.runs import LR, OUTCOMES, SEED, Flags, Floats, Indices, Outcome, Runs
+from runner.report.runs import LR, OUTCOMES, SEED, Flags, Floats, Indices, Outcome, Runs, last_recorded
 
 # A learning rate that does nearly as well makes this share of the way from the start to the best loss.
 ENOUGH = 0.99
@@ -200,7 +200,7 @@ def carried(curves: Floats) -> Floats:
     """Return curves whose missing values at the end are their last one."""
     if curves.shape[1] == 0:
         return curves
-    last = curves.shape[1] - 1 - np.argmax(~np.isnan(curves[:, ::-1]), axis=1)
+    last = last_recorded(curves)
     is_over = np.arange(curves.shape[1])[None] > last[:, None]
     ends = curves[np.arange(len(curves)), last]
     return np.where(is_over, ends[:, None], curves)

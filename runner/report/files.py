@@ -4,11 +4,9 @@ from collections.abc import Iterator, Sequence
 
 from runner.report.figures import Draw, drawn
 from runner.report.from_record import parts_of
-from runner.report.page import RunPart, SweepPart, page_of
+from runner.report.page import Part, SweepPart, page_of
 from runner.report.run_figures import run_figures
 from runner.report.sweep_figures import compared_figure, sweep_figures
-
-Part = SweepPart | RunPart
 
 
 def files_of(run_id: str, uri: str) -> Iterator[tuple[str, bytes]]:

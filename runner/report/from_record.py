@@ -14,15 +14,13 @@ from runner.messages.errors import UserError
 from runner.reading import RunRecord, runs
 from runner.reading import Runs as Records
 from runner.report.analysis import analysed
-from runner.report.figures import ABOVE, drawn
-from runner.report.page import Line, RunPart, SweepPart
-from runner.report.run_figures import Trajectory, run_figures
-from runner.report.runs import Column, Floats, Indices, Runs, heights
+from runner.report.figures import ABOVE
+from runner.report.page import Line, Part, RunPart, SweepPart
+from runner.report.run_figures import Trajectory
+from runner.report.runs import Column, Floats, Indices, Runs, heights, last_recorded
 
 LOSS = "loss"
 LANDSCAPE = "landscape.npz"
-# The figures of a run that its page shows as pictures; the others it draws itself.
-PICTURES = {"path": "Path of the weight"}
 MOST_OTHERS = 6
 # More losses than these are not held in memory: 160 MB.
 MOST_VALUES = 2e7
@@ -97,7 +95,7 @@ def _done(recorded: Floats, steps: "np.ndarray[tuple[int], np.dtype[np.int64]]",
     """Return how many steps each run made: as recorded, or else the last step with a loss."""
     if curves.shape[1] == 0:
         return recorded
-    last = curves.shape[1] - 1 - np.argmax(~np.isnan(curves[:, ::-1]), axis=1)
+    last = last_recorded(curves)
     has_any = ~np.isnan(curves).all(axis=1)
     return np.where(np.isnan(recorded) & has_any, steps[last], recorded)
 
@@ -122,7 +120,7 @@ def command(*arguments: str) -> str:
     return " ".join(["python -m runner", *map(shlex.quote, arguments)])
 
 
-def parts_of(texts: Sequence[str], uri: str | None) -> list[SweepPart | RunPart]:
+def parts_of(texts: Sequence[str], uri: str | None) -> list[Part]:
     """Return the sweeps and runs with these ids, or prefixes of ids, as parts of a page.
 
     Raises:
@@ -131,7 +129,7 @@ def parts_of(texts: Sequence[str], uri: str | None) -> list[SweepPart | RunPart]
     return [_part(text, runs(text, uri=uri)) for text in dict.fromkeys(texts)]
 
 
-def _part(text: str, records: Records) -> SweepPart | RunPart:
+def _part(text: str, records: Records) -> Part:
     if len(records) == 1 and records[0].id.startswith(text):
         return run_part(records)
     return sweep_part(records.sweeps[0] if records.sweeps else None, records)
@@ -143,9 +141,7 @@ def run_part(records: Records) -> RunPart:
     arrays = runs_of(records)
     run = trajectory_of(record, arrays)
     title = record.name or f"run {record.id}"
-    pictures = {PICTURES[name]: drawn(draw, "svg") for name, draw in run_figures(title, run) if name in PICTURES}
-    lines = list(_lines_of(run))
-    return RunPart(title, record.id, arrays, _facts(record, arrays), lines, pictures, _run_command(record), run)
+    return RunPart(title, record.id, arrays, _facts(record, arrays), list(_lines_of(run)), _run_command(record), run)
 
 
 def trajectory_of(record: RunRecord, arrays: Runs) -> Trajectory:

@@ -19,6 +19,7 @@ SHELL_WORD = re.compile(r"[\w@%+=:,./-]+", re.ASCII)
 MOST_CELL = 60
 MOST_COMMAND = 2000
 ROWS = 10
+LIST_LINK = "sweeps and single runs"
 
 
 @dataclass(frozen=True)
@@ -87,9 +88,6 @@ def note_of_run(run: str, experiment: str, sentence: str, command: str, has_repo
     """Return the description of a single run, given by a reference; with a report it has a picture."""
     runs = link(LIST_LINK, address_of_view(experiment, LIST))
     return joined([safe_sentence(sentence), runs, *([picture(run)] if has_report else []), *repeat(command)])
-
-
-LIST_LINK = "sweeps and single runs"
 
 
 def joined(parts: Sequence[str]) -> str:

@@ -10,7 +10,8 @@ import numpy as np
 
 from runner.report.analysis import Analysis, Border
 from runner.report.document import Document, document, escaped, shipped
-from runner.report.run_figures import Trajectory
+from runner.report.figures import drawn
+from runner.report.run_figures import Trajectory, run_figures
 from runner.report.runs import Floats, Outcome, Runs
 from runner.report.scale import scale_of
 from runner.report.sweep_data import MOST_FIGURES, curve_of, sweep_data
@@ -29,6 +30,8 @@ MARKS = {
     Outcome.DIVERGED: "✕",
     Outcome.UNKNOWN: "?",
 }
+# The figures of a run that its page shows as pictures; the others it draws itself.
+PICTURES = {"path": "Path of the weight"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +69,6 @@ class RunPart:
         runs: the run, as the only one.
         facts: what is shown of it in a table.
         lines: for each figure over steps, its title and lines.
-        pictures: SVG files with a title.
         trajectory: its recorded steps.
     """
 
@@ -75,7 +77,6 @@ class RunPart:
     runs: Runs
     facts: Mapping[str, str] = field(default_factory=dict)
     lines: Sequence[tuple[str, Sequence[Line]]] = ()
-    pictures: Mapping[str, bytes] = field(default_factory=dict)
     command: str = ""
     trajectory: Trajectory | None = None
 
@@ -288,14 +289,14 @@ def _origin(run_id: str, command: str) -> str:
 
 
 def _run(part: RunPart, key: str) -> tuple[str, dict[str, Any]]:
-    figures, drawn = [], []
+    figures, over_steps = [], []
     for number, (title, lines) in enumerate(part.lines):
         figures.append(_figure(f"{key}-figure-{number}", title, f"{title} over steps"))
-        drawn.append(_lines(lines, title))
+        over_steps.append(_lines(lines, title))
     pictures = (
         f"<figure><h2>{escaped(title)}</h2><img class='picture' alt='{escaped(title)}' "
         f"src='data:image/svg+xml;base64,{base64.b64encode(content).decode()}'></figure>"
-        for title, content in part.pictures.items()
+        for title, content in _pictures(part)
     )
     facts = "".join(
         f"<tr><th scope='row'>{escaped(name)}</th><td>{escaped(text)}</td></tr>" for name, text in part.facts.items()
@@ -304,7 +305,15 @@ def _run(part: RunPart, key: str) -> tuple[str, dict[str, Any]]:
         f"<section><h1>{escaped(part.title)}</h1><div class='wide'><table class='facts'>{facts}</table></div>"
         f"<div class='two'>{''.join(figures)}{''.join(pictures)}</div>{_origin(part.id, part.command)}</section>"
     )
-    return body, {"figures": drawn}
+    return body, {"figures": over_steps}
+
+
+def _pictures(part: RunPart) -> Iterator[tuple[str, bytes]]:
+    """Yield the figures that a page shows as pictures: title and SVG file."""
+    if part.trajectory is not None:
+        for name, draw in run_figures(part.title, part.trajectory):
+            if name in PICTURES:
+                yield PICTURES[name], drawn(draw)
 
 
 def _lines(lines: Sequence[Line], quantity: str) -> dict[str, Any]:

@@ -203,6 +203,11 @@ class Runs:
         return Runs(ids, names, columns, **arrays, steps=self.steps, curves=curves)
 
 
+def last_recorded(curves: Floats) -> Indices:
+    """Return the index of the last value of each curve that is not NaN, of at least one; the last where all are."""
+    return np.asarray(curves.shape[1] - 1 - np.argmax(~np.isnan(curves[:, ::-1]), axis=1))
+
+
 def heights(losses: Floats, minimum: float | None) -> Floats:
     """Return losses as a plot shows them: their distance to the known minimum, or as they are."""
     return losses if minimum is None else np.abs(losses - minimum)

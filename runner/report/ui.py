@@ -2,9 +2,7 @@
 
 import argparse
 import os
-import sys
 import threading
-import webbrowser
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -14,6 +12,7 @@ from runner.config.uris import DEFAULT_URI, absolute_uri, sqlite_path
 from runner.messages.errors import UserError
 from runner.messages.printing import print_error, print_lines
 from runner.messages.redaction import shown_text
+from runner.process.browser import open_in_browser
 from runner.recorder.mlflow_settings import configure_mlflow
 from runner.recorder.relocation import follow
 from runner.recorder.ui_server import address, port_problem, serve, server_command
@@ -21,9 +20,6 @@ from runner.report.views import DEFAULT_PORT, ui_of_server
 
 if TYPE_CHECKING:
     from runner.recorder.store import Store
-
-# Without one of these, Python would open a browser inside the terminal.
-DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -122,7 +118,6 @@ def _place(asked: argparse.Namespace) -> str:
 
 def _open(url: str, is_printed_only: bool, note: str) -> None:
     print_lines(f"open {url}{note}")
-    has_display = sys.platform != "linux" or any(os.environ.get(name) for name in DISPLAYS)
-    if has_display and not is_printed_only:
+    if not is_printed_only:
         # Some browsers are waited for until they are closed.
-        threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
+        threading.Thread(target=open_in_browser, args=(url,), daemon=True).start()

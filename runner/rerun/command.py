@@ -1,14 +1,12 @@
 """The command `python -m runner.rerun`: its arguments, its exit codes, and what it prints."""
 
 import argparse
-import os
 import signal
 from collections.abc import Sequence
 
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from runner.config.uris import DEFAULT_URI
 from runner.execution.job import raise_diverged
 from runner.messages.errors import RunnerError, Terminated, UserError
 from runner.messages.printing import guarded, print_error, print_lines
@@ -16,6 +14,7 @@ from runner.process import signals, tracebacks
 from runner.reading.collection import Runs
 from runner.reading.record import RunRecord
 from runner.reading.selection import runs
+from runner.recorder.commands import add_uri
 from runner.recorder.opening import describe_error
 from runner.recorder.reap import has_live_process
 from runner.rerun.lines import lines_of_run, lines_of_sweep
@@ -57,8 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--verify", action="store_true", help="record nothing; exit with 1 if a number differs, with 0 if none does"
     )
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
-    parser.add_argument("--uri", default=uri, help="the store; MLFLOW_TRACKING_URI or outputs/mlflow.db")
+    add_uri(parser)
     return parser
 
 

@@ -9,6 +9,7 @@ import pytest
 
 import runner
 from runner.api.sweep_frame import SweepFrame
+from tests.support.places import working_in
 
 MARKUP = "<script>alert(1)</script>"
 
@@ -16,10 +17,7 @@ MARKUP = "<script>alert(1)</script>"
 @pytest.fixture(scope="module", autouse=True)
 def _place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("display")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        patch.setenv("RUNNER_REPORT", "false")
+    with working_in(folder):
         yield folder
 
 

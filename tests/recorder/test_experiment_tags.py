@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 from mlflow.tracking import MlflowClient
 
-from runner.recorder.experiment_tags import MOST_VIEWS, NOTE, is_ours, marked, write_experiment_tags
+from runner.recorder.experiment_tags import MOST_VIEWS, is_ours, marked, write_experiment_tags
 from runner.tracking.journal import EXPERIMENT, Begin, Shown, reference
+from runner.tracking.provenance import DESCRIPTION
 from tests.support.stores import experiment_of, opened
 
 VIEW = "mlflow.sharedViewState.sweep-"
@@ -20,13 +21,13 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> MlflowClient:
 def test_a_description_of_ours_is_replaced_and_a_users_stays(client: MlflowClient) -> None:
     experiment = client.create_experiment("described")
     for text in ("first", "second"):
-        write_experiment_tags(client, experiment, {NOTE: text})
-        assert client.get_experiment(experiment).tags[NOTE] == marked(text)
+        write_experiment_tags(client, experiment, {DESCRIPTION: text})
+        assert client.get_experiment(experiment).tags[DESCRIPTION] == marked(text)
     for mine in ("mine", marked("second").replace("second", "mine")):
         assert not is_ours(mine)
-        client.set_experiment_tag(experiment, NOTE, mine)
-        write_experiment_tags(client, experiment, {NOTE: "third"})
-        assert client.get_experiment(experiment).tags[NOTE] == mine
+        client.set_experiment_tag(experiment, DESCRIPTION, mine)
+        write_experiment_tags(client, experiment, {DESCRIPTION: "third"})
+        assert client.get_experiment(experiment).tags[DESCRIPTION] == mine
 
 
 def test_the_views_of_the_latest_sweeps_are_kept(client: MlflowClient) -> None:

@@ -16,6 +16,7 @@ from runner.execution.weights import weights_file
 from runner.rerun.command import main
 from runner.tracking.processes import process_tags
 from runner.tracking.tracker import tracking_to
+from tests.support.places import working_in
 
 pytestmark = pytest.mark.xdist_group("rerun")  # they share a record
 
@@ -28,10 +29,7 @@ Rerun = Callable[..., tuple[int, list[str], list[str]]]
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Record a few runs by one recorder."""
     folder = tmp_path_factory.mktemp("rerun")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        patch.setenv("RUNNER_REPORT", "false")
+    with working_in(folder) as patch:
         patch.syspath_prepend(folder)
         (folder / "basins.py").write_text(BOWLS)
         with tracking_to(composition.to_config(composition.compose([])).tracking):

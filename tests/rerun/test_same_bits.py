@@ -17,6 +17,7 @@ from runner.sweeps.job import Job
 from runner.sweeps.plan import GridPlan
 from runner.sweeps.running import run_sweep
 from runner.tracking.tracker import tracking_to
+from tests.support.places import working_in
 from tests.support.random_runs import options, random_config
 
 pytestmark = pytest.mark.xdist_group("same bits")  # they share a record
@@ -44,10 +45,7 @@ def singles(configs: Iterator[Config]) -> None:
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Record random runs in a few sweeps, and alone, by one recorder."""
     folder = tmp_path_factory.mktemp("bits")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        patch.setenv("RUNNER_REPORT", "false")
+    with working_in(folder):
         rng = random.Random(SEED)
         tracking = {
             "name": "sqlite",
