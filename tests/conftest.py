@@ -53,6 +53,13 @@ def _forks(template: Path) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def _commands_are_forked(_forks: None) -> None:
+    # A new process for each command makes the tests take twice as long.
+    assert commands.forks is not None
+    assert commands.forks.has_environment(os.environ | {"PYTHONPATH": str(ROOT)}), "a test has changed the environment"
+
+
 @pytest.fixture
 def runner(tmp_path: Path) -> Iterator[Command]:
     """Give the command in an empty folder."""

@@ -155,7 +155,7 @@ def test_a_taken_port_is_reported_at_once_with_a_free_one(ui: Server, shared_run
 
 def test_requests_are_not_logged(ui: Server, shared_runner: Command) -> None:
     for _ in range(20):
-        ui.ask("/api/2.0/mlflow/runs/search", {"experiment_ids": ["1"]})
+        ui.ask("/api/2.0/mlflow/runs/search", {"experiment_ids": ["1"], "max_results": 5})
     (process,) = [one for one in shared_runner.started if one.poll() is None]
     for stream in (process.stdout, process.stderr):
         assert stream is not None
@@ -213,8 +213,13 @@ def test_the_opened_page_shows_the_best_learning_rate_first(ui: Server, page: "P
     expect(first.locator("[col-id='metrics.`rank`']")).to_have_text("1")
     results = ["rank", "final/loss", "final/loss_error", "final/distance", "best/step", "steps_done"]
     columns = ["params.`lr`", *(f"metrics.`{key}`" for key in results), "tags.`runner.outcome`"]
-    for place, column in enumerate(columns, start=3):
-        expect(page.locator(".ag-header-cell").nth(place)).to_have_attribute("col-id", column)
+    headers = page.locator(".ag-header-cell")
+    for column in columns:
+        expect(headers.and_(page.locator(f'[col-id="{column}"]'))).to_be_attached()
+    # Elements stand in the order in which they were made, not in that of their places.
+    cells = headers.evaluate_all("all => all.map(one => [one.getBoundingClientRect().x, one.getAttribute('col-id')])")
+    shown = [column for _, column in sorted(cells)]
+    assert shown[3 : 3 + len(columns)] == columns  # after the checkbox, the name and the time
     expect(page.get_by_text("Best of the last sweep")).to_be_visible()
     expect(page.get_by_text("MLflow Assistant")).to_have_count(0)
     page.screenshot(path=tmp_path / "sweep.png")

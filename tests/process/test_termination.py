@@ -44,7 +44,7 @@ def python(folder: Path, *arguments: str, path: str = "") -> "subprocess.Complet
 )
 def test_open_files_of_a_users_function_are_flushed(runner: Command, arguments: list[str], code: int) -> None:
     (runner.folder / "mine.py").write_text(MINE)
-    done = runner(*SHORT, "objective=callable", "allow_code=true", "initial_weight=1", *arguments)
+    done = runner.alone(*SHORT, "objective=callable", "allow_code=true", "initial_weight=1", *arguments)
     assert done.code == code, done.err
     assert (runner.folder / "kept.txt").read_text().startswith("called called ")
     assert done.out.endswith("goodbye\n")

@@ -14,10 +14,11 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 FORKING = Path(__file__).parent / "forking"
 SETTINGS = "RUNNER_TESTS_FORKING"
-# What Python, or a library that is imported already, reads from the environment only at its start.
-READ_AT_START = ("PYTHON", "COVERAGE_", "KMP_", "LANG", "LC_", "LD_", "MKL_", "MLFLOW_LOGGING", "OMP_", "TORCH_")
+# What Python, or a library that is imported already, reads from the environment only at its start. Not KMP_: the
+# builds of torch for Linux do not read it, and scikit-learn sets it in the process that imports it.
+READ_AT_START = ("PYTHON", "COVERAGE_", "LANG", "LC_", "LD_", "MKL_", "MLFLOW_LOGGING", "OMP_", "TORCH_")
 MODULES = tuple(
-    f"runner{name}" for name in ("", ".delete", ".export", ".learn", ".reap", ".replay", ".report", ".rerun")
+    f"runner{name}" for name in ("", ".delete", ".export", ".learn", ".reap", ".replay", ".report", ".rerun", ".ui")
 )
 LIMIT = 2**16
 
@@ -40,9 +41,13 @@ class Forks:
         return (
             sys.platform == "linux"
             and module in MODULES
-            and _read_at_start(env) == _read_at_start(self._env)
+            and self.has_environment(env)
             and sum(map(len, arguments)) < LIMIT
         )
+
+    def has_environment(self, env: Mapping[str, str]) -> bool:
+        """Return whether a Python that starts with an environment reads from it what this process has read."""
+        return _read_at_start(env) == _read_at_start(self._env)
 
     def ask(self, request: dict[str, Any], streams: Sequence[int]) -> int:
         """Request a command with three standard streams; return a pipe that reports its process id and exit status."""
