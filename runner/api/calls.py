@@ -15,7 +15,6 @@ from runner.composition.overrides import task_overrides
 from runner.config.folders import check_working_directory
 from runner.config.schema import Config
 from runner.console.view import notes_on_signal
-from runner.engine.batches import MEMORY_MIB
 from runner.engine.best import Best
 from runner.engine.result import Outcome, Result
 from runner.execution.job import run as run_config
@@ -125,6 +124,7 @@ def sweep(overrides: Iterable[str] | Mapping[str, Any] = (), /, **settings: Any)
         DivergedError: some jobs diverged, and `fail_on_divergence` is true; all are recorded.
     """
     from runner.api.sweep_frame import SweepFrame
+    from runner.plugins.launcher import shards_of
     from runner.sweeps.outcome import raise_diverged, rows_of
     from runner.sweeps.plan import GridPlan
     from runner.sweeps.planning import plan_grid
@@ -135,9 +135,9 @@ def sweep(overrides: Iterable[str] | Mapping[str, Any] = (), /, **settings: Any)
     loader, master = composition.compose_sweep(texts)
     params = {str(key): value for key, value in (master.hydra.sweeper.get("params") or {}).items()}
     request, jobs = plan_grid(task_overrides(master), params, loader, master)
-    memory_mib = master.hydra.launcher.get("memory_mib", MEMORY_MIB)
+    launcher = shards_of(master)
     with notes_on_signal(lambda: ["continue   with resume=true among the overrides"]), _own_state():
-        results = run_sweep(GridPlan(jobs), request.texts, memory_mib, request.resume, request.fail_fast)
+        results = run_sweep(GridPlan(jobs), request.texts, launcher, request.resume, request.fail_fast)
     raise_diverged(results)
     return SweepFrame.of(rows_of(results), results[0].job.config.tracking.uri if results else None)
 

@@ -2,13 +2,14 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from datetime import timedelta
+from typing import TYPE_CHECKING, Self
 
 from runner.config.direction import Direction
 from runner.config.schema import Config
-from runner.console.bar import Bar, has_bars
+from runner.console.bar import SPACE, Bar, has_bars
 from runner.console.recorded import interrupted_record
-from runner.console.view import ProgressView
+from runner.console.view import Progress, ProgressView
 from runner.messages.printing import print_lines
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ class SweepConsole(ProgressView):
         self._next_line = time.monotonic() + LINE_SECONDS
         self._best: dict[Direction, float] = {}
         self._has_started = False
+        self._places = ""
+        self._started_at, self._steps_at_start = time.monotonic(), 0
 
     def add(self, jobs: int, steps: int) -> None:
         """Count further jobs that the plan asks for, and their steps."""
@@ -81,6 +84,28 @@ class SweepConsole(ProgressView):
         self._best[direction] = direction.best([self._best.get(direction, direction.worst), descent.best])
         self._show(self._done_steps + descent.steps_made, self._done_jobs + len(descent.endings))
 
+    @property
+    def of_batch(self) -> Self:
+        """Shows the progress of a batch in this process."""
+        return self
+
+    def start_elsewhere(self, places: str) -> None:
+        """Print where the shards run."""
+        if self._config.quiet or self._has_started:
+            return
+        self._has_started = True
+        self._started_at, self._steps_at_start = time.monotonic(), self._done_steps
+        print_lines(f"device     {places}")
+        if has_bars():
+            self._bar = Bar(self._steps, self._done_steps)
+
+    def progress_elsewhere(self, progress: Progress) -> None:
+        """Show how many jobs and steps are done by the shards that run elsewhere, and what runs there."""
+        for direction, loss in progress.best.items():
+            self._best[direction] = direction.best([self._best.get(direction, direction.worst), loss])
+        self._places = progress.places
+        self._show(self._done_steps + progress.steps, self._done_jobs + progress.ended)
+
     def shard_done(self, jobs: int, steps: int) -> None:
         """Count the jobs of a shard as done, with all their steps."""
         self._done_jobs += jobs
@@ -90,10 +115,22 @@ class SweepConsole(ProgressView):
     def _show(self, steps: int, jobs: int) -> None:
         self._current = (steps, jobs)
         if self._bar is not None:
-            self._bar.show(steps, f"{jobs:,} of {self._jobs:,} runs", self._best_so_far())
+            self._bar.show(steps, f"{jobs:,} of {self._jobs:,} runs", self._found())
         elif not self._config.quiet and time.monotonic() >= self._next_line:
-            print_lines(f"{jobs:>9,} of {self._jobs:,} runs ended, {steps:,} steps  {self._best_so_far()}")
+            print_lines(f"{jobs:>9,} of {self._jobs:,} runs ended, {steps:,} steps{self._speed()}  {self._found()}")
             self._next_line = time.monotonic() + LINE_SECONDS
+
+    def _found(self) -> str:
+        return SPACE.join(part for part in (self._best_so_far(), self._places) if part)
+
+    def _speed(self) -> str:
+        """Return the steps a second and the time left, where shards run elsewhere."""
+        steps, _ = self._current
+        made, seconds = steps - self._steps_at_start, time.monotonic() - self._started_at
+        if not self._places or made <= 0 or seconds <= 0:
+            return ""
+        left = timedelta(seconds=int((self._steps - steps) * seconds / made))
+        return f" ({made / seconds:,.0f}/s, {left} left)"
 
     def _best_so_far(self) -> str:
         names = {Direction.DOWN: "lowest", Direction.UP: "highest"} if len(self._best) > 1 else {}

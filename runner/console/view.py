@@ -1,14 +1,33 @@
 """What the views of a run and of a sweep share: a progress bar, the record's place, and notes on a signal."""
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from runner.config.direction import Direction
 from runner.config.schema import Config
 from runner.console.bar import Bar
 
 if TYPE_CHECKING:
     from runner.tracking.tracker import Recorded
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far the shards are that run elsewhere.
+
+    Attributes:
+        steps: made by all runs of these shards together.
+        ended: how many of the runs have ended.
+        best: the best loss so far, for each direction that the runs have.
+        places: what runs where, in words.
+    """
+
+    steps: int
+    ended: int
+    best: Mapping[Direction, float]
+    places: str
 
 
 class ProgressView:

@@ -107,10 +107,15 @@ def grouped(members: Iterable[Member]) -> list[list[Member]]:
     return list(groups.values())
 
 
+def most_rows(group: Sequence[Member], memory_mib: int) -> int:
+    """Return how many runs of a group fit the memory as one batch."""
+    most = min(GRAIN, max(1, memory_mib * 2**20 // max(member.bytes_a_row for member in group)))
+    return most if most < ROWS else most - most % ROWS
+
+
 def portions(group: Sequence[Member], memory_mib: int = MEMORY_MIB) -> Iterator[Sequence[Member]]:
     """Split a group into batches whose steps fit the memory; runs with similar numbers of steps stay together."""
-    most = min(GRAIN, max(1, memory_mib * 2**20 // max(member.bytes_a_row for member in group)))
-    most = most if most < ROWS else most - most % ROWS
+    most = most_rows(group, memory_mib)
     if len(group) > most:
         group = sorted(group, key=lambda member: member.config.steps)
     for first in range(0, len(group), most):

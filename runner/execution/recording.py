@@ -1,6 +1,6 @@
 """Journal entries for the runs of a batch: their start, their recorded steps and how they ended."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
@@ -89,19 +89,7 @@ class Recording:
         return self._runs[0].member.config.tracking.experiment is not None
 
     def _begin(self, run: PlannedRun, tags: dict[str, str], now: int) -> None:
-        config = run.member.config
-        assert config.tracking.experiment is not None
-        self._sink(
-            Begin(
-                run.run,
-                name_of(config),
-                config.tracking.experiment,
-                now,
-                parent=config.parent_run,
-                params=params_of(config),
-                tags=tags_of(config) | tags | run.tags,
-            )
-        )
+        self._sink(begin_of(run.run, run.member.config, tags | run.tags, now))
         for path, content in run.files.items():
             self._sink(Artifact(run.run, path, content))
 
@@ -162,6 +150,20 @@ class Recording:
         content = landscape_file(run.member, points, self._extent.corners, seconds)
         if content is not None:
             self._sink(Artifact(run.run, LANDSCAPE, content))
+
+
+def begin_of(run: str, config: Config, tags: Mapping[str, str], time_ms: int) -> Begin:
+    """Return the entry that begins a run, with these tags in addition to those that every run has."""
+    assert config.tracking.experiment is not None
+    return Begin(
+        run,
+        name_of(config),
+        config.tracking.experiment,
+        time_ms,
+        parent=config.parent_run,
+        params=params_of(config),
+        tags={**tags_of(config), **tags},
+    )
 
 
 def arithmetic_tags(config: Config, hardware: Hardware) -> dict[str, str]:

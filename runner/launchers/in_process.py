@@ -1,18 +1,48 @@
-"""Executing shards in this process."""
+"""Executing shards in this process, one after the other."""
 
+import contextlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from runner.engine.batches import Member
-from runner.execution.batch import View
-from runner.launchers.running import run_shard
-from runner.launchers.shard import RunReport, Shard
-from runner.tracking.tracker import Tracker
+from runner.launchers.shard import RunReport
+from runner.launchers.work import Work
+
+if TYPE_CHECKING:
+    from runner.engine.batches import Member
 
 
-def run_in_process(shard: Shard, tracker: Tracker, view: View, members: Sequence[Member]) -> Iterator[RunReport]:
-    """Execute a shard in this process, recorded by the tracker, and yield how each run ended.
+@dataclass(frozen=True)
+class InProcess:
+    """Executes shards in this process; the steps of one batch take at most `memory_mib`."""
 
-    Raises:
-        RunnerError: the runs cannot continue, for a reason that is not a failure of one of them.
-    """
-    return run_shard(shard, tracker.append, view, tracker.check, members)
+    memory_mib: int
+
+    def opened(self) -> contextlib.AbstractContextManager[None]:
+        """Do nothing."""
+        return contextlib.nullcontext()
+
+    def check(self, groups: "Sequence[Sequence[Member]]") -> None:
+        """Do nothing: the sweep has tried out each kind of run here."""
+
+    def reports(self, work: Work) -> Iterator[RunReport]:
+        """Execute the runs, and yield how each ended.
+
+        Raises:
+            RunnerError: the runs cannot continue, for a reason that is not a failure of one of them.
+        """
+        from runner.engine.batches import portions
+        from runner.launchers.running import run_shard
+
+        tracker = work.tracker
+        for group in work.groups:
+            for members in portions(group, self.memory_mib):
+                has_failed = False
+                for report in run_shard(
+                    work.shard_of(members), tracker.append, work.view.of_batch, tracker.check, members
+                ):
+                    has_failed |= report.status == "FAILED"
+                    yield report
+                work.view.shard_done(len(members), sum(member.config.steps for member in members))
+                if work.fail_fast and has_failed:
+                    return

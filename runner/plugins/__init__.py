@@ -4,7 +4,7 @@ from hydra.core.plugins import Plugins
 
 from runner.composition import override_functions
 from runner.config.hydra_private import register_plugin
-from runner.plugins.launcher import BatchedLauncher
+from runner.plugins.launcher import BatchedLauncher, RayLauncher
 from runner.plugins.sweeper import GridSweeper
 from runner.untrusted.settings import without_working_directory
 
@@ -13,6 +13,6 @@ def register() -> None:
     """Register the runner's sweeper, launcher and functions in overrides with Hydra."""
     with without_working_directory():
         plugins = Plugins.instance()
-    for plugin in (GridSweeper, BatchedLauncher):
+    for plugin in (GridSweeper, BatchedLauncher, RayLauncher):
         register_plugin(plugins, plugin, f"hydra_plugins.runner.{plugin.__name__}")
     override_functions.register()

@@ -1,15 +1,22 @@
-"""The launcher that Hydra instantiates for `hydra/launcher=batched`."""
+"""The launchers that Hydra instantiates for `hydra/launcher=batched` and `hydra/launcher=ray`."""
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from runner.composition.composition import to_config
 from runner.config import hydra_values
+from runner.config.plain import plain
+from runner.launchers.in_process import InProcess
+from runner.launchers.on_ray import OnRay
+from runner.launchers.work import ShardLauncher
 from runner.messages.errors import UserError
+from runner.messages.ranges import shown
 from runner.sweeps.job import Job, named
 from runner.sweeps.labels import labelled
 from runner.sweeps.outcome import JobResult, raise_failures
@@ -17,17 +24,17 @@ from runner.sweeps.plan import GridPlan
 from runner.sweeps.running import run_sweep
 
 
-class BatchedLauncher(Launcher):
-    """Runs jobs of one kind as one tensor program.
+class ShardsLauncher(Launcher):
+    """Runs jobs of one kind as one tensor program, in shards.
 
-    Our sweeper reads only its settings, and runs the jobs itself. Under another sweeper it runs the jobs that this
+    Our sweeper takes only `shards` from it, and runs the jobs itself. Under another sweeper it runs the jobs that this
     gives it, under a parent run for each call.
+
+    Attributes:
+        shards: cuts the jobs into shards, and has them executed.
     """
 
-    def __init__(self, memory_mib: int) -> None:
-        if isinstance(memory_mib, bool) or not isinstance(memory_mib, int) or memory_mib < 1:
-            raise UserError(f"hydra.launcher.memory_mib={memory_mib}: expected a whole number of at least 1")
-        self.memory_mib = memory_mib
+    shards: ShardLauncher
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Store the arguments that Hydra passes to a launcher."""
@@ -51,9 +58,78 @@ class BatchedLauncher(Launcher):
             jobs.append(Job(tuple(overrides), varying, to_config(cfg)))
         hydra_values.configure_logging(self._config)
         texts = sorted({text for job in jobs for text in job.overrides})
-        results = run_sweep(GridPlan(labelled(named(jobs))), texts, self.memory_mib)
+        results = run_sweep(GridPlan(labelled(named(jobs))), texts, self.shards)
         raise_failures(results)
         return returns_of(results)
+
+
+class BatchedLauncher(ShardsLauncher):
+    """Runs the shards in this process, one after the other."""
+
+    def __init__(self, memory_mib: int) -> None:
+        self.shards = InProcess(_whole("memory_mib", memory_mib, least=1))
+
+
+class RayLauncher(ShardsLauncher):
+    """Runs the shards on Ray."""
+
+    def __init__(
+        self,
+        address: str | None,
+        num_cpus: float,
+        num_gpus: float,
+        shard_seconds: float,
+        max_retries: int,
+        runtime_env: dict[str, Any] | None,
+        same_hardware: bool,
+        memory_mib: int,
+    ) -> None:
+        if address is not None and not isinstance(address, str):
+            raise UserError(f"hydra.launcher.address={shown(address)}: expected null, auto or host:port")
+        if not isinstance(same_hardware, bool):
+            raise UserError(f"hydra.launcher.same_hardware={shown(same_hardware)}: expected true or false")
+        if isinstance(runtime_env, DictConfig):
+            runtime_env = OmegaConf.to_container(runtime_env)
+        if not isinstance(runtime_env, dict | None):
+            raise UserError(f"hydra.launcher.runtime_env={shown(runtime_env)}: expected null or a mapping")
+        self.shards = OnRay(
+            address,
+            _number("num_cpus", num_cpus, least=1),
+            _number("num_gpus", num_gpus),
+            _number("shard_seconds", shard_seconds, least=0.1),
+            _whole("max_retries", max_retries),
+            runtime_env,
+            same_hardware,
+            _whole("memory_mib", memory_mib, least=1),
+        )
+
+
+def shards_of(master: DictConfig) -> ShardLauncher:
+    """Return what executes the jobs of a sweep from Python: what `hydra/launcher` names, in this process otherwise.
+
+    Raises:
+        UserError: a setting of the launcher is wrong.
+    """
+    from runner.engine.batches import MEMORY_MIB  # imports torch
+
+    settings = plain(master.hydra.launcher)
+    name = str(settings.pop("_target_", "")).rpartition(".")[2]
+    for launcher in (BatchedLauncher, RayLauncher):
+        if launcher.__name__ == name:
+            return launcher(**settings).shards
+    return InProcess(MEMORY_MIB)
+
+
+def _whole(key: str, value: object, least: int = 0) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise UserError(f"hydra.launcher.{key}={shown(value)}: expected a whole number of at least {least}")
+    return value
+
+
+def _number(key: str, value: object, least: float = 0) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value < math.inf:
+        raise UserError(f"hydra.launcher.{key}={shown(value)}: expected a number of at least {least:g}")
+    return value
 
 
 def returns_of(results: Sequence[JobResult]) -> list[JobReturn]:

@@ -16,7 +16,7 @@ from runner.config import hydra_values
 from runner.console.view import notes_on_signal
 from runner.messages.errors import UserError
 from runner.messages.redaction import shown_override
-from runner.plugins.launcher import BatchedLauncher, returns_of
+from runner.plugins.launcher import ShardsLauncher, returns_of
 from runner.sweeps.foreign_launchers import launch
 from runner.sweeps.job import Job
 from runner.sweeps.outcome import raise_failures
@@ -47,19 +47,19 @@ class GridSweeper(Sweeper):
             SweepError: some jobs failed; the others are recorded.
         """
         request, jobs = plan_grid(arguments, self._params, self._context.config_loader, self._config)
-        if isinstance(self._launcher, BatchedLauncher):
+        if isinstance(self._launcher, ShardsLauncher):
             hydra_values.configure_logging(self._config)
             with notes_on_signal(lambda: _continue_command(jobs)):
                 results = run_sweep(
-                    GridPlan(jobs), request.texts, self._launcher.memory_mib, request.resume, request.fail_fast
+                    GridPlan(jobs), request.texts, self._launcher.shards, request.resume, request.fail_fast
                 )
             raise_failures(results)
             return returns_of(results)
         launcher = self._config.hydra.runtime.choices.get("hydra/launcher")
         if request.resume:
-            raise UserError(f"resume={request.resume}: expected with hydra/launcher=batched, given {launcher}")
+            raise UserError(f"resume={request.resume}: expected with hydra/launcher=batched or ray, given {launcher}")
         if request.fail_fast:
-            raise UserError(f"fail_fast=true: expected with hydra/launcher=batched, given {launcher}")
+            raise UserError(f"fail_fast=true: expected with hydra/launcher=batched or ray, given {launcher}")
         return launch(jobs, request.texts, lambda overrides: self._launcher.launch(overrides, 0))
 
 

@@ -9,7 +9,8 @@ from runner.config.schema import Config
 from runner.console.sweep import SweepConsole
 from runner.console.view import notes_on_signal
 from runner.execution.job import no_garbage_collection
-from runner.launchers.shard import NOT_RUN, RunReport, Shard, ShardRun
+from runner.launchers.shard import NOT_RUN, RunReport, ShardRun
+from runner.launchers.work import ShardLauncher, Work
 from runner.messages.errors import FunctionError, UserError
 from runner.report import drawing
 from runner.sweeps.fingerprint import fingerprint, sweep_fingerprint
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 def run_sweep(
     plan: Plan,
     texts: Sequence[str],
-    memory_mib: int,
+    launcher: ShardLauncher,
     resume: str | bool = False,
     fail_fast: bool = False,
 ) -> list[JobResult]:
@@ -41,7 +42,7 @@ def run_sweep(
     Args:
         plan: asked for jobs until it has no more.
         texts: the overrides of the sweep as they were written.
-        memory_mib: the memory that the steps of one batch may take.
+        launcher: executes the jobs.
         resume: true to continue the last sweep with the same overrides, or the id of the parent run to continue.
         fail_fast: whether to stop at the first job that fails.
 
@@ -59,15 +60,16 @@ def run_sweep(
     with (
         notes_on_signal(console.stopped),
         tracking_to(config.tracking, console.recording, drawing(config)) as tracker,
+        launcher.opened(),
     ):
         with no_garbage_collection():
-            from runner.launchers import in_process  # noqa: F401  # imports torch while the recorder starts
+            from runner.launchers import running  # noqa: F401  # imports torch while the recorder starts
         parent = ParentRun(shared_config(jobs), texts, sweep_fingerprint(texts))
         ledger = _ledger(tracker, parent, resume)
         if ledger is None and resume:
             console.print_new()
         run = uuid.uuid4().hex if ledger is None else ledger.parent
-        sweep = _Sweep(tracker, console, memory_mib, fail_fast, parent, run, ledger)
+        sweep = _Sweep(tracker, console, launcher, fail_fast, parent, run, ledger)
         chosen = sweep.prepare(jobs)
         parent.begin(tracker, run, chosen.to_record, is_new=ledger is None, resumes=bool(resume))
         console.find_record = lambda: tracker.recorded(run)
@@ -156,7 +158,7 @@ class _Sweep:
 
     tracker: Tracker
     console: SweepConsole
-    memory_mib: int
+    launcher: ShardLauncher
     fail_fast: bool
     parent: ParentRun
     run_id: str
@@ -177,19 +179,23 @@ class _Sweep:
         Raises:
             UserError: with the mistakes of all jobs.
         """
+        from runner.engine.batches import grouped
+
         first = len(self.prints)
         self.prints += [fingerprint(job.config) for job in jobs]
         matching = {} if self.ledger is None else self.ledger.matching(self.prints)
         skipped = {index - first: finished for index, finished in matching.items() if index >= first}
         members = _members(jobs, [index for index in range(len(jobs)) if index not in skipped], self.run_id)
+        self.launcher.check(grouped(members.values()))
         return _Chosen(jobs, [uuid.uuid4().hex for _ in jobs], self.prints[first:], skipped, members)
 
     def run(self, plan: Plan, chosen: _Chosen) -> None:
         """Run the first jobs of a plan, and those that it returns when it knows their results."""
         while True:
             try:
-                for shard, members in self._shards(chosen):
-                    self._run_shard(shard, members)
+                for report in self.launcher.reports(self._work(chosen)):
+                    self.reports[report.run] = report
+                    self.has_failed |= report.status == "FAILED"
             finally:
                 results = list(self._results_of(chosen))
                 self.results += results
@@ -202,27 +208,17 @@ class _Sweep:
             chosen = self.prepare(jobs)
             self.parent.add(self.tracker, self.run_id, chosen.to_record)
 
-    def _shards(self, chosen: _Chosen) -> "Iterator[tuple[Shard, Sequence[Member]]]":
-        """Yield jobs of one kind in shards that fit the memory, until a failure ends the sweep."""
-        from runner.engine.batches import grouped, portions
+    def _work(self, chosen: _Chosen) -> Work:
+        from runner.engine.batches import grouped
 
         index_of = {member: index for index, member in chosen.members.items()}
         groups = grouped(chosen.members.values())
         self.console.print_batches(groups)
-        for group in groups:
-            for members in portions(group, self.memory_mib):
-                if self.is_over:
-                    return
-                runs = (_shard_run(chosen, index_of[member], member.config) for member in members)
-                yield Shard(tuple(runs), self.fail_fast), members
 
-    def _run_shard(self, shard: Shard, members: "Sequence[Member]") -> None:
-        from runner.launchers.in_process import run_in_process
+        def run_of(member: "Member") -> ShardRun:
+            return _shard_run(chosen, index_of[member], member.config)
 
-        for report in run_in_process(shard, self.tracker, self.console, members):
-            self.reports[report.run] = report
-            self.has_failed |= report.status == "FAILED"
-        self.console.shard_done(len(shard.runs), sum(run.config.steps for run in shard.runs))
+        return Work(groups, run_of, self.tracker, self.console, self.fail_fast)
 
     def _results_of(self, chosen: _Chosen) -> Iterator[JobResult]:
         """Yield how the jobs ended, in order, without those that a signal stopped."""

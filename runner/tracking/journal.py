@@ -234,7 +234,15 @@ class JournalWriter:
         Raises:
             OSError: the disk is full or gone.
         """
-        _write_all(self._file, encode(entry))
+        self.append_encoded(encode(entry))
+
+    def append_encoded(self, entries: bytes) -> None:
+        """Append entries that are encoded already.
+
+        Raises:
+            OSError: the disk is full or gone.
+        """
+        _write_all(self._file, entries)
 
     def put_back(self, path: Path) -> None:
         """Write the journal again if its file was removed.

@@ -21,7 +21,7 @@ from runner.messages.errors import RecordingError, UserError
 from runner.messages.printing import for_shell, warn
 from runner.messages.ranges import shown
 from runner.messages.redaction import shown_text
-from runner.tracking.journal import JOURNALS, Close, Entry, JournalWriter, Open, now_ms
+from runner.tracking.journal import JOURNALS, Close, Entry, JournalWriter, Open, encode, now_ms
 from runner.tracking.ledger import Ledger
 from runner.tracking.permission import check_places
 from runner.tracking.processes import process_tags
@@ -81,11 +81,19 @@ class JournalTracker:
         Raises:
             RecordingError: the journal cannot be written.
         """
+        self.append_encoded(encode(entry))
+
+    def append_encoded(self, entries: bytes) -> None:
+        """Append entries that another process has encoded to the journal.
+
+        Raises:
+            RecordingError: the journal cannot be written.
+        """
         try:
             if self._journal is None:
                 self._journal = JournalWriter(self._path)
                 self._journal.append(self._opening())
-            self._journal.append(entry)
+            self._journal.append_encoded(entries)
         except OSError as error:
             raise RecordingError(f"{self._path}: cannot be written ({error.strerror})") from None
 

@@ -28,6 +28,9 @@ class Tracker(Protocol):
     def append(self, entry: Entry) -> None:
         """Take an entry."""
 
+    def append_encoded(self, entries: bytes) -> None:
+        """Take entries that another process has encoded."""
+
     def check(self) -> None:
         """Raise the error of the recorder, if there is one."""
 
@@ -48,6 +51,9 @@ class Untracked:
 
     def append(self, entry: Entry) -> None:
         """Drop the entry."""
+
+    def append_encoded(self, entries: bytes) -> None:
+        """Drop the entries."""
 
     def check(self) -> None:
         """Do nothing."""

@@ -10,6 +10,7 @@ import pytest
 import runner
 from runner.config.schema import Config
 from runner.execution.job import record
+from runner.launchers.in_process import InProcess
 from runner.messages.errors import UserError
 from runner.reading.collection import Runs
 from runner.rerun.verification import Verdict, verify
@@ -28,7 +29,7 @@ SWEEPS, JOBS, SINGLE = 4, 20, 20
 
 def sweep(configs: list[Config]) -> None:
     jobs = [Job((f"seed={one.seed}",), (f"seed={one.seed}",), one, labels=(f"seed={one.seed}",)) for one in configs]
-    run_sweep(GridPlan(jobs), [f"tags.sweep={configs[0].seed}"], memory_mib=512)
+    run_sweep(GridPlan(jobs), [f"tags.sweep={configs[0].seed}"], InProcess(memory_mib=512))
 
 
 def singles(configs: Iterator[Config]) -> None:

@@ -6,6 +6,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from runner.composition.composition import install
+from runner.launchers.in_process import InProcess
 from runner.sweeps.job import Job
 from runner.sweeps.outcome import JobResult, best_of, counts
 from runner.sweeps.plan import GridPlan
@@ -39,7 +40,7 @@ class BestThenLonger:
 @pytest.mark.usefixtures("in_empty_folder")
 def test_jobs_may_depend_on_the_results_of_others(capsys: pytest.CaptureFixture[str]) -> None:
     plan = BestThenLonger()
-    results = run_sweep(plan, ["lr=best"], memory_mib=512)
+    results = run_sweep(plan, ["lr=best"], InProcess(memory_mib=512))
     assert [(one.job.config.lr, one.job.config.steps) for one in results] == [
         (0.1, 2),
         (0.2, 2),
@@ -58,7 +59,7 @@ def test_jobs_may_depend_on_the_results_of_others(capsys: pytest.CaptureFixture[
     (parent,) = (run for run in runs if "mlflow.parentRunId" not in run.data.tags)
     assert (len(runs), parent.data.tags["jobs"], parent.info.status) == (6, "5", "FINISHED")
     assert "jobs_pruned" not in parent.data.tags
-    again = run_sweep(BestThenLonger(), ["lr=best"], memory_mib=512, resume=True)
+    again = run_sweep(BestThenLonger(), ["lr=best"], InProcess(memory_mib=512), resume=True)
     assert [one.status for one in again] == ["SKIPPED"] * 5
     assert [one.run_id for one in again] == [one.run_id for one in results]
 

@@ -1,0 +1,79 @@
+"""What a sweep gives to a launcher of shards, and what it expects of one."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from runner.console.view import Progress
+from runner.launchers.shard import RunReport, Shard, ShardRun
+from runner.tracking.tracker import Tracker
+
+if TYPE_CHECKING:
+    from runner.engine.batches import Member
+    from runner.execution.batch import View
+
+
+class SweepView(Protocol):
+    """Shows the progress of a sweep."""
+
+    @property
+    def of_batch(self) -> "View":
+        """Shows the progress of a batch in this process."""
+
+    def start_elsewhere(self, places: str) -> None:
+        """Show where the shards will run."""
+
+    def progress_elsewhere(self, progress: Progress) -> None:
+        """Show how far the shards are that run elsewhere."""
+
+    def shard_done(self, jobs: int, steps: int) -> None:
+        """Count the jobs of a shard as done, with all their steps."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """Runs of a sweep, and what a launcher needs to execute them.
+
+    Attributes:
+        groups: the runs, grouped into those that can share a batch.
+        run_of: returns what a shard holds of a run.
+        tracker: takes the journal entries.
+        view: shows the progress.
+        fail_fast: whether the first failure ends the sweep.
+    """
+
+    groups: "Sequence[Sequence[Member]]"
+    run_of: "Callable[[Member], ShardRun]"
+    tracker: Tracker
+    view: SweepView
+    fail_fast: bool = False
+
+    def shard_of(self, members: "Sequence[Member]") -> Shard:
+        """Return the shard of some runs."""
+        return Shard(tuple(map(self.run_of, members)), self.fail_fast)
+
+
+class ShardLauncher(Protocol):
+    """Cuts the runs of a sweep into shards, and has them executed."""
+
+    def opened(self) -> AbstractContextManager[None]:
+        """Connect to where the shards will run, until the context ends.
+
+        Raises:
+            UserError: that cannot be reached, or lacks what the runs need.
+        """
+
+    def check(self, groups: "Sequence[Sequence[Member]]") -> None:
+        """Check that the runs can be executed there, before anything is recorded.
+
+        Raises:
+            UserError: they cannot.
+        """
+
+    def reports(self, work: Work) -> Iterator[RunReport]:
+        """Execute the runs, and yield how each ended; after a failure with `fail_fast`, start no further shard.
+
+        Raises:
+            RunnerError: the runs cannot continue, for a reason that is not a failure of one of them.
+        """

@@ -1,0 +1,195 @@
+"""Sweeps on Ray: the same record and digits as in one process, whatever dies meanwhile."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import Command
+from tests.support.clusters import Nodes
+from tests.support.processes import wait_until
+from tests.support.record import losses, rows
+from tests.support.template import place
+
+pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(900)]
+# Noise and two kinds of jobs; some diverge.
+MIXED = ["-m", "lr=logspace(-3,1,60)", "optimizer=gd,adam", "gradient_noise=0.1", "steps=50"]
+# Half a minute on one CPU.
+LONG = ["-m", "lr=logspace(-4,-2,128)", "steps=6000", "log_every=100", "hydra.launcher.shard_seconds=3"]
+PATIENCE = 280
+MINE = """
+import os, time
+
+def bowl(weight, deadly=1e9):
+    if bool((weight > deadly).any()):
+        os._exit(7)
+    return (weight**2).sum(-1)
+"""
+OWN = ["objective=callable", "objective.target=mine:bowl", "objective.of_one_point=false", "allow_code=true", "steps=9"]
+
+
+@pytest.fixture
+def runner(runner: Command, template: Path) -> Command:
+    """Give the command in a folder with a store."""
+    place(template, runner.folder / "outputs/mlflow.db")
+    return runner
+
+
+def on(nodes: Nodes) -> list[str]:
+    return ["hydra/launcher=ray", f"hydra.launcher.address='{nodes.address}'"]
+
+
+def record_of(runner: Command) -> list[Any]:
+    """Return the metrics and statuses of all jobs, without times."""
+    times = "('seconds', 'steps_per_second', 'rank')"
+    measured = f"where key not in {times} and name not like '%logspace%'"
+    query = f"select name, status, key, step, value, is_nan from metrics join runs using (run_uuid) {measured}"
+    return sorted(rows(runner, query), key=repr)
+
+
+def assert_each_step_is_recorded_once(runner: Command, jobs: int, steps: int) -> None:
+    statuses = "select status, count(*) from runs where lifecycle_stage = 'active' group by status"
+    assert rows(runner, statuses) == [("FINISHED", jobs + 1)]
+    each = (
+        "select count(*) n, count(distinct step) d from metrics join runs using (run_uuid) "
+        "where key = 'loss' and lifecycle_stage = 'active' group by run_uuid"
+    )
+    assert rows(runner, f"select n, d, count(*) from ({each}) group by n, d") == [(steps, steps, jobs)]
+
+
+def results_of(out: str) -> str:
+    """Return the last lines of a sweep, without the place of the record."""
+    return out[out.index("ended      ") : out.index("recorded ")]
+
+
+def test_jobs_on_the_nodes_give_the_record_of_jobs_in_one_process(
+    runner: Command, nodes: Nodes, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    done = runner(*MIXED, *on(nodes))
+    assert done.code == 0, done.err
+    here = Command(tmp_path_factory.mktemp("here"))
+    alone = here(*MIXED)
+    assert record_of(runner) == record_of(here)
+    assert len(record_of(runner)) > 120 * 50
+    assert results_of(done.out) == results_of(alone.out)
+    assert "device     2 nodes of Ray\n" in done.out
+    workers = "select distinct value from tags where key = 'runner.worker'"
+    assert rows(runner, workers) == [(socket.gethostname(),)]
+
+
+def test_a_killed_worker_is_replaced(runner: Command, nodes: Nodes) -> None:
+    process = runner.fork(*LONG, *on(nodes))
+    wait_until(lambda: losses(runner) > 100)
+    os.kill(nodes.workers()[0], signal.SIGKILL)
+    _, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, err
+    assert_each_step_is_recorded_once(runner, jobs=128, steps=60)
+
+
+def test_nodes_come_and_go(runner: Command, nodes: Nodes) -> None:
+    leaving = nodes.add()
+    process = runner.fork(*LONG, *on(nodes))
+    wait_until(lambda: losses(runner) > 100)
+    nodes.remove(leaving)
+    nodes.add()
+    _, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, err
+    assert_each_step_is_recorded_once(runner, jobs=128, steps=60)
+
+
+def test_a_sweep_whose_driver_was_killed_is_completed_by_resume(runner: Command, nodes: Nodes) -> None:
+    process = runner.fork(*LONG, *on(nodes))
+    wait_until(lambda: losses(runner) > 100)
+    process.kill()
+    process.wait(timeout=PATIENCE)
+    wait_until(lambda: not nodes.workers())
+    done = runner(*LONG, *on(nodes), "resume=true")
+    assert done.code == 0, done.err
+    assert_each_step_is_recorded_once(runner, jobs=128, steps=60)
+
+
+def test_ctrl_c_ends_all_workers_within_seconds(runner: Command, nodes: Nodes) -> None:
+    process = runner.fork(*LONG, *on(nodes))
+    wait_until(lambda: losses(runner) > 100)
+    since = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=PATIENCE)
+    assert time.monotonic() - since < 30
+    assert process.returncode == 130
+    assert err.splitlines()[0] == "error: interrupted"
+    assert "Traceback" not in err
+    assert nodes.workers() == []
+    statuses = dict(map(tuple, rows(runner, "select status, count(*) from runs group by status")))
+    assert set(statuses) <= {"KILLED", "FINISHED"}
+
+
+def test_a_job_that_kills_its_worker_fails_alone(runner: Command, nodes: Nodes) -> None:
+    (runner.folder / "mine.py").write_text(MINE)
+    starts = ",".join(map(str, range(1, 9)))
+    sweep = ["-m", *OWN, f"initial_weight={starts}", "lr=0.1", "objective.arguments.deadly=7.5"]
+    done = runner(*sweep, *on(nodes), "hydra.launcher.max_retries=0")
+    assert done.code == 1
+    assert "8 jobs asked for, 0 skipped, 8 run: 7 finished, 1 failed" in done.out
+    failed = [line for line in done.errors if line.startswith("job ")]
+    assert [line.partition(" failed: ")[0] for line in failed] == ["job initial_weight=8"]
+    statuses = "select name, status from runs where name like 'initial_weight=_'"
+    assert sorted(rows(runner, statuses)) == [
+        (f"initial_weight={start}", "FAILED" if start == 8 else "FINISHED") for start in range(1, 9)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        (["address=127.0.0.2:9"], "hydra.launcher.address=127.0.0.2:9: nothing answers at 127.0.0.2:9"),
+        (["address='ray://here:10001'"], "hydra.launcher.address=ray://here:10001: expected null, auto or host:port"),
+        (["num_gpus=1"], "hydra.launcher: num_cpus=1 num_gpus=1 on one node, expected at most what a node has"),
+        (["num_cpus=0"], "hydra.launcher.num_cpus=0: expected a number of at least 1"),
+        (["shard_seconds=never"], "hydra.launcher.shard_seconds=never: expected a number of at least 0.1"),
+    ],
+)
+def test_a_mistake_is_reported_in_a_line(runner: Command, nodes: Nodes, settings: list[str], line: str) -> None:
+    since = time.monotonic()
+    done = runner("-m", "lr=0.1,0.2", *on(nodes), *(f"hydra.launcher.{setting}" for setting in settings))
+    assert (done.code, len(done.errors)) == (2, 1), done.err
+    assert done.errors[0].startswith(line)
+    assert time.monotonic() - since < 30
+    assert rows(runner, "select count(*) from runs") == [(0,)]
+
+
+def test_a_node_without_the_users_module_is_reported_before_anything_starts(runner: Command, nodes: Nodes) -> None:
+    (runner.folder / "mine.py").write_text(MINE)
+    (runner.folder / "empty").mkdir()
+    empty = f"hydra.launcher.runtime_env={{working_dir:{runner.folder}/empty}}"
+    done = runner("-m", *OWN, "lr=0.1,0.2", "initial_weight=1", *on(nodes), empty)
+    assert (done.code, len(done.errors)) == (2, 1), done.err
+    assert "objective.target=mine:bowl: cannot be imported" in done.errors[0]
+    assert rows(runner, "select count(*) from runs") == [(0,)]
+
+
+def test_ray_starts_on_this_machine_without_an_address(runner: Command) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed")
+    (runner.folder / "mine.py").write_text(MINE)
+    done = runner("-m", *OWN, "lr=0.1,0.2", "initial_weight=1", "hydra/launcher=ray")
+    assert done.code == 0, done.err
+    assert "device     1 node of Ray\n" in done.out
+    assert_each_step_is_recorded_once(runner, jobs=2, steps=9)
+
+
+def test_without_ray_the_command_to_install_it_is_reported(tmp_path: Path) -> None:
+    hidden = tmp_path / "hidden"
+    (hidden / "ray").mkdir(parents=True)
+    (hidden / "ray/__init__.py").write_text("raise ImportError('none')")
+    command = [sys.executable, "-m", "runner", "-m", "lr=0.1,0.2", "hydra/launcher=ray"]
+    path = os.pathsep.join([str(hidden), *filter(None, sys.path)])
+    done = subprocess.run(command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (
+        2,
+        "error: hydra/launcher=ray: Ray is not installed, expected it: pip install 'runner[ray]'\n",
+    )
