@@ -11,11 +11,11 @@ from typing import Protocol, TypeAlias
 
 from runner.config.direction import Direction
 from runner.console.view import Progress
+from runner.launchers.nodes import without_secrets
 from runner.launchers.shard import NOT_RUN, RunReport, Shard, ShardRun
 from runner.launchers.shards import Cutter
 from runner.launchers.work import Work
 from runner.launchers.worker import Update
-from runner.messages.errors import RunnerError
 from runner.process import signals
 from runner.tracking.journal import End, now_ms
 from runner.tracking.processes import process_tags
@@ -137,7 +137,7 @@ class Execution:
         group, members = found
         ours = {**process_tags(), **git_tags()}
         runs = (self.work.run_of(member) for member in members)
-        by_id = {run.run: replace(run, tags={**ours, **run.tags}) for run in runs}
+        by_id = {run.run: replace(run, config=without_secrets(run.config), tags={**ours, **run.tags}) for run in runs}
         return _Active(by_id, group, len(by_id), sum(member.config.steps for member in members), attempt=0)
 
     def _handled(self, number: int, event: Event) -> Iterator[RunReport]:
@@ -231,10 +231,3 @@ class Execution:
             places += f", {self.cutter.waiting:,} runs waiting"
         steps, ended = sum(update.steps for update in updates), sum(update.ended for update in updates)
         self.work.view.progress_elsewhere(Progress(steps, ended, best, places))
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message."""
-    if isinstance(error, RunnerError):
-        return "; ".join(error.lines)
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -3,18 +3,18 @@
 import contextlib
 import logging
 import os
-import platform
 import socket
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runner.launchers.elsewhere import Died, Ended, Event, Execution, first_line
+from runner.launchers.elsewhere import Died, Ended, Event, Execution
+from runner.launchers.nodes import HARDWARE, check_this_node, description, difference, first_line, targets_of
 from runner.launchers.shard import RunReport, Shard
 from runner.launchers.shards import Cutter
 from runner.launchers.work import Work
-from runner.messages.errors import RunnerError, UserError
+from runner.messages.errors import UserError
 from runner.messages.ranges import shown
 from runner.process import signals
 
@@ -86,8 +86,7 @@ class OnRay:
             UserError: the cluster has another version, or a node has not what the runs need: the CPUs and GPUs, the
                 memory, the user's modules.
         """
-        configs = [group[0].config for group in groups]
-        targets = sorted({str(one.objective.parameters["target"]) for one in configs if _has_code(one)})
+        targets = targets_of(groups)
         if self._cluster is None:
             environment = dict(self.runtime_env or {})
             if targets and self.address is not None and self.runtime_env is None:
@@ -109,10 +108,6 @@ class OnRay:
         work.view.start_elsewhere(self._cluster.places)
         cutter = Cutter.of(work.groups, self.shard_seconds, self._cluster.most, self.memory_mib)
         return Execution(work, self._cluster, cutter, self.max_retries).reports()
-
-
-def _has_code(config: Any) -> bool:
-    return "target" in config.objective.parameters
 
 
 def _connect(address: str | None, environment: Mapping[str, Any]) -> None:
@@ -177,36 +172,6 @@ def _check_answers(address: str) -> None:
         raise UserError(f"{KEY}.address={address}: no head of a Ray cluster, another program answers there")
 
 
-def description(targets: Sequence[str], folder: str | None) -> dict[str, str]:
-    """Return what a node has, as far as the runs depend on it; `error` says what it lacks."""
-    import torch
-
-    from runner import __version__
-    from runner.engine.numerics import NUMERICS
-    from runner.execution.sources import sources_of
-    from runner.objectives.imported import import_function
-
-    if folder is not None:
-        os.chdir(folder)
-    found = {
-        "runner": f"{__version__} (numerics {NUMERICS})",
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "vectors": torch.backends.cpu.get_cpu_capability(),
-    }
-    try:
-        for target in targets:
-            import_function(target)
-            found |= {f"module {name}": source.digest[:12] for name, source in sources_of(target).items()}
-    except RunnerError as error:
-        found["error"] = first_line(error)
-    return found
-
-
-# Where nodes differ in these, the digits of their runs may differ.
-HARDWARE = ("torch", "vectors")
-
-
 def execute_shard(
     shard: Shard, targets: Sequence[str], folder: str | None, expected: Mapping[str, str]
 ) -> Iterator[Any]:
@@ -217,19 +182,8 @@ def execute_shard(
     """
     from runner.launchers.worker import updates_of
 
-    differs = _difference(expected, description(targets, folder), list(expected))
-    if differs:
-        raise UserError(f"node {socket.gethostname()}: {differs}")
+    check_this_node(expected, targets, folder)
     yield from updates_of(shard)
-
-
-def _difference(expected: Mapping[str, str], found: Mapping[str, str], keys: Iterable[str]) -> str:
-    """Return in words what a node lacks or has in another version; empty if nothing."""
-    if "error" in found:
-        return found["error"]
-    return ", ".join(
-        f"{key} {found.get(key)}, expected {expected[key]}" for key in keys if found.get(key) != expected[key]
-    )
 
 
 class _Cluster:
@@ -269,11 +223,11 @@ class _Cluster:
         found = self._descriptions(nodes)
         same = [key for key in ours if key not in HARDWARE]
         for node, theirs in found.items():
-            if (differs := _difference(ours, theirs, same)) != "":
+            if (differs := difference(ours, theirs, same)) != "":
                 raise UserError(f"{KEY}: node {node}: {differs}")
         first = next(iter(found.values()))
         for node, theirs in found.items():
-            if (differs := _difference(first, theirs, HARDWARE)) and self._same_hardware:
+            if (differs := difference(first, theirs, HARDWARE)) and self._same_hardware:
                 raise UserError(f"{KEY}.same_hardware=true: node {node}: {differs}")
         checked = (*same, *HARDWARE) if self._same_hardware else same
         self._expected = {key: (first if key in HARDWARE else ours)[key] for key in checked}

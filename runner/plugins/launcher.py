@@ -1,4 +1,4 @@
-"""The launchers that Hydra instantiates for `hydra/launcher=batched` and `hydra/launcher=ray`."""
+"""The launchers that Hydra instantiates for `hydra/launcher=batched`, `ray` and `submitit`."""
 
 import math
 from collections.abc import Sequence
@@ -14,8 +14,9 @@ from runner.config import hydra_values
 from runner.config.plain import plain
 from runner.launchers.in_process import InProcess
 from runner.launchers.on_ray import OnRay
+from runner.launchers.on_submitit import EXECUTORS, OnSubmitit
 from runner.launchers.work import ShardLauncher
-from runner.messages.errors import UserError
+from runner.messages.errors import UserError, nearest
 from runner.messages.ranges import shown
 from runner.sweeps.job import Job, named
 from runner.sweeps.labels import labelled
@@ -104,6 +105,42 @@ class RayLauncher(ShardsLauncher):
         )
 
 
+class SubmititLauncher(ShardsLauncher):
+    """Runs each shard in a job of submitit."""
+
+    def __init__(
+        self,
+        executor: str,
+        jobs: int,
+        shard_seconds: float,
+        max_retries: int,
+        memory_mib: int,
+        folder: str,
+        parameters: dict[str, Any] | None,
+    ) -> None:
+        if executor not in EXECUTORS:
+            hint = nearest(str(executor), EXECUTORS)
+            raise UserError(f"hydra.launcher.executor={shown(executor)}: expected {' or '.join(EXECUTORS)}{hint}")
+        if not isinstance(folder, str) or not folder.strip():
+            raise UserError(f"hydra.launcher.folder={shown(folder)}: expected a path")
+        if isinstance(parameters, DictConfig):
+            parameters = OmegaConf.to_container(parameters)
+        if not isinstance(parameters, dict | None):
+            raise UserError(f"hydra.launcher.parameters={shown(parameters)}: expected null or a mapping")
+        self.shards = OnSubmitit(
+            executor,
+            _whole("jobs", jobs, least=1),
+            _number("shard_seconds", shard_seconds, least=0.1),
+            _whole("max_retries", max_retries),
+            _whole("memory_mib", memory_mib, least=1),
+            folder,
+            parameters or {},
+        )
+
+
+LAUNCHERS: tuple[type[ShardsLauncher], ...] = (BatchedLauncher, RayLauncher, SubmititLauncher)
+
+
 def shards_of(master: DictConfig) -> ShardLauncher:
     """Return what executes the jobs of a sweep from Python: what `hydra/launcher` names, in this process otherwise.
 
@@ -114,7 +151,7 @@ def shards_of(master: DictConfig) -> ShardLauncher:
 
     settings = plain(master.hydra.launcher)
     name = str(settings.pop("_target_", "")).rpartition(".")[2]
-    for launcher in (BatchedLauncher, RayLauncher):
+    for launcher in LAUNCHERS:
         if launcher.__name__ == name:
             return launcher(**settings).shards
     return InProcess(MEMORY_MIB)

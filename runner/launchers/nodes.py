@@ -1,0 +1,84 @@
+"""What a node must have to execute shards like the driver, and what of a config stays with the driver."""
+
+import os
+import platform
+import socket
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from runner.config.schema import Config
+from runner.messages.errors import RunnerError, UserError
+from runner.messages.redaction import shown_text, shown_tree
+
+if TYPE_CHECKING:
+    from runner.engine.batches import Member
+
+# Where nodes differ in these, the digits of their runs may differ.
+HARDWARE = ("torch", "vectors")
+
+
+def targets_of(groups: "Sequence[Sequence[Member]]") -> list[str]:
+    """Return the names of the users' functions that runs need."""
+    parameters = [group[0].config.objective.parameters for group in groups]
+    return sorted({str(given["target"]) for given in parameters if "target" in given})
+
+
+def without_secrets(config: Config) -> Config:
+    """Return a config without the passwords and tokens that only the driver needs, to record runs."""
+    uri = config.tracking.uri
+    tracking = replace(config.tracking, uri=None if uri is None else shown_text(uri))
+    return replace(config, tracking=tracking, tags=shown_tree(config.tags))
+
+
+def description(targets: Sequence[str], folder: str | None) -> dict[str, str]:
+    """Return what a node has, as far as the runs depend on it; `error` says what it lacks."""
+    import torch
+
+    from runner import __version__
+    from runner.engine.numerics import NUMERICS
+    from runner.execution.sources import sources_of
+    from runner.objectives.imported import import_function
+
+    if folder is not None:
+        os.chdir(folder)
+    found = {
+        "runner": f"{__version__} (numerics {NUMERICS})",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "vectors": torch.backends.cpu.get_cpu_capability(),
+    }
+    try:
+        for target in targets:
+            import_function(target)
+            found |= {f"module {name}": source.digest[:12] for name, source in sources_of(target).items()}
+    except RunnerError as error:
+        found["error"] = first_line(error)
+    return found
+
+
+def difference(expected: Mapping[str, str], found: Mapping[str, str], keys: Iterable[str]) -> str:
+    """Return in words what a node lacks or has in another version; empty if nothing."""
+    if "error" in found:
+        return found["error"]
+    return ", ".join(
+        f"{key} {found.get(key)}, expected {expected[key]}" for key in keys if found.get(key) != expected[key]
+    )
+
+
+def check_this_node(expected: Mapping[str, str], targets: Sequence[str], folder: str | None) -> None:
+    """Check that this node has what the runs need.
+
+    Raises:
+        UserError: it lacks something, or has it in another version.
+    """
+    differs = difference(expected, description(targets, folder), list(expected))
+    if differs:
+        raise UserError(f"node {socket.gethostname()}: {differs}")
+
+
+def first_line(error: Any) -> str:
+    """Return the first line of an error's message."""
+    if isinstance(error, RunnerError):
+        return "; ".join(error.lines)
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
