@@ -1,5 +1,6 @@
 """A Ray cluster for tests: nodes of one CPU each, simulated on this machine."""
 
+import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -46,10 +47,9 @@ class Nodes:
         return found
 
 
-@pytest.fixture(scope="session")
-def nodes() -> Iterator[Nodes]:
-    """Give a cluster with two nodes."""
-    pytest.importorskip("ray", reason="Ray is not installed")
+@contextlib.contextmanager
+def started(nodes: int) -> Iterator[Nodes]:
+    """Start a cluster with so many nodes, until the context ends."""
     from ray.cluster_utils import Cluster
 
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -58,7 +58,17 @@ def nodes() -> Iterator[Nodes]:
         initialize_head=True, connect=False, head_node_args={**own, "object_store_memory": OBJECT_STORE_BYTES}
     )
     found = Nodes(cluster)
-    found.add()
-    found.add()
-    yield found
-    cluster.shutdown()  # type: ignore[no-untyped-call]
+    for _ in range(nodes):
+        found.add()
+    try:
+        yield found
+    finally:
+        cluster.shutdown()  # type: ignore[no-untyped-call]
+
+
+@pytest.fixture(scope="session")
+def nodes() -> Iterator[Nodes]:
+    """Give a cluster with two nodes."""
+    pytest.importorskip("ray", reason="Ray is not installed")
+    with started(2) as found:
+        yield found
