@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from runner.engine.batches import Member
 
 KEY = "hydra.launcher"
-INSTALL = "pip install 'runner[ray]'"
+INSTALL = "pip install ray"
 # Ray itself tries for minutes.
 CONNECT_SECONDS = 5
 # How a connection of gRPC begins: HTTP/2's preface and an empty frame of settings; the answer has settings too.

@@ -58,7 +58,9 @@ def on(nodes: Nodes) -> list[str]:
 def main() -> None:
     """Print the table."""
     rows = {"batched": ["threads=1"], "batched, 2 threads": []}
-    times = {name: [seconds(*HEAVY, *more), seconds(*MANY, *more), seconds(*RECORDS, *more)] for name, more in rows.items()}
+    times = {
+        name: [seconds(*HEAVY, *more), seconds(*MANY, *more), seconds(*RECORDS, *more)] for name, more in rows.items()
+    }
     for nodes in (1, 2):
         with cluster(nodes) as more:
             first = seconds(*MANY, *more, until="device ")

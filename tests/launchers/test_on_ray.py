@@ -191,5 +191,5 @@ def test_without_ray_the_command_to_install_it_is_reported(tmp_path: Path) -> No
     done = subprocess.run(command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (
         2,
-        "error: hydra/launcher=ray: Ray is not installed, expected it: pip install 'runner[ray]'\n",
+        "error: hydra/launcher=ray: Ray is not installed, expected it: pip install ray\n",
     )
