@@ -172,6 +172,8 @@ class Execution:
         left = list(active.runs.values())
         steps = sum(run.config.steps for run in left)
         self.work.view.shard_done(active.size - len(left), active.steps - steps)
+        if not left:  # it died after its last update
+            return
         if not event.is_final and active.attempt < self.max_retries:
             again = replace(active, size=len(left), steps=steps, attempt=active.attempt + 1, last=None)
             self._again.append(again)

@@ -134,7 +134,7 @@ def test_runs_that_kill_their_workers_fail_and_the_others_go_on() -> None:
     assert Counter(statuses.values()) == {"COMPLETED": 7, "FAILED": 2}
     ends = {entry.run: (entry.status, entry.tags.get("runner.reason")) for entry in entries if isinstance(entry, End)}
     assert (ends["run2"], ends["run7"]) == (("FAILED", "killed"), ("FAILED", "killed"))
-    assert Counter(entry.run for entry in entries if isinstance(entry, Begin)) == Counter(statuses)
+    assert Counter(entry.run for entry in entries if isinstance(entry, Begin)) == Counter([*statuses])
 
 
 def test_with_fail_fast_a_failure_ends_what_has_begun() -> None:
