@@ -1,5 +1,7 @@
 """Which values the keys of objectives and optimizers take; imports no torch."""
 
+from collections.abc import Callable, Sequence
+
 from runner.messages.ranges import (
     COUNT,
     FLAG,
@@ -75,6 +77,19 @@ OBJECTIVE: dict[str, Constraint] = {
 }
 
 
+def _are(count: int, accepts: Callable[[Sequence[float]], bool]) -> Callable[[object], bool]:
+    def are(value: object) -> bool:
+        return isinstance(value, list) and len(value) == count and all(map(is_finite, value)) and accepts(value)
+
+    return are
+
+
+def _betas(count: int, word: str) -> Constraint:
+    return Constraint(
+        f"{word} numbers of at least 0 and below 1", _are(count, lambda betas: all(0 <= beta < 1 for beta in betas))
+    )
+
+
 OPTIMIZER: dict[str, Constraint] = {
     **dict.fromkeys(("weight_decay", "eps", "momentum", "lr_decay", "momentum_decay"), NOT_NEGATIVE),
     "initial_accumulator_value": NOT_NEGATIVE,
@@ -82,10 +97,14 @@ OPTIMIZER: dict[str, Constraint] = {
     "arguments": MAPPING,
     "dampening": Constraint("a finite number", is_finite),
     "alpha": NOT_NEGATIVE,
-    "rho": number("a number from 0 to 1", lambda value: 0 <= value <= 1),
-    "betas": Constraint(
-        "two numbers of at least 0 and below 1",
-        lambda value: isinstance(value, list) and len(value) == 2 and all(is_finite(b) and 0 <= b < 1 for b in value),
+    "lambd": NOT_NEGATIVE,
+    "etas": Constraint(
+        "two numbers, one between 0 and 1 and one above 1", _are(2, lambda etas: 0 < etas[0] < 1 < etas[1])
     ),
+    "step_sizes": Constraint(
+        "two rising numbers above 0, the least and the most", _are(2, lambda sizes: 0 < sizes[0] <= sizes[1])
+    ),
+    "rho": number("a number from 0 to 1", lambda value: 0 <= value <= 1),
+    "betas": _betas(2, "two"),
     **dict.fromkeys(("maximize", "centered", "amsgrad", "decoupled_weight_decay"), FLAG),
 }

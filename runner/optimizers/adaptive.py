@@ -1,4 +1,4 @@
-"""Rules that scale each coordinate by the size of its past gradients, and Lion, which uses their sign."""
+"""Rules that scale each coordinate by the size of its past gradients."""
 
 from typing import Any, NamedTuple
 
@@ -122,35 +122,3 @@ def adadelta(
     square = mixed_squares(state.square, gradient, keep, take)
     step = (state.step_square + floor).sqrt() / (square + floor).sqrt() * gradient
     return plus(weight, -lr, step), Deltas(square, mixed_squares(state.step_square, step, keep, take))
-
-
-class Mean(NamedTuple):
-    """The mean of gradients `(rows, dim)`."""
-
-    mean: Tensor
-
-
-def _begin_mean(weight: Tensor, **_hyper: Any) -> Mean:
-    return Mean(torch.zeros_like(weight))
-
-
-@rule(_begin_mean, casts_lr=True)
-def lion(
-    weight: Tensor,
-    gradient: Tensor,
-    state: Mean,
-    *,
-    lr: Tensor,
-    betas: tuple[Tensor, Tensor],
-    weight_decay: Tensor | None,
-    maximize: bool,
-) -> tuple[Tensor, Mean]:
-    """`w = w - lr * (sign(beta1 * m + (1 - beta1) * g) + weight_decay * w)`, `m = beta2 * m + (1 - beta2) * g`.
-
-    Chen et al., "Symbolic discovery of optimization algorithms", 2023.
-    """
-    gradient = oriented(gradient, maximize)
-    dtype = weight.dtype
-    direction = torch.lerp(state.mean, gradient, (1 - betas[0]).to(dtype)).sign()
-    mean = torch.lerp(state.mean, gradient, (1 - betas[1]).to(dtype))
-    return plus(weight, -lr, decayed(direction, weight, weight_decay)), Mean(mean)

@@ -1,11 +1,12 @@
-"""Gradient descent with and without momentum."""
+"""Gradient descent, with and without momentum, and with a falling step."""
 
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from runner.optimizers.update_rule import State, decayed, oriented, plus, rule
+from runner.optimizers.update_rule import State, decayed, oriented, plus, power, rule, shrunk
+from runner.tensors.rows import padded
 
 
 @rule(casts_lr=True)
@@ -76,3 +77,42 @@ def nesterov(
 
 
 _heavy_ball = momentum
+
+
+class Falling(NamedTuple):
+    """The step count `(1, 1)`, and the step `(rows, 1)` in the weight's dtype."""
+
+    step: Tensor
+    eta: Tensor
+
+
+def _begin_falling(weight: Tensor, **_hyper: Any) -> Falling:
+    step = torch.zeros((1, 1), dtype=torch.float64, device=weight.device)
+    return Falling(step, torch.zeros_like(weight[:, :1]))
+
+
+@rule(_begin_falling)
+def asgd(
+    weight: Tensor,
+    gradient: Tensor,
+    state: Falling,
+    *,
+    lr: Tensor,
+    lambd: Tensor,
+    alpha: Tensor,
+    weight_decay: Tensor | None,
+    maximize: bool,
+) -> tuple[Tensor, Falling]:
+    """`w = (1 - lambd * eta) * w - eta * g`, `eta = lr / (1 + lambd * lr * step)**alpha`: the weight of torch's ASGD.
+
+    torch also keeps an average of the weights, from step `t0` on, which it does not use; it is left out. `eta` has the
+    weight's dtype, in torch its default dtype, as the product of NAdam.
+
+    Polyak and Juditsky, "Acceleration of stochastic approximation by averaging", 1992.
+    """
+    gradient = decayed(oriented(gradient, maximize), weight, weight_decay)
+    eta = torch.where(state.step == 0, lr.to(weight.dtype), state.eta).to(torch.float64)
+    step = state.step + 1
+    moved = plus(shrunk(weight, eta, lambd), -eta, gradient)
+    slowed = power(padded(1 + lambd * lr * step), padded(alpha), len(weight))
+    return moved, Falling(step, (lr / slowed).to(weight.dtype))

@@ -66,7 +66,7 @@ def shrunk(weight: Tensor, lr: Tensor, weight_decay: Tensor | None) -> Tensor:
 
 
 def power(base: Tensor | float, exponent: Tensor, rows: int) -> Tensor:
-    """Return the first `rows` of `base**exponent`, bases or exponents `(padded rows, 1)`, the other one number.
+    """Return the first `rows` of `base**exponent`, bases, exponents or both `(padded rows, 1)`.
 
     The last powers of a vector may round differently from the others, hence the padding.
     """
