@@ -22,7 +22,12 @@ from runner.untrusted.hydra_paths import EXPECTED, PATH_INTERPOLATION
 
 # The keys on the way to a setting, within `hydra`.
 Keys: TypeAlias = tuple[str, ...]
-COMMANDS = ("setup", "python", "srun_args", "additional_parameters")
+COMMANDS = ("setup", "python", "srun_args", "additional_parameters", "runtime_env", "address")
+# What submitit's parameters may ask for; others hold commands, or paths to write to.
+RESOURCES = (
+    *("name", "timeout_min", "cpus_per_task", "mem_gb", "gpus_per_node"),
+    *(f"slurm_{name}" for name in ("partition", "account", "qos", "constraint", "time", "cpus_per_gpu", "mem_per_cpu")),
+)
 DATABASE = (
     "a new path inside outputs/ without links, as in sqlite:///outputs/mine.db; "
     "a server or another database on the command line or in MLFLOW_TRACKING_URI"
@@ -173,6 +178,8 @@ def _levels(parts: Keys, value: Any) -> str | None:
 def _without_commands(parts: Keys, value: Any) -> str | None:
     if parts[1] in COMMANDS or "\n" in str(value):
         return f"none of {', '.join(COMMANDS)}, and no line breaks"
+    if parts[1] == "parameters" and (parts[-1] not in RESOURCES or not re.fullmatch(r"[\w.,:|&-]*", str(value))):
+        return f"words or numbers for {', '.join(RESOURCES)} only"
     return _without_targets(parts, value)
 
 

@@ -144,7 +144,7 @@ def test_without_submitit_the_command_to_install_it_is_reported(tmp_path: Path) 
     done = subprocess.run(command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (
         2,
-        "error: hydra/launcher=submitit: submitit is not installed, expected it: pip install 'runner[submitit]'\n",
+        "error: hydra/launcher=submitit: submitit is not installed, expected it: pip install submitit\n",
     )
 
 

@@ -42,6 +42,10 @@ SETTINGS = {
     "sweep.subdir": "hydra:\n  sweep:\n    subdir: ../elsewhere\n",
     "target": "hydra:\n  sweeper:\n    params:\n      lr:\n        _target_: evil.touch\n",
     "submitit": "hydra:\n  launcher:\n    setup: ['touch ran']\n",
+    "submitit's parameters": (
+        "hydra:\n  launcher:\n    parameters: {slurm_setup: ['touch ran'], slurm_partition: '$(touch ran)'}\n"
+    ),
+    "ray": "hydra:\n  launcher:\n    runtime_env: {pip: evil}\n    address: elsewhere:1\n",
     "a folder by another name": "hydra:\n  run:\n    dir: ${tags.x}\ntags:\n  x: /tmp/elsewhere\n",
     "a folder in a time": "hydra:\n  run:\n    dir: ${now:/tmp/elsewhere}\n",
     "a folder of the environment": "hydra:\n  output_subdir: ${oc.env:HOME}/elsewhere\n",
@@ -86,7 +90,14 @@ LEVELS = "levels of loggers only, as in root.level or loggers.NAME.level, or all
 PATH = "a new path inside outputs/ without links"
 OTHERWISE = f"{PATH}, or the setting on the command line"
 INTERPOLATION = "no interpolations but those of Hydra's job, folders and time, or allow_code=true"
-SCRIPT = "none of setup, python, srun_args, additional_parameters, and no line breaks, or allow_code=true"
+SCRIPT = (
+    "none of setup, python, srun_args, additional_parameters, runtime_env, address, and no line breaks, "
+    "or allow_code=true"
+)
+RESOURCES = (
+    "words or numbers for name, timeout_min, cpus_per_task, mem_gb, gpus_per_node, slurm_partition, slurm_account, "
+    "slurm_qos, slurm_constraint, slurm_time, slurm_cpus_per_gpu, slurm_mem_per_cpu only, or allow_code=true"
+)
 VARIED = "no allow_code, tracking or settings of Hydra among what is swept, or allow_code=true"
 # The settings refused in each file, with what is allowed instead.
 REFUSED = {
@@ -115,6 +126,11 @@ REFUSED = {
     "sweep.subdir": {"hydra.sweep.subdir=../elsewhere": OTHERWISE},
     "target": {"hydra.sweeper.params.lr._target_=evil.touch": "no _target_ within it, or allow_code=true"},
     "submitit": {"hydra.launcher.setup=touch ran": SCRIPT},
+    "submitit's parameters": {
+        "hydra.launcher.parameters.slurm_setup=touch ran": RESOURCES,
+        "hydra.launcher.parameters.slurm_partition=$(touch ran)": RESOURCES,
+    },
+    "ray": {"hydra.launcher.runtime_env.pip=evil": SCRIPT, "hydra.launcher.address=elsewhere:1": SCRIPT},
     "a folder by another name": {"hydra.run.dir=${tags.x}": INTERPOLATION},
     "a folder in a time": {"hydra.run.dir=${now:/tmp/elsewhere}": INTERPOLATION},
     "a folder of the environment": {"hydra.output_subdir=${oc.env:HOME}/elsewhere": INTERPOLATION},
