@@ -14,7 +14,7 @@ from runner.launchers.nodes import HARDWARE, check_this_node, description, diffe
 from runner.launchers.shard import RunReport, Shard
 from runner.launchers.shards import Cutter
 from runner.launchers.work import Work
-from runner.messages.errors import UserError
+from runner.messages.errors import UserError, one_line
 from runner.messages.ranges import shown
 from runner.process import signals
 
@@ -135,7 +135,7 @@ def _connect(address: str | None, environment: Mapping[str, Any]) -> None:
             ray.init(runtime_env=environment or None, **own, **quiet)
     except (ConnectionError, RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
         ray.shutdown()
-        raise UserError(f"{KEY}.address={shown(address)}: {first_line(error)}") from None
+        raise UserError(f"{KEY}.address={shown(address)}: {one_line(error)}") from None
 
 
 def _ray() -> Any:
@@ -152,22 +152,20 @@ def _check_answers(address: str) -> None:
     Raises:
         UserError: it is no address, or nothing does.
     """
-    if address == "auto":
-        return
     host, _, port = address.rpartition(":")
-    if not host or not port.isdigit() or "/" in host:
+    if address != "auto" and (not host or not port.isdigit() or "/" in host):
         raise UserError(f"{KEY}.address={shown(address)}: expected null, auto or host:port, such as 10.0.0.1:6379")
-    from ray.util import get_node_ip_address
+    from ray._private.services import canonicalize_bootstrap_address
 
-    # As Ray does: the head must be reachable from other machines.
-    place = str(get_node_ip_address()) if host in ("localhost", "127.0.0.1") else host  # type: ignore[no-untyped-call]
     try:
-        with socket.create_connection((place, int(port)), CONNECT_SECONDS) as connection:
+        place = canonicalize_bootstrap_address(address)
+        host, _, port = str(place).rpartition(":")
+        with socket.create_connection((host, int(port)), CONNECT_SECONDS) as connection:
             connection.settimeout(CONNECT_SECONDS)
             connection.sendall(HTTP2_START)
             answer = connection.recv(9)
-    except (OSError, OverflowError) as error:
-        raise UserError(f"{KEY}.address={address}: nothing answers at {place}:{port} ({first_line(error)})") from None
+    except (OSError, OverflowError, ValueError) as error:
+        raise UserError(f"{KEY}.address={address}: no cluster answers ({first_line(error)})") from None
     if answer[3:4] != HTTP2_SETTINGS:
         raise UserError(f"{KEY}.address={address}: no head of a Ray cluster, another program answers there")
 
@@ -243,6 +241,7 @@ class _Cluster:
     def _descriptions(self, nodes: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, str]]:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+        have_left = (self._ray.exceptions.TaskUnschedulableError, self._ray.exceptions.NodeDiedError)
         task = self._ray.remote(description)
         asked = {}
         for node in nodes:
@@ -255,8 +254,12 @@ class _Cluster:
         for name, answer in asked.items():
             try:
                 found[name] = self._ray.get(answer)
+            except have_left as error:  # it is not missed yet
+                left = f"{KEY}: node {name}: {_reason(error)}"
             except self._ray.exceptions.RayError as error:
                 raise UserError(f"{KEY}: node {name}: {_reason(error)}") from None
+        if not found:
+            raise UserError(left)
         return found
 
     @property

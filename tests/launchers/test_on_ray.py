@@ -147,7 +147,7 @@ def test_a_job_that_kills_its_worker_fails_alone(runner: Command, nodes: Nodes) 
 @pytest.mark.parametrize(
     ("settings", "line"),
     [
-        (["address=127.0.0.2:9"], "hydra.launcher.address=127.0.0.2:9: nothing answers at 127.0.0.2:9"),
+        (["address=127.0.0.2:9"], "hydra.launcher.address=127.0.0.2:9: no cluster answers ("),
         (["address='ray://here:10001'"], "hydra.launcher.address=ray://here:10001: expected null, auto or host:port"),
         (["num_gpus=1"], "hydra.launcher: num_cpus=1 num_gpus=1 on one node, expected at most what a node has"),
         (["num_cpus=0"], "hydra.launcher.num_cpus=0: expected a number of at least 1"),
