@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from runner.config.group_ranges import OBJECTIVE, OBJECTIVE_REQUIRED, OPTIMIZER, OPTIMIZER_REQUIRED
 from runner.config.schedule_ranges import schedule_problems
-from runner.config.schema import GROUPS, Config, Tracking, keys_of
+from runner.config.schema import CHILDREN, GROUPS, Config, Tracking, keys_of
 from runner.config.stop_rules import stop_problems
 from runner.formulas.parser import parse
 from runner.messages.errors import UserError
@@ -33,7 +33,8 @@ def problems(tree: Tree) -> Iterator[str]:
     groups = {group: tree[group] for group in GROUPS if isinstance(tree.get(group), dict)}
     if "tracking" in groups and groups["tracking"].get("name") != "off":
         constraints = {name: key.constraint for name, key in keys_of(Tracking).items()}
-        yield from key_problems(groups["tracking"], constraints, "tracking.")
+        # Files and records of earlier versions do not have it.
+        yield from key_problems({"children": CHILDREN[0]} | groups["tracking"], constraints, "tracking.")
     if "objective" in groups:
         yield from _objective_problems(groups["objective"], is_code_allowed=tree.get("allow_code") is True)
     yield from _step_problems(tree, groups)

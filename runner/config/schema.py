@@ -30,6 +30,7 @@ from runner.messages.ranges import (
     one_of,
 )
 
+CHILDREN = ("all", "varied", "summary")
 # The number of points that MLflow's charts show of a run.
 POINTS_IN_A_SWEEP = 320
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -85,12 +86,14 @@ class Tracking:
     experiment: Annotated[str | None, Key(EXPERIMENT, "the MLflow experiment")]
     artifacts: Annotated[str | None, Key(TEXT.or_null("where the server puts them"), "folder of the artifacts")]
     offline: Annotated[str | None, Key(one_of("error", "spool"), "what to do when nothing answers there")]
+    children: Annotated[str | None, Key(one_of(*CHILDREN), "what the runs of a sweep's jobs record")] = CHILDREN[0]
 
     @classmethod
     def from_tree(cls, tree: Tree) -> Self:
         """Return the settings of a checked tree; keys missing with `tracking=off` are None."""
         name = tree["name"]
-        values: dict[str, Any] = {key: tree.get(key) if name != "off" else None for key in keys_of(cls)}
+        given = {"children": CHILDREN[0], **tree}
+        values: dict[str, Any] = {key: given.get(key) if name != "off" else None for key in keys_of(cls)}
         return cls(**values | {"name": name})
 
     @property

@@ -19,9 +19,11 @@ from runner.execution.metrics import final_metrics, point_metrics, points_of, st
 from runner.execution.shown import shown_of_run
 from runner.execution.trajectory import Trajectory
 from runner.execution.weights import WEIGHTS, weights_file, weights_of
+from runner.messages.errors import UserError
 from runner.messages.redaction import shown_tree
 from runner.objectives.learning import digest_of
-from runner.tensors.device import Hardware
+from runner.tensors.device import Hardware, expected_hardware
+from runner.tracking.inheritance import SUMMARY, Inherited
 from runner.tracking.journal import Artifact, Begin, End, Entry, now_ms
 from runner.tracking.provenance import DESCRIPTION, described, params_of, tags_of
 
@@ -41,6 +43,7 @@ class PlannedRun:
         keeps_weights: whether its weights are recorded as a file.
         files: artifacts to record when the run begins, by path.
         command: the command that repeats the run; empty if there is none.
+        inherited: what the record of its parent run leaves to it; None if it records everything itself.
     """
 
     member: Member
@@ -50,6 +53,7 @@ class PlannedRun:
     keeps_weights: bool = False
     files: dict[str, bytes] = field(default_factory=dict)
     command: str = ""
+    inherited: Inherited | None = None
 
 
 class Recording:
@@ -81,15 +85,21 @@ class Recording:
         for index in new:
             self._begin(self._runs[index], tags, now)
             self.recorded[index] = 0
-        if new:
+        if new and not self._is_summary:
             self._sink(start_metrics([self._runs[index].run for index in new], weight[new], now))
 
     @property
     def _is_tracked(self) -> bool:
         return self._runs[0].member.config.tracking.experiment is not None
 
+    @property
+    def _is_summary(self) -> bool:
+        """Whether only the final results of the runs are recorded."""
+        config = self._runs[0].member.config
+        return config.tracking.children == SUMMARY and config.parent_run is not None
+
     def _begin(self, run: PlannedRun, tags: dict[str, str], now: int) -> None:
-        self._sink(begin_of(run.run, run.member.config, tags | run.tags, now))
+        self._sink(begin_of(run.run, run.member.config, tags | run.tags, now, run.inherited))
         for path, content in run.files.items():
             self._sink(Artifact(run.run, path, content))
 
@@ -118,7 +128,7 @@ class Recording:
         measured = {"lr": points.lr} if self._lr_varies else {}
         if diagnostics.has_any:
             measured |= diagnostics.measure(indices, points.weight)
-        if self._is_tracked:
+        if self._is_tracked and not self._is_summary:
             runs = [self._runs[index].run for index in indices]
             self._sink(point_metrics(runs, points, measured, now, self._since))
         if self._trajectory is not None:
@@ -152,18 +162,31 @@ class Recording:
             self._sink(Artifact(run.run, LANDSCAPE, content))
 
 
-def begin_of(run: str, config: Config, tags: Mapping[str, str], time_ms: int) -> Begin:
-    """Return the entry that begins a run, with these tags in addition to those that every run has."""
+def begin_of(
+    run: str, config: Config, tags: Mapping[str, str], time_ms: int, inherited: Inherited | None = None
+) -> Begin:
+    """Return the entry that begins a run.
+
+    Args:
+        run: the runner's id of it.
+        config: its config.
+        tags: those in addition to those that every run has.
+        time_ms: when it begins.
+        inherited: what the record of its parent run leaves to it.
+    """
     assert config.tracking.experiment is not None
-    return Begin(
-        run,
-        name_of(config),
-        config.tracking.experiment,
-        time_ms,
-        parent=config.parent_run,
-        params=params_of(config),
-        tags={**tags_of(config), **tags},
-    )
+    every = {**tags_of(config), **tags}
+    params, own = (params_of(config), every) if inherited is None else inherited.left(config, every)
+    named = name_of(config), config.tracking.experiment
+    return Begin(run, *named, time_ms, parent=config.parent_run, params=params, tags=own)
+
+
+def expected_tags(config: Config) -> dict[str, str]:
+    """Return the tags of what the bits of a run may depend on, were it executed here; empty if it cannot be."""
+    try:
+        return arithmetic_tags(config, expected_hardware(config.device, config.threads))
+    except UserError:
+        return {}
 
 
 def arithmetic_tags(config: Config, hardware: Hardware) -> dict[str, str]:

@@ -124,7 +124,8 @@ class Execution:
         """Give shards to the workers until all have one and the next waits; return whether any was given."""
         was_given = False
         while len(self._active) <= self.workers.most and (active := self._next()) is not None:
-            self._active[self.workers.start(Shard(tuple(active.runs.values()), self.work.fail_fast))] = active
+            shard = Shard(tuple(active.runs.values()), self.work.fail_fast, self.work.inherited)
+            self._active[self.workers.start(shard)] = active
             was_given = True
         return was_given
 
@@ -212,7 +213,7 @@ class Execution:
         from runner.execution.recording import begin_of
 
         if run.run not in self._begun and run.config.tracking.experiment is not None:
-            self.work.tracker.append(begin_of(run.run, run.config, run.tags, now_ms()))
+            self.work.tracker.append(begin_of(run.run, run.config, run.tags, now_ms(), self.work.inherited))
             self._begun[run.run] = 0
 
     def _end(self, run: str, status: str, reason: str) -> None:

@@ -36,7 +36,7 @@ def run_shard(
     """
     members = [member_of(run.config) for run in shard.runs] if members is None else members
     runs = [
-        PlannedRun(member, run.run, dict(run.tags), run.recorded, run.keeps_weights)
+        PlannedRun(member, run.run, dict(run.tags), run.recorded, run.keeps_weights, inherited=shard.inherited)
         for member, run in zip(members, shard.runs, strict=True)
     ]
     return _Execution(sink, view, check, shard.fail_fast).reports(runs)

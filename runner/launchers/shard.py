@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from runner.config.schema import Config
+from runner.tracking.inheritance import Inherited
 
 NOT_RUN = "fail_fast=true: another job had failed"
 
@@ -34,10 +35,12 @@ class Shard:
 
     Attributes:
         fail_fast: whether the first failure ends the shard.
+        inherited: what the record of the parent run leaves to its runs; None if they record everything themselves.
     """
 
     runs: tuple[ShardRun, ...]
     fail_fast: bool = False
+    inherited: Inherited | None = None
 
 
 @dataclass(frozen=True)

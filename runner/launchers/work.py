@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from runner.console.view import Progress
 from runner.launchers.shard import RunReport, Shard, ShardRun
+from runner.tracking.inheritance import Inherited
 from runner.tracking.tracker import Tracker
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class Work:
         tracker: takes the journal entries.
         view: shows the progress.
         fail_fast: whether the first failure ends the sweep.
+        inherited: what the record of the parent run leaves to the runs; None if they record everything themselves.
     """
 
     groups: "Sequence[Sequence[Member]]"
@@ -48,10 +50,11 @@ class Work:
     tracker: Tracker
     view: SweepView
     fail_fast: bool = False
+    inherited: Inherited | None = None
 
     def shard_of(self, members: "Sequence[Member]") -> Shard:
         """Return the shard of some runs."""
-        return Shard(tuple(map(self.run_of, members)), self.fail_fast)
+        return Shard(tuple(map(self.run_of, members)), self.fail_fast, self.inherited)
 
 
 class ShardLauncher(Protocol):

@@ -110,6 +110,7 @@ class _Outbox:
             return
         if isinstance(entry, Begin):
             entry = replace(entry, tags=entry.tags | {WORKER: socket.gethostname()})
+            self._recorded.setdefault(entry.run, 0)
         self._entries.append(encode(entry))
         if isinstance(entry, Metrics):
             self._recorded |= dict.fromkeys(entry.runs, entry.steps[-1])

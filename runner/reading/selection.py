@@ -20,6 +20,7 @@ from runner.recorder.errors import StoreError
 from runner.recorder.finding import existing_store, find_runs
 from runner.recorder.opening import describe_error
 from runner.recorder.store import Store
+from runner.tracking.inheritance import Inherited
 
 KIND = "runner.kind"
 SWEEP = "sweep"
@@ -93,4 +94,8 @@ def _collected(reader: Reader, rows: Sequence[Row]) -> Runs:
     parents = {run.sweep: None for run in items if run.sweep is not None}
     sweeps = {row.id: row for row in rows if row.tags.get(KIND) == SWEEP}
     sweeps |= {row.id: row for row in reader.of_ids([one for one in parents if one not in sweeps])}
+    inherited = {one: Inherited.of(row.params, row.tags) for one, row in sweeps.items()}
+    for run in items:
+        if run.sweep is not None and (shared := inherited.get(run.sweep)) is not None:
+            shared.fill(run.row.params, run.row.tags)
     return Runs(items, tuple(RunRecord(row, reader) for row in sweeps.values()), reader)

@@ -28,6 +28,8 @@ from runner.tracking.processes import HEARTBEAT
 # How many values are buffered, so that those of a run are written together.
 VALUES_AT_ONCE = 4_000_000
 
+USER = "mlflow.user"
+
 # step, timestamp, value, is_nan: the order by which MLflow finds the latest value of a metric.
 Value = tuple[int, int, float, bool]
 
@@ -197,7 +199,9 @@ class BulkStore(Store):
             self._locations[experiment] = location if local_folder(location) is None else self._artifacts or location
         location = f"{self._locations[experiment]}/{run_id}/artifacts"
         self._roots[run_id] = local_folder(self._locations[experiment])
-        row = (run_id, begin.name, "UNKNOWN", "", "", tags.get("mlflow.user", "unknown"), "RUNNING", begin.time_ms)
+        above = self._unfinished.get(begin.parent or "", begin)
+        user = tags.get(USER) or above.tags.get(USER, "unknown")
+        row = (run_id, begin.name, "UNKNOWN", "", "", user, "RUNNING", begin.time_ms)
         self._pending.runs.append((*row, None, None, "", "active", location, int(experiment)))
         self._set_tags(run_id, tags)
         if self._begun is not None:

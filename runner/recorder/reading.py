@@ -39,7 +39,8 @@ def ledger_of(
         for run in children(client, parent)
         if run.info.status == "FINISHED" and FINGERPRINT in run.data.tags
     ]
-    return {"parent": parent.data.tags[ID_TAG], "finished": finished}
+    known = {"params": parent.data.params, "tags": parent.data.tags}
+    return {"parent": parent.data.tags[ID_TAG], "finished": finished, **known}
 
 
 def _last_sweep(client: MlflowClient, experiment: str, sweep: str) -> Run | None:

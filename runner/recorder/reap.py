@@ -4,7 +4,7 @@ import argparse
 import contextlib
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
@@ -16,10 +16,10 @@ from runner.messages.errors import UserError
 from runner.messages.printing import print_error, print_lines
 from runner.recorder.errors import StoreError
 from runner.recorder.opening import describe_error, open_store
-from runner.recorder.reading import PARENT_TAG
+from runner.recorder.reading import ID_TAG, PARENT_TAG
 from runner.recorder.store import Store
 from runner.tracking.journal import now_ms
-from runner.tracking.processes import HEARTBEAT, HOST, REAPED, is_alive, is_here
+from runner.tracking.processes import HEARTBEAT, IDENTITY, REAPED, is_alive, is_here
 
 # A run on another host counts as dead after this time without a heartbeat.
 SILENT_SECONDS = 600
@@ -28,7 +28,8 @@ PAGE = 1000
 
 def reap(client: MlflowClient, experiments: list[str]) -> list[str]:
     """Mark the runs in status RUNNING whose process has ended as KILLED, and return their ids."""
-    dead = [run for run in _running(client, experiments) if not has_live_process(client, run)]
+    parents: dict[str, Mapping[str, str]] = {}
+    dead = [run for run in _running(client, experiments) if not has_live_process(client, run, parents)]
     return [run.info.run_id for run in dead if _mark(client, run.info.run_id)]
 
 
@@ -45,7 +46,7 @@ def _mark(client: MlflowClient, run_id: str) -> bool:
 def _running(client: MlflowClient, experiments: list[str]) -> Iterator[Run]:
     token = None
     while experiments:
-        condition = f"attributes.status = 'RUNNING' and tags.`{HOST}` != ''"
+        condition = f"attributes.status = 'RUNNING' and tags.`{ID_TAG}` != ''"
         page = client.search_runs(experiments, condition, max_results=PAGE, page_token=token)
         yield from page
         token = page.token
@@ -53,14 +54,22 @@ def _running(client: MlflowClient, experiments: list[str]) -> Iterator[Run]:
             return
 
 
-def has_live_process(client: MlflowClient, run: Run) -> bool:
-    """Return whether the process of a run is alive, or has a recent heartbeat."""
+def has_live_process(client: MlflowClient, run: Run, parents: dict[str, Mapping[str, str]] | None = None) -> bool:
+    """Return whether the process of a run is alive, or has a recent heartbeat; `parents` keeps tags for later calls."""
     tags = dict(run.data.tags)
     if not is_here(tags) and HEARTBEAT not in tags and PARENT_TAG in tags:
-        # A job of a sweep shares its parent's heartbeat.
-        with contextlib.suppress(MlflowException):  # it was deleted
-            tags[HEARTBEAT] = client.get_run(tags[PARENT_TAG]).data.tags.get(HEARTBEAT, "0")
+        # A job of a sweep shares its parent's heartbeat, and perhaps its process.
+        above = _tags_of(client, tags[PARENT_TAG], {} if parents is None else parents)
+        tags = {key: above[key] for key in (*IDENTITY, HEARTBEAT) if key in above} | tags
     return is_alive(tags, SILENT_SECONDS)
+
+
+def _tags_of(client: MlflowClient, run_id: str, known: dict[str, Mapping[str, str]]) -> Mapping[str, str]:
+    if run_id not in known:
+        known[run_id] = {}
+        with contextlib.suppress(MlflowException):  # it was deleted
+            known[run_id] = client.get_run(run_id).data.tags
+    return known[run_id]
 
 
 def reap_all(store: Store) -> list[str]:

@@ -18,6 +18,7 @@ from runner.report.figures import ABOVE
 from runner.report.page import Line, Part, RunPart, SweepPart
 from runner.report.run_figures import Trajectory
 from runner.report.runs import Column, Floats, Indices, Runs, heights, last_recorded
+from runner.tracking.inheritance import OVERRIDES
 
 LOSS = "loss"
 LANDSCAPE = "landscape.npz"
@@ -112,7 +113,9 @@ def sweep_command(sweep: RunRecord) -> str:
     """Return the command that repeats a sweep; empty for a run of another program."""
     if not sweep.is_ours:
         return ""
-    return command("-m", *(f"{key}={text}" for key, text in sweep.row.params.items()))
+    params = sweep.row.params
+    keys = sweep.tags[OVERRIDES].split() if OVERRIDES in sweep.tags else list(params)
+    return command("-m", *(f"{key}={params[key]}" for key in keys if key in params))
 
 
 def command(*arguments: str) -> str:

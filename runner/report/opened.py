@@ -98,7 +98,7 @@ def _view_of(sweep: Run, jobs: Sequence[Run]) -> str:
         varied=list(dict.fromkeys([*given, *varied])),
         results=[key for key in RESULTS if key in metrics] or sorted(metrics)[: len(RESULTS)],
         has_ranks="rank" in metrics,
-        is_upward=jobs[0].data.params.get("optimizer.maximize") == "true",
+        is_upward=(sweep.data.params | jobs[0].data.params).get("optimizer.maximize") == "true",
         is_positive=min(losses, default=1) > 0,
         at_ms=now_ms(),
     )

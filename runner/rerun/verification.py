@@ -21,6 +21,7 @@ from runner.rerun.numbers import Array, Comparison, Numbers, compare
 from runner.rerun.running import KEPT_IN_MEMORY, Rerun, members_of, run_again
 from runner.rerun.weights import RecordedWeights
 from runner.sweeps.mistakes import Mistakes, raise_mistakes
+from runner.tracking.inheritance import SUMMARY
 
 UNFINISHED = ("KILLED", "RUNNING")
 
@@ -66,10 +67,16 @@ class Recipe:
         stop = self.composed.config.stop
         return stop.seconds is not None and self.run.sentence.endswith(StopReason.SECONDS.sentence(stop))
 
+    @property
+    def _has_results_only(self) -> bool:
+        return self.run.sweep is not None and self.recorded.tree["tracking"].get("children") == SUMMARY
+
     def verdict(self, numbers: Numbers, again: Rerun) -> Verdict:
         """Compare recorded numbers with those of a rerun."""
         of_common_steps = self.is_partial or "log_every" in self.composed.changes
-        comparison = compare(numbers, again.numbers, of_common_steps, with_results=not self.is_partial)
+        # A job of which only results are recorded has no other numbers to be compared.
+        made = {key: one for key, one in again.numbers.items() if key in numbers or not self._has_results_only}
+        comparison = compare(numbers, made, of_common_steps, with_results=not self.is_partial)
         failure = again.failure if not again.numbers else None
         config = self.composed.config
         others = circumstances(self.run.tags, self.recorded, again.tags, config) if again.tags else []

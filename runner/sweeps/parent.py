@@ -2,7 +2,7 @@
 
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from runner.config.schema import Config
 from runner.execution.record_files import files_of_sweep
@@ -11,8 +11,10 @@ from runner.sweeps.job import by_key
 from runner.sweeps.outcome import JobResult, best_of, counts, ranks
 from runner.sweeps.seeds import SEEDS, seeds_csv, spreads_of
 from runner.sweeps.shown import shown_of_sweep
-from runner.tracking import provenance
+from runner.tracking import inheritance, provenance
+from runner.tracking.inheritance import CHILDREN, OVERRIDES, OWN_PARAMS, Inherited, is_inherited
 from runner.tracking.journal import Artifact, Begin, End, Metrics, now_ms
+from runner.tracking.ledger import Ledger
 from runner.tracking.processes import OWNER, RESUMES
 from runner.tracking.run_files import SweepJob
 from runner.tracking.tracker import Tracker
@@ -39,29 +41,56 @@ class ParentRun:
         return self.config.tracking.experiment
 
     def begin(
-        self, tracker: Tracker, run: str, jobs: Sequence[SweepJob], is_new: bool = True, resumes: bool = False
-    ) -> None:
-        """Record that the sweep begins.
+        self, tracker: Tracker, run: str, jobs: Sequence[SweepJob], ledger: Ledger | None = None, resumes: bool = False
+    ) -> Inherited | None:
+        """Record that the sweep begins, and return what its jobs inherit; None if they record everything themselves.
 
         Args:
             tracker: takes the journal entries.
             run: the runner's id of the parent run.
             jobs: the jobs to run, whose configs are recorded as one file.
-            is_new: false where an earlier sweep is continued.
+            ledger: what is recorded of the earlier sweep that is continued.
             resumes: whether `resume` was given.
         """
         if self.experiment is None:
-            return
-        record = files_of_sweep(self.config, jobs, None if is_new else now_ms())
+            return None
+        record = files_of_sweep(self.config, jobs, None if ledger is None else now_ms())
         texts = [shown_override(text) for text in self.texts]
         params = by_key(texts)
         name = shown_tree(self.config.name) or " ".join(texts)
         own = {"runner.kind": "sweep", "runner.fingerprint": self.fingerprint, OWNER: tracker.owner}
         own |= {RESUMES: "true"} if resumes else {}
         tags = provenance.tags_of(self.config) | own | record.tags
+        if ledger is None:
+            params, tags = self._with_shared(params, tags, jobs)
+            inherited = Inherited.of(params, tags)
+        elif (inherited := Inherited.of(ledger.params, ledger.tags)) is not None:
+            tags = _resumed_tags(tags, params, ledger, inherited)
+        is_new = ledger is None
         tracker.append(Begin(run, name, self.experiment, now_ms(), params=params, tags=tags, is_new=is_new))
         for path, content in record.files.items():
             tracker.append(Artifact(run, path, content))
+        return self.left_by(inherited, jobs)
+
+    def _with_shared(
+        self, overrides: dict[str, str], tags: dict[str, str], jobs: Sequence[SweepJob]
+    ) -> tuple[dict[str, str], dict[str, str]]:
+        """Return the params and tags of a new parent run, with those that its jobs do not record themselves."""
+        from runner.execution.recording import expected_tags
+
+        children = self.config.tracking.children
+        if children in (None, inheritance.ALL):
+            return overrides, tags
+        shared = inheritance.shared_params([job.config for job in jobs])
+        own = [key for key, text in overrides.items() if shared.get(key) != text]
+        about = {CHILDREN: str(children), OVERRIDES: " ".join(overrides)} | ({OWN_PARAMS: " ".join(own)} if own else {})
+        return shared | overrides, tags | expected_tags(self.config) | about
+
+    def left_by(self, inherited: Inherited | None, jobs: Sequence[SweepJob]) -> Inherited | None:
+        """Return what jobs inherit, knowing which parts of their configs agree with it."""
+        if inherited is None:
+            return None
+        return replace(inherited, same=inheritance.same_roots([job.config for job in jobs], inherited.params))
 
     def add(self, tracker: Tracker, run: str, jobs: Sequence[SweepJob]) -> None:
         """Record the configs of further jobs, as those of a sweep that is resumed."""
@@ -90,6 +119,16 @@ class ParentRun:
             tags |= {f"best.{key}": value for key, value in best.job.varied.items()}
         tracker.append(shown_of_sweep(self.config, self.texts, run, results, spreads))
         tracker.append(End(run, status, now_ms(), results=metrics, tags=tags, references=references))
+
+
+def _resumed_tags(
+    tags: Mapping[str, str], overrides: Mapping[str, str], ledger: Ledger, inherited: Inherited
+) -> dict[str, str]:
+    """Return the tags to set on a parent run that is continued: none that its recorded jobs inherit."""
+    new = [key for key in overrides if key not in ledger.params]
+    about = {key: [*ledger.tags.get(key, "").split(), *new] for key in (OVERRIDES, OWN_PARAMS)}
+    kept = {key: text for key, text in tags.items() if not (key in inherited.tags or is_inherited(key))}
+    return kept | {key: " ".join(keys) for key, keys in about.items() if keys}
 
 
 def job_tags(numbers: Mapping[str, float]) -> dict[str, str]:

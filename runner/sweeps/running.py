@@ -21,6 +21,7 @@ from runner.sweeps.parent import ParentRun
 from runner.sweeps.plan import Plan
 from runner.sweeps.summary import print_results
 from runner.sweeps.unused_seeds import warn_of_unused_seeds
+from runner.tracking.inheritance import Inherited
 from runner.tracking.journal import Artifact
 from runner.tracking.ledger import Finished, Ledger
 from runner.tracking.run_files import SweepJob
@@ -71,7 +72,7 @@ def run_sweep(
         run = uuid.uuid4().hex if ledger is None else ledger.parent
         sweep = _Sweep(tracker, console, launcher, fail_fast, parent, run, ledger)
         chosen = sweep.prepare(jobs)
-        parent.begin(tracker, run, chosen.to_record, is_new=ledger is None, resumes=bool(resume))
+        sweep.inherited = parent.begin(tracker, run, chosen.to_record, ledger, resumes=bool(resume))
         console.find_record = lambda: tracker.recorded(run)
         try:
             sweep.run(plan, chosen)
@@ -88,7 +89,7 @@ def run_sweep(
 
 
 def _check_one_store(jobs: Sequence[Job]) -> None:
-    """Check that all jobs are recorded in the same store.
+    """Check that all jobs are recorded in the same store, and in the same way.
 
     Raises:
         UserError: they are not.
@@ -97,6 +98,9 @@ def _check_one_store(jobs: Sequence[Job]) -> None:
     if len(stores) > 1:
         given = ",".join(f"{name}" if uri is None else f"{name} {uri}" for name, uri in stores)
         raise UserError(f"tracking={given}: expected one store for all jobs of a sweep")
+    ways = dict.fromkeys(job.config.tracking.children for job in jobs)
+    if len(ways) > 1:
+        raise UserError(f"tracking.children={','.join(map(str, ways))}: expected one value for all jobs of a sweep")
 
 
 def _ledger(tracker: Tracker, parent: ParentRun, resume: str | bool) -> Ledger | None:
@@ -154,6 +158,7 @@ class _Sweep:
         reports: of the runs that ended here, by the runner's ids of them.
         prints: the fingerprints of all jobs so far.
         has_failed: whether a job has failed.
+        inherited: what the record of the parent run leaves to the jobs.
     """
 
     tracker: Tracker
@@ -167,6 +172,7 @@ class _Sweep:
     reports: dict[str, RunReport] = field(default_factory=dict)
     prints: list[str] = field(default_factory=list)
     has_failed: bool = False
+    inherited: Inherited | None = None
 
     @property
     def is_over(self) -> bool:
@@ -207,6 +213,7 @@ class _Sweep:
             self.console.add(len(jobs), sum(job.config.steps for job in jobs))
             chosen = self.prepare(jobs)
             self.parent.add(self.tracker, self.run_id, chosen.to_record)
+            self.inherited = self.parent.left_by(self.inherited, chosen.to_record)
 
     def _work(self, chosen: _Chosen) -> Work:
         from runner.engine.batches import grouped
@@ -218,7 +225,7 @@ class _Sweep:
         def run_of(member: "Member") -> ShardRun:
             return _shard_run(chosen, index_of[member], member.config)
 
-        return Work(groups, run_of, self.tracker, self.console, self.fail_fast)
+        return Work(groups, run_of, self.tracker, self.console, self.fail_fast, self.inherited)
 
     def _results_of(self, chosen: _Chosen) -> Iterator[JobResult]:
         """Yield how the jobs ended, in order, without those that a signal stopped."""

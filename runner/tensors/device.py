@@ -64,6 +64,16 @@ def _usual_threads() -> int:
     return DEFAULT_THREADS if any(os.environ.get(name) for name in NUMBERS_OF_THREADS) else usable_cpus()
 
 
+def expected_hardware(device: str, threads: int | None) -> Hardware:
+    """Return the hardware that a run would have here, without setting any threads.
+
+    Raises:
+        UserError: this machine or this build of torch has no such device.
+    """
+    usual = _usual_threads() if threads is None else threads
+    return Hardware(choose_device(device), usual, torch.get_num_interop_threads())
+
+
 def set_threads(threads: int | None, interop_threads: int | None) -> tuple[int, int]:
     """Set torch's threads, and return the numbers set.
 

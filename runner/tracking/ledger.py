@@ -27,10 +27,13 @@ class Ledger:
     Attributes:
         parent: the runner's id of its parent run.
         finished: the finished jobs by fingerprint, one for each run that had it.
+        params: of the parent run; `tags` likewise.
     """
 
     parent: str
     finished: Mapping[str, Sequence[Finished]] = field(default_factory=dict)
+    params: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, message: Mapping[str, Any]) -> Self:
@@ -38,7 +41,7 @@ class Ledger:
         finished: dict[str, list[Finished]] = {}
         for key, *job in message["finished"]:
             finished.setdefault(key, []).append(Finished(*job))
-        return cls(message["parent"], finished)
+        return cls(message["parent"], finished, message["params"], message["tags"])
 
     def matching(self, prints: Sequence[str]) -> dict[int, Finished]:
         """Return, by index, which jobs with these fingerprints are finished; each recorded run counts for one job."""

@@ -3,14 +3,14 @@
 import getpass
 import os
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from runner import __version__
-from runner.config.schema import Config
+from runner.config.schema import TYPED, Config, keys_of
 from runner.messages.ranges import shown
 from runner.messages.redaction import shown_tree
 from runner.tracking.checkout import Look
@@ -23,6 +23,7 @@ MLFLOW_COMMIT = "mlflow.source.git.commit"
 # Keys that do not change what a repeated run computes.
 NOT_OF_THE_RUN = ("tracking", "name", "tags")
 NOT_PARAMS = ("name", "parent_run", "log_every")
+ROOTS = (*(key for key in keys_of(Config) if key not in NOT_PARAMS), "log_every")
 # The dumper written in C, if available, is ten times as fast.
 Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 _looks: dict[Path, Look] = {}
@@ -70,14 +71,20 @@ def _user() -> str:
         return str(os.getuid())
 
 
-def params_of(config: Config) -> dict[str, str]:
-    """Return the leaves of the config under their dotted keys; a list is a leaf.
+def params_of(config: Config, roots: Iterable[str] = ROOTS) -> dict[str, str]:
+    """Return the leaves of the config, or of some of its root keys, under their dotted keys; a list is a leaf.
 
-    The keys that say nothing about what is computed are left out: the name, which MLflow has, the parent, and
-    `log_every` unless it is set.
+    The keys that say nothing about what is computed are left out: the name, which MLflow has, the parent, how the jobs
+    of a sweep are recorded, and `log_every` unless it is set.
     """
-    tree = {key: value for key, value in config.tree.items() if key not in NOT_PARAMS}
-    return dict(_leaves(shown_tree(tree if config.log_every is None else tree | {"log_every": config.log_every}), ""))
+    tree = {root: _part(config, root) for root in roots if root != "log_every" or config.log_every is not None}
+    return dict(_leaves(shown_tree(tree), "")) if tree else {}
+
+
+def _part(config: Config, root: str) -> Any:
+    value = getattr(config, root)
+    tree = value.tree if root in TYPED else value
+    return {key: inner for key, inner in tree.items() if key != "children"} if root == "tracking" else tree
 
 
 def config_yaml(config: Config) -> str:

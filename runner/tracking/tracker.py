@@ -4,6 +4,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 from contextvars import ContextVar
+from dataclasses import replace
 from typing import Protocol
 
 from runner.config.schema import Tracking
@@ -96,11 +97,12 @@ def tracking_to(
         RecordingError: not everything could be recorded.
     """
     outer = _shared.get()
-    if outer is not None and outer[:2] == (os.getpid(), tracking):
+    place = replace(tracking, children=None)
+    if outer is not None and outer[:2] == (os.getpid(), place):
         yield outer[2]
         return
     tracker: Tracker = Untracked() if tracking.name == "off" else _tracked(tracking, on_recorded, afterwards)
-    token = _shared.set((os.getpid(), tracking, tracker))
+    token = _shared.set((os.getpid(), place, tracker))
     try:
         yield tracker
     except KeyboardInterrupt:
