@@ -8,6 +8,9 @@ from runner.config.options import unknown_key_of_group
 from runner.config.schema import GROUPS
 from runner.messages.ranges import FLAG, POINT, TEXT, is_finite, is_point, is_text, is_whole, shown
 
+# Keys that the files of users, which are older, need not have.
+OPTIONAL = ("tracking.children",)
+
 
 def unlike_declared(given: object, declared: object, path: str) -> Iterator[str]:
     """Yield a line for each key of a group that its YAML file does not declare, or declares with another type.
@@ -40,7 +43,7 @@ def not_given(given: object, declared: object, path: str) -> Iterator[str]:
     if not isinstance(declared, dict) or not isinstance(given, dict):
         return
     for key, inner in declared.items():
-        if path == "objective" and key in DECLARED:
+        if (path == "objective" and key in DECLARED) or f"{path}.{key}" in OPTIONAL:
             continue
         if key in given:
             yield from not_given(given[key], inner, f"{path}.{key}")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Self, get_args
 
@@ -144,9 +145,10 @@ class Config:
     tracking: Annotated[Tracking, Key(GROUP, "where runs are recorded")]
 
     @classmethod
-    def of(cls, tree: Tree) -> Self:
-        """Return the config of a checked tree."""
-        typed = {key: group.from_tree(tree[key]) for key, group in TYPED.items()}
+    def of(cls, tree: Tree, known: Mapping[str, Any] | None = None) -> Self:
+        """Return the config of a checked tree; `known` has the settings of groups that are made already."""
+        typed = {key: group.from_tree(tree[key]) for key, group in TYPED.items() if key not in (known or {})}
+        typed |= known or {}
         values: dict[str, Any] = {**tree, **typed}
         if not isinstance(values["name"], str | None):
             values["name"] = str(values["name"])

@@ -3,7 +3,7 @@
 import copy
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 from hydra.core.override_parser.types import Override
@@ -12,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from runner.config import hydra_values
 from runner.config.plain import plain, plain_at, unresolved
+from runner.config.schema import TYPED, Config
 from runner.messages.errors import UserError
 from runner.sweeps.axes import overlap
 
@@ -36,6 +37,15 @@ class Composed:
     tree: Tree | None
     derived: Sequence[str]
     uses_hydra_values: bool
+    _groups: Tree = field(default_factory=dict)
+
+    def config_of(self, tree: Tree) -> Config:
+        """Return the config of a checked tree of `with_values`; groups that are as composed are shared by all jobs."""
+        shared = [key for key in TYPED if self.tree is not None and tree[key] is self.tree[key]]
+        for key in shared:
+            if key not in self._groups:
+                self._groups[key] = TYPED[key].from_tree(tree[key])
+        return Config.of(tree, {key: self._groups[key] for key in shared})
 
     @classmethod
     def of(cls, cfg: DictConfig, declared: Tree, overrides: Sequence[Override], settable: Sequence[str]) -> Self:

@@ -14,7 +14,6 @@ from omegaconf import DictConfig
 
 from runner.composition import override_functions
 from runner.composition.config_checks import mistakes_in
-from runner.config.schema import Config
 from runner.messages.errors import UserError
 from runner.messages.overrides import without_plus
 from runner.messages.printing import print_lines
@@ -169,7 +168,7 @@ class _Planner:
         if found:
             raise UserError(*found)
         overrides = tuple(override.input_line or "" for override in given)
-        return Job(overrides, tuple(varying), Config.of(tree))
+        return Job(overrides, tuple(varying), composed.config_of(tree))
 
     def _is_wanted(self, tree: Tree, mistakes: Sequence[str]) -> bool:
         """Return whether `where` is true for a config, or cannot be evaluated because of these mistakes."""
