@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 
-from runner.config.group_ranges import OBJECTIVE, OBJECTIVE_REQUIRED, OPTIMIZER, OPTIMIZER_REQUIRED
+from runner.config.group_ranges import OBJECTIVE, OBJECTIVE_REQUIRED, OPTIMIZER, OPTIMIZER_OWN, OPTIMIZER_REQUIRED
 from runner.config.schedule_ranges import schedule_problems
 from runner.config.schema import CHILDREN, GROUPS, Config, Tracking, keys_of
 from runner.config.stop_rules import stop_problems
@@ -39,8 +39,9 @@ def problems(tree: Tree) -> Iterator[str]:
         yield from _objective_problems(groups["objective"], is_code_allowed=tree.get("allow_code") is True)
     yield from _step_problems(tree, groups)
     if "optimizer" in groups:
-        required = OPTIMIZER_REQUIRED.get(str(groups["optimizer"].get("name")), ())
-        yield from key_problems(groups["optimizer"], OPTIMIZER, "optimizer.", required)
+        name = str(groups["optimizer"].get("name"))
+        constraints = OPTIMIZER | OPTIMIZER_OWN.get(name, {})
+        yield from key_problems(groups["optimizer"], constraints, "optimizer.", OPTIMIZER_REQUIRED.get(name, ()))
     for group in ("objective", "optimizer"):
         yield from _not_finite(groups.get(group), group)
 

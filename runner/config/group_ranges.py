@@ -6,6 +6,7 @@ from runner.messages.ranges import (
     COUNT,
     FLAG,
     NOT_NEGATIVE,
+    POSITIVE,
     Constraint,
     at_least,
     is_finite,
@@ -92,7 +93,8 @@ def _betas(count: int, word: str) -> Constraint:
 
 OPTIMIZER: dict[str, Constraint] = {
     **dict.fromkeys(("weight_decay", "eps", "momentum", "lr_decay", "momentum_decay"), NOT_NEGATIVE),
-    "initial_accumulator_value": NOT_NEGATIVE,
+    **dict.fromkeys(("initial_accumulator_value", "initial_accumulator", "trust_coefficient"), NOT_NEGATIVE),
+    "t_alpha_beta3": POSITIVE.or_null("no rise"),
     "algorithm": Constraint("the name of a class of torch.optim", is_text),
     "arguments": MAPPING,
     "dampening": Constraint("a finite number", is_finite),
@@ -107,4 +109,10 @@ OPTIMIZER: dict[str, Constraint] = {
     "rho": number("a number from 0 to 1", lambda value: 0 <= value <= 1),
     "betas": _betas(2, "two"),
     **dict.fromkeys(("maximize", "centered", "amsgrad", "decoupled_weight_decay"), FLAG),
+    **dict.fromkeys(("weight_decouple", "fixed_decay", "ams_bound", "grad_averaging", "adam", "nesterov"), FLAG),
+}
+# Where an optimizer's key takes other values than a key of the same name of the others.
+OPTIMIZER_OWN: dict[str, dict[str, Constraint]] = {
+    "adan": {"betas": _betas(3, "three")},
+    "ademamix": {"betas": _betas(3, "three")},
 }

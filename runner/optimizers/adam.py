@@ -45,7 +45,8 @@ class Moments(NamedTuple):
     take_square: Tensor
 
 
-def _begin(weight: Tensor, *, betas: Betas, eps: Tensor, **_hyper: Any) -> Moments:
+def begin_moments(weight: Tensor, *, betas: tuple[Tensor, ...], eps: Tensor, **_hyper: Any) -> Moments:
+    """Return the state before the first step."""
     step = torch.zeros((1, 1), dtype=torch.float64, device=weight.device)
     return Moments(
         step=step,
@@ -71,7 +72,7 @@ def _after(state: Moments, gradient: Tensor) -> Moments:
     )
 
 
-@rule(_begin)
+@rule(begin_moments)
 def adam(
     weight: Tensor,
     gradient: Tensor,
@@ -103,7 +104,7 @@ def adam(
     return plus_ratio(weight, downhill, state.mean, below), state
 
 
-@rule(_begin)
+@rule(begin_moments)
 def adamw(
     weight: Tensor,
     gradient: Tensor,
@@ -126,7 +127,7 @@ def adamw(
     )  # fmt: skip
 
 
-@rule(_begin)
+@rule(begin_moments)
 def amsgrad(
     weight: Tensor,
     gradient: Tensor,
@@ -154,7 +155,7 @@ def _nadam_momentum(step: Tensor, betas: Betas, momentum_decay: Tensor) -> Tenso
 
 def _begin_nadam(weight: Tensor, *, betas: Betas, momentum_decay: Tensor, **hyper: Any) -> Moments:
     """Return a state whose `own` is the momentum of the first step, and the product of the momenta so far."""
-    state = _begin(weight, betas=betas, **hyper)
+    state = begin_moments(weight, betas=betas, **hyper)
     product = torch.ones_like(betas[0], dtype=weight.dtype)
     return state._replace(own=(_nadam_momentum(state.one, betas, momentum_decay), product))
 
@@ -203,7 +204,7 @@ def _begin_radam(weight: Tensor, *, betas: Betas, **hyper: Any) -> Moments:
     """Return a state whose `own` is the maximum length of the average, and the denominator of the rectification."""
     longest = 2 / (1 - betas[1]) - 1
     own = longest, (longest - 4) * (longest - 2)
-    return _begin(weight, betas=betas, **hyper)._replace(own=own)
+    return begin_moments(weight, betas=betas, **hyper)._replace(own=own)
 
 
 @rule(_begin_radam)

@@ -60,9 +60,18 @@ def decayed(gradient: Tensor, weight: Tensor, weight_decay: Tensor | None) -> Te
     return gradient if weight_decay is None else plus(gradient, weight_decay, weight)
 
 
-def shrunk(weight: Tensor, lr: Tensor, weight_decay: Tensor | None) -> Tensor:
+def shrunk(weight: Tensor, lr: Tensor | float, weight_decay: Tensor | None) -> Tensor:
     """Return `(1 - lr * weight_decay) * weight`: decoupled weight decay."""
     return weight if weight_decay is None else weight * (1 - lr * weight_decay).to(weight.dtype)
+
+
+def with_decay(
+    weight: Tensor, gradient: Tensor, lr: Tensor, weight_decay: Tensor | None, decoupled: bool, fixed: bool
+) -> tuple[Tensor, Tensor]:
+    """Return weight and gradient after weight decay: of the weight if `decoupled`, by `lr` unless `fixed`."""
+    if not decoupled:
+        return weight, decayed(gradient, weight, weight_decay)
+    return shrunk(weight, 1.0 if fixed else lr, weight_decay), gradient
 
 
 def power(base: Tensor | float, exponent: Tensor, rows: int) -> Tensor:

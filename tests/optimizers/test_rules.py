@@ -1,10 +1,11 @@
 """Every update rule against its twin, and a run in a batch against the run alone."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
+import pytorch_optimizer
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -30,12 +31,19 @@ class Twin:
         steps: how many steps are compared.
         error: the largest difference of a coordinate in float32, relative to it or to 1; 0 for equal bits.
         maximizes: whether it takes `maximize`; else it is given the negated gradients.
+        of_matrix: whether the weight is given to it as a matrix of one row.
     """
 
     make: Make
     steps: int = 220
     error: float = 0.0
     maximizes: bool = True
+    of_matrix: bool = False
+
+
+def other(make: Make, error: float = 0.0, of_matrix: bool = False) -> Twin:
+    """Return a twin outside torch, in its plain implementation."""
+    return Twin(lambda weights, **hyper: make(weights, foreach=False, **hyper), 50, error, of_matrix=of_matrix)
 
 
 # gd is the seed's own expression, `w - lr * g`, rounded twice; torch's SGD rounds once.
@@ -55,7 +63,15 @@ TWINS: dict[str, Twin] = {
     "rprop": Twin(torch.optim.Rprop),
     "asgd": Twin(torch.optim.ASGD),
     "lion": Twin(Lion, maximizes=False),
+    "adabelief": other(pytorch_optimizer.AdaBelief),
+    "yogi": other(pytorch_optimizer.Yogi),
+    "adan": replace(other(pytorch_optimizer.Adan), maximizes=False),
+    "ademamix": other(pytorch_optimizer.AdEMAMix),
+    "adopt": other(pytorch_optimizer.ADOPT),
+    "lamb": other(pytorch_optimizer.Lamb),
+    "lars": other(pytorch_optimizer.LARS, of_matrix=True),
 }
+# Adan's first difference is wrong if it maximizes: it takes the gradient before negating it.
 # These keep numbers in torch's default dtype, the rules in the weight's.
 IN_DEFAULT_DTYPE = ("asgd", "nadam")
 RATES = {"momentum": 1e-4, "nesterov": 1e-4, "radam": 1e-4, "asgd": 5e-4}
@@ -71,12 +87,21 @@ VARIANTS: dict[str, Any] = {
     "lr_decay": 0.01,
     "initial_accumulator_value": 0.1,
     "eps": 1e-3,
-    "betas": [0.8, 0.95],
+    "betas": [0.8, 0.95, 0.97],
     "alpha": 0.9,
     "rho": 0.8,
     "lambd": 0.05,
     "etas": [0.4, 1.1],
     "step_sizes": [1e-4, 0.02],
+    "weight_decouple": None,
+    "fixed_decay": None,
+    "ams_bound": True,
+    "initial_accumulator": 0.1,
+    "t_alpha_beta3": 30,
+    "grad_averaging": False,
+    "adam": True,
+    "trust_coefficient": 0.01,
+    "nesterov": True,
 }
 
 
@@ -114,7 +139,8 @@ def descended(
 
 
 def of_twin(name: str, given: Mapping[str, Any], gradient: Gradient, start: Tensor, lr: float) -> Tensor:
-    twin, weight = TWINS[name], start.clone().requires_grad_()
+    twin = TWINS[name]
+    weight = (start[None] if twin.of_matrix else start).clone().requires_grad_()
     arguments = {
         key: tuple(value) if isinstance(value, list) else value for key, value in given.items() if key != "name"
     }
@@ -129,7 +155,19 @@ def of_twin(name: str, given: Mapping[str, Any], gradient: Gradient, start: Tens
             optimizer.step()
     finally:
         torch.set_default_dtype(was)
-    return weight.detach()
+    return weight.detach().reshape(-1)
+
+
+def changed_options(name: str, changed: str | None) -> dict[str, Any]:
+    """Return a rule's hyper-parameters, one of them other than its default."""
+    options = defaults(name)
+    if changed is None:
+        return options
+    value = VARIANTS[changed]
+    if changed in ("weight_decouple", "fixed_decay"):  # without effect unless the weight decays
+        options |= {"weight_decay": 0.03, "weight_decouple": not options["weight_decouple"]}
+        return options | ({} if changed == "weight_decouple" else {"weight_decouple": True, "fixed_decay": True})
+    return options | {changed: value[: len(options[changed])] if isinstance(value, list) else value}
 
 
 CASES = [
@@ -140,12 +178,13 @@ CASES = [
 def test_every_rule_has_a_file_and_is_tested() -> None:
     files = {path.stem for path in (config_folder() / "optimizer").glob("*.yaml")}
     assert files - {"torch"} == set(RULES) == set(TWINS) | set(WITHOUT_TWIN)
+    assert {key for name in TWINS for key in defaults(name)} == {"name", *VARIANTS}
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize(("name", "changed"), CASES)
 def test_a_rule_equals_its_twin(name: str, changed: str | None, dtype: torch.dtype) -> None:
-    options = defaults(name) | ({} if changed is None else {changed: VARIANTS[changed]})
+    options = changed_options(name, changed)
     gradient, lr = hills if options["maximize"] else landscape, RATES.get(name, 0.01)
     start = torch.tensor(START, dtype=dtype)
     rows = start.expand(64, -1).contiguous()
