@@ -87,7 +87,7 @@ MISTAKES = {
     "seed=18446744073709551616": r"seed=18446744073709551616: expected a whole .*; at most 9,223,372,036,854,775,807",
     "objective.dimension=1000000000000": r"objective.dimension=1000000000000: expected .*; at most 10,000,000",
     "objective.name=rosenbrock": r"objective.name=rosenbrock: expected quadratic; objective=rosenbrock chooses another",
-    "optimizer.name=adan": r"optimizer.name=adan: expected one of .*; did you mean 'adam'\?",
+    "optimizer.name=adamm": r"optimizer.name=adan: expected one of .*; did you mean 'adam'\?",
     "stop.name=foo": r"stop.name=foo: expected one of rules",
     "~objective.curvature": r"objective.curvature: missing, expected a finite number",
     "~stop.loss_change": r"stop.loss_change: missing, expected keys below, window",
