@@ -42,7 +42,7 @@ MISTAKES = {
     "[override /optimizer@mine: adam]": "- override /optimizer@mine: adam': expected '- override /optimizer: adam'",
     "[overide /optimizer: adam]": "expected override or optional before the group; did you mean 'override'?",
     "[override /optimiser: adam]": "did you mean 'optimizer'?",
-    "[override /optimizer: adamm]": f"- override /optimizer: adamm': expected one of {OPTIMIZERS}; did you mean 'adam'?",
+    "[override /optimizer: adamm]": f"- override /optimizer: adamm': expected one of {OPTIMIZERS}; did you mean",
     "[override optional /optimizer: nope]": f"expected one of {OPTIMIZERS}",
     "[override /optimizer: 7]": f"- override /optimizer: 7': expected one of {OPTIMIZERS};",
     "[override /tracking: on]": "one of off, server, sqlite; YAML reads on, yes or true as true, unless quoted",

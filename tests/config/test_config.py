@@ -54,7 +54,7 @@ MISTAKES = {
     "device=gpu": r"device=gpu: expected auto, cpu, cuda, cuda:N or mps; did you mean 'cuda'\?",
     "device=GPU:1": r"device=GPU:1: expected auto, cpu, cuda, cuda:N or mps; did you mean 'cuda:1'\?",
     "optimizer.momentum=0.9": r"optimizer.momentum=0.9: unknown key, .*; options that have it: "
-    "optimizer=momentum, nesterov, rmsprop",
+    "optimizer=lars, momentum, nesterov, rmsprop",
     "+objective.condition=9": r"objective.condition=9: unknown key, .*; options that .*: objective=ill_conditioned",
     "+repeats=3": r"\+repeats: not a key of the config, expected repeats=... without \+",
     "++where=lr<1": r"\+\+where: not a key of the config, expected where=... without \+\+",
@@ -87,7 +87,7 @@ MISTAKES = {
     "seed=18446744073709551616": r"seed=18446744073709551616: expected a whole .*; at most 9,223,372,036,854,775,807",
     "objective.dimension=1000000000000": r"objective.dimension=1000000000000: expected .*; at most 10,000,000",
     "objective.name=rosenbrock": r"objective.name=rosenbrock: expected quadratic; objective=rosenbrock chooses another",
-    "optimizer.name=adamm": r"optimizer.name=adan: expected one of .*; did you mean 'adam'\?",
+    "optimizer.name=adamm": r"optimizer.name=adamm: expected one of .*; did you mean 'adam'\?",
     "stop.name=foo": r"stop.name=foo: expected one of rules",
     "~objective.curvature": r"objective.curvature: missing, expected a finite number",
     "~stop.loss_change": r"stop.loss_change: missing, expected keys below, window",
