@@ -71,17 +71,11 @@ class SweepConsole(ProgressView):
 
     def start(self, hardware: "Hardware", batch: "Batch") -> None:
         """Print the device of the first batch."""
-        if self._config.quiet or self._has_started:
-            return
-        self._has_started = True
-        print_lines(f"device     {hardware}")
-        if has_bars():
-            self._bar = Bar(self._steps, self._done_steps)
+        self._start_on(str(hardware))
 
     def progress(self, descent: "Descent") -> None:
         """Show how many jobs and steps are done, and the best loss."""
-        direction = descent.direction
-        self._best[direction] = direction.best([self._best.get(direction, direction.worst), descent.best])
+        descent.direction.keep_best(self._best, descent.best)
         self._show(self._done_steps + descent.steps_made, self._done_jobs + len(descent.endings))
 
     @property
@@ -91,18 +85,21 @@ class SweepConsole(ProgressView):
 
     def start_elsewhere(self, places: str) -> None:
         """Print where the shards run."""
+        self._start_on(places)
+
+    def _start_on(self, device: str) -> None:
         if self._config.quiet or self._has_started:
             return
         self._has_started = True
         self._started_at, self._steps_at_start = time.monotonic(), self._done_steps
-        print_lines(f"device     {places}")
+        print_lines(f"device     {device}")
         if has_bars():
             self._bar = Bar(self._steps, self._done_steps)
 
     def progress_elsewhere(self, progress: Progress) -> None:
         """Show how many jobs and steps are done by the shards that run elsewhere, and what runs there."""
         for direction, loss in progress.best.items():
-            self._best[direction] = direction.best([self._best.get(direction, direction.worst), loss])
+            direction.keep_best(self._best, loss)
         self._places = progress.places
         self._show(self._done_steps + progress.steps, self._done_jobs + progress.ended)
 

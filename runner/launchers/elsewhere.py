@@ -104,7 +104,7 @@ class Execution:
             RunnerError: the runs cannot continue, for a reason that is not a failure of one of them.
         """
         try:
-            while self._hand_out() or self._active:
+            while self._hand_out():
                 for number, event in self.workers.events(seconds=0.2):
                     yield from self._handled(number, event)
                     if self._is_over:
@@ -114,20 +114,18 @@ class Execution:
                 signals.check()
                 self._show()
         finally:
-            self._end_all("KILLED", "stopped")
+            self._kill_all("stopped")
 
     @property
     def _is_over(self) -> bool:
         return self.work.fail_fast and self._has_failed
 
     def _hand_out(self) -> bool:
-        """Give shards to the workers until all have one and the next waits; return whether any was given."""
-        was_given = False
+        """Give shards to the workers until all have one and the next waits; return whether any has one."""
         while len(self._active) <= self.workers.most and (active := self._next()) is not None:
             shard = Shard(tuple(active.runs.values()), self.work.fail_fast, self.work.inherited)
             self._active[self.workers.start(shard)] = active
-            was_given = True
-        return was_given
+        return bool(self._active)
 
     def _next(self) -> _Active | None:
         if self._again:
@@ -198,15 +196,16 @@ class Execution:
     def _not_run(self) -> Iterator[RunReport]:
         """End what is active after a failure with `fail_fast`."""
         runs = [run for active in (*self._active.values(), *self._again) for run in active.runs]
-        self._end_all("KILLED", NOT_RUN)
+        self._kill_all(NOT_RUN)
         yield from (RunReport(run, "NOT_RUN", reason=NOT_RUN) for run in runs)
 
-    def _end_all(self, status: str, reason: str) -> None:
+    def _kill_all(self, reason: str) -> None:
+        """Kill the workers, and record the end of the runs that have begun."""
         for number in self._active:
             self.workers.cancel(number)
         self._active.clear()
         for run in [*self._begun]:
-            self._end(run, status, reason)
+            self._end(run, "KILLED", reason)
 
     def _begin(self, run: ShardRun) -> None:
         """Record a run that has not begun, because each of its workers died at once."""
@@ -227,7 +226,7 @@ class Execution:
         best: dict[Direction, float] = {}
         for update in updates:
             for direction, loss in update.best.items():
-                best[direction] = direction.best([best.get(direction, direction.worst), loss])
+                direction.keep_best(best, loss)
         running = min(len(self._active), self.workers.most)
         places = f"{self.workers.places}, {running:,} shards running"
         if self.cutter.waiting:

@@ -2,8 +2,10 @@
 
 import contextlib
 import logging
+import math
 import os
 import socket
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +33,8 @@ HTTP2_SETTINGS = bytes((4,))
 # Updates are small and taken at once.
 OBJECT_STORE_BYTES = 2**28
 UPDATES_WAITING = 8
+# For so long an answer about the nodes is used again: it takes a request to the head.
+NODES_SECONDS = 1
 # What a working directory has that no run needs, or that nobody else may see.
 NOT_SENT = ["outputs", ".[!.]*", "*.db", "*.sqlite", "__pycache__", "multirun", "mlruns"]
 
@@ -199,6 +203,8 @@ class _Cluster:
         self._task = self._ray.remote(execute_shard).options(**self._options, **streaming)
         self._active: dict[Any, int] = {}
         self._count = 0
+        self._asked_at = -math.inf
+        self._fit: list[dict[str, Any]] = []
 
     def check_nodes(self, targets: list[str], bytes_a_run: int) -> None:
         """Check that the nodes have what the runs need.
@@ -231,12 +237,11 @@ class _Cluster:
         self._expected = {key: (first if key in HARDWARE else ours)[key] for key in checked}
 
     def _nodes(self) -> list[dict[str, Any]]:
-        """Return the nodes that have what a shard needs."""
-        return [
-            node
-            for node in self._ray.nodes()
-            if node["Alive"] and all(node["Resources"].get(name, 0) >= number for name, number in self._needs.items())
-        ]
+        """Return the nodes that have what a shard needs, as they were asked for within the last second."""
+        if time.monotonic() - self._asked_at >= NODES_SECONDS:
+            self._asked_at, nodes = time.monotonic(), self._ray.nodes()
+            self._fit = [node for node in nodes if node["Alive"] and self._fitting(node["Resources"])]
+        return self._fit
 
     def _descriptions(self, nodes: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, str]]:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -268,6 +273,7 @@ class _Cluster:
         return max(1, sum(self._fitting(node["Resources"]) for node in self._nodes()))
 
     def _fitting(self, resources: Mapping[str, float]) -> int:
+        """Return how many shards fit a node's resources."""
         return min(int(resources.get(name, 0) / number) for name, number in self._needs.items() if number > 0)
 
     @property

@@ -132,8 +132,7 @@ class _Outbox:
 
     def progress(self, descent: Any) -> None:
         """Take how far the batch is."""
-        direction = descent.direction
-        self._best[direction] = direction.best([self._best.get(direction, direction.worst), descent.best])
+        descent.direction.keep_best(self._best, descent.best)
         self._steps = self._steps_before + descent.steps_made
         self._ended = self._ended_before + len(descent.endings)
 

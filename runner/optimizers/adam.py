@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from runner.optimizers.update_rule import decayed, mixed_squares, oriented, plus_ratio, power, rule, shrunk
+from runner.optimizers.update_rule import decayed, mixed_squares, no_steps, oriented, plus_ratio, power, rule, shrunk
 from runner.tensors.rows import padded
 
 Betas = tuple[Tensor, Tensor]
@@ -47,7 +47,7 @@ class Moments(NamedTuple):
 
 def begin_moments(weight: Tensor, *, betas: tuple[Tensor, ...], eps: Tensor, **_hyper: Any) -> Moments:
     """Return the state before the first step."""
-    step = torch.zeros((1, 1), dtype=torch.float64, device=weight.device)
+    step = no_steps(weight)
     return Moments(
         step=step,
         mean=torch.zeros_like(weight),
@@ -251,8 +251,7 @@ class Largest(NamedTuple):
 
 
 def _begin_largest(weight: Tensor, **_hyper: Any) -> Largest:
-    step = torch.zeros((1, 1), dtype=torch.float64, device=weight.device)
-    return Largest(step, torch.zeros_like(weight), torch.zeros_like(weight))
+    return Largest(no_steps(weight), torch.zeros_like(weight), torch.zeros_like(weight))
 
 
 @rule(_begin_largest)

@@ -12,6 +12,7 @@ from torch import Tensor
 from runner.optimizers.adam import Betas, Moments, begin_moments
 from runner.optimizers.update_rule import (
     mixed_squares,
+    no_steps,
     oriented,
     plus,
     plus_ratio,
@@ -107,8 +108,7 @@ class Differences(NamedTuple):
 
 
 def _begin_differences(weight: Tensor, **_hyper: Any) -> Differences:
-    step = torch.zeros((1, 1), dtype=torch.float64, device=weight.device)
-    return Differences(step, *(torch.zeros_like(weight) for _ in range(4)))
+    return Differences(no_steps(weight), *(torch.zeros_like(weight) for _ in range(4)))
 
 
 @rule(_begin_differences)
@@ -201,8 +201,7 @@ class Normed(NamedTuple):
 
 
 def _begin_normed(weight: Tensor, **_hyper: Any) -> Normed:
-    step = torch.zeros((1, 1), dtype=torch.float64, device=weight.device)
-    return Normed(step, torch.zeros_like(weight), torch.zeros_like(weight))
+    return Normed(no_steps(weight), torch.zeros_like(weight), torch.zeros_like(weight))
 
 
 @rule(_begin_normed)

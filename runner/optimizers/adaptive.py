@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from runner.optimizers.update_rule import decayed, mixed_squares, oriented, plus, plus_ratio, rule
+from runner.optimizers.update_rule import decayed, mixed_squares, no_steps, oriented, plus, plus_ratio, rule
 
 
 class Averages(NamedTuple):
@@ -62,8 +62,7 @@ class Sum(NamedTuple):
 
 
 def _begin_sum(weight: Tensor, *, initial_accumulator_value: Tensor, **_hyper: Any) -> Sum:
-    step = torch.zeros((1, 1), dtype=torch.float64, device=weight.device)
-    return Sum(step, torch.zeros_like(weight) + initial_accumulator_value.to(weight.dtype))
+    return Sum(no_steps(weight), torch.zeros_like(weight) + initial_accumulator_value.to(weight.dtype))
 
 
 @rule(_begin_sum)

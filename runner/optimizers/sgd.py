@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from runner.optimizers.update_rule import State, decayed, oriented, plus, power, rule, shrunk
+from runner.optimizers.update_rule import State, decayed, no_steps, oriented, plus, power, rule, shrunk
 from runner.tensors.rows import padded
 
 
@@ -87,8 +87,7 @@ class Falling(NamedTuple):
 
 
 def _begin_falling(weight: Tensor, **_hyper: Any) -> Falling:
-    step = torch.zeros((1, 1), dtype=torch.float64, device=weight.device)
-    return Falling(step, torch.zeros_like(weight[:, :1]))
+    return Falling(no_steps(weight), torch.zeros_like(weight[:, :1]))
 
 
 @rule(_begin_falling)

@@ -40,6 +40,11 @@ def no_state(_weight: Tensor, **_hyper: Any) -> State:
     return ()
 
 
+def no_steps(weight: Tensor) -> Tensor:
+    """Return the step count `(1, 1)` of a first state, which all rows share."""
+    return torch.zeros((1, 1), dtype=torch.float64, device=weight.device)
+
+
 def rule(init: Callable[..., State] = no_state, *, casts_lr: bool = False) -> Callable[[Update], Update]:
     """Register an update under its name; arguments as the attributes of `UpdateRule`."""
 

@@ -89,17 +89,13 @@ class RayLauncher(ShardsLauncher):
             raise UserError(f"hydra.launcher.address={shown(address)}: expected null, auto or host:port")
         if not isinstance(same_hardware, bool):
             raise UserError(f"hydra.launcher.same_hardware={shown(same_hardware)}: expected true or false")
-        if isinstance(runtime_env, DictConfig):
-            runtime_env = OmegaConf.to_container(runtime_env)
-        if not isinstance(runtime_env, dict | None):
-            raise UserError(f"hydra.launcher.runtime_env={shown(runtime_env)}: expected null or a mapping")
         self.shards = OnRay(
             address,
             _number("num_cpus", num_cpus, least=1),
             _number("num_gpus", num_gpus),
             _number("shard_seconds", shard_seconds, least=0.1),
             _whole("max_retries", max_retries),
-            runtime_env,
+            _mapping("runtime_env", runtime_env),
             same_hardware,
             _whole("memory_mib", memory_mib, least=1),
         )
@@ -123,10 +119,6 @@ class SubmititLauncher(ShardsLauncher):
             raise UserError(f"hydra.launcher.executor={shown(executor)}: expected {' or '.join(EXECUTORS)}{hint}")
         if not isinstance(folder, str) or not folder.strip():
             raise UserError(f"hydra.launcher.folder={shown(folder)}: expected a path")
-        if isinstance(parameters, DictConfig):
-            parameters = OmegaConf.to_container(parameters)
-        if not isinstance(parameters, dict | None):
-            raise UserError(f"hydra.launcher.parameters={shown(parameters)}: expected null or a mapping")
         self.shards = OnSubmitit(
             executor,
             _whole("jobs", jobs, least=1),
@@ -134,7 +126,7 @@ class SubmititLauncher(ShardsLauncher):
             _whole("max_retries", max_retries),
             _whole("memory_mib", memory_mib, least=1),
             folder,
-            parameters or {},
+            _mapping("parameters", parameters) or {},
         )
 
 
@@ -166,6 +158,14 @@ def _whole(key: str, value: object, least: int = 0) -> int:
 def _number(key: str, value: object, least: float = 0) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value < math.inf:
         raise UserError(f"hydra.launcher.{key}={shown(value)}: expected a number of at least {least:g}")
+    return value
+
+
+def _mapping(key: str, value: object) -> dict[str, Any] | None:
+    if isinstance(value, DictConfig):
+        value = OmegaConf.to_container(value)
+    if not isinstance(value, dict | None):
+        raise UserError(f"hydra.launcher.{key}={shown(value)}: expected null or a mapping")
     return value
 
 

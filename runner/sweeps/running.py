@@ -130,6 +130,7 @@ class _Chosen:
         prints: their fingerprints.
         skipped: those that an earlier sweep has done, by index.
         members: the others with their objectives, by index.
+        groups: these, grouped into those that can share a batch.
     """
 
     jobs: Sequence[Job]
@@ -137,6 +138,7 @@ class _Chosen:
     prints: list[str]
     skipped: Mapping[int, Finished]
     members: "Mapping[int, Member]"
+    groups: "Sequence[Sequence[Member]]"
 
     @property
     def to_record(self) -> list[SweepJob]:
@@ -185,15 +187,13 @@ class _Sweep:
         Raises:
             UserError: with the mistakes of all jobs.
         """
-        from runner.engine.batches import grouped
-
         first = len(self.prints)
         self.prints += [fingerprint(job.config) for job in jobs]
         matching = {} if self.ledger is None else self.ledger.matching(self.prints)
         skipped = {index - first: finished for index, finished in matching.items() if index >= first}
-        members = _members(jobs, [index for index in range(len(jobs)) if index not in skipped], self.run_id)
-        self.launcher.check(grouped(members.values()))
-        return _Chosen(jobs, [uuid.uuid4().hex for _ in jobs], self.prints[first:], skipped, members)
+        members, groups = _members(jobs, [index for index in range(len(jobs)) if index not in skipped], self.run_id)
+        self.launcher.check(groups)
+        return _Chosen(jobs, [uuid.uuid4().hex for _ in jobs], self.prints[first:], skipped, members, groups)
 
     def run(self, plan: Plan, chosen: _Chosen) -> None:
         """Run the first jobs of a plan, and those that it returns when it knows their results."""
@@ -216,16 +216,13 @@ class _Sweep:
             self.inherited = self.parent.left_by(self.inherited, chosen.to_record)
 
     def _work(self, chosen: _Chosen) -> Work:
-        from runner.engine.batches import grouped
-
         index_of = {member: index for index, member in chosen.members.items()}
-        groups = grouped(chosen.members.values())
-        self.console.print_batches(groups)
+        self.console.print_batches(chosen.groups)
 
         def run_of(member: "Member") -> ShardRun:
             return _shard_run(chosen, index_of[member], member.config)
 
-        return Work(groups, run_of, self.tracker, self.console, self.fail_fast, self.inherited)
+        return Work(chosen.groups, run_of, self.tracker, self.console, self.fail_fast, self.inherited)
 
     def _results_of(self, chosen: _Chosen) -> Iterator[JobResult]:
         """Yield how the jobs ended, in order, without those that a signal stopped."""
@@ -239,8 +236,10 @@ class _Sweep:
                 yield JobResult(job, run, None, "NOT_RUN", {}, NOT_RUN)
 
 
-def _members(jobs: Sequence[Job], indices: Sequence[int], parent: str) -> "dict[int, Member]":
-    """Return jobs with their objectives, by index; each kind of job is tried out with its first.
+def _members(
+    jobs: Sequence[Job], indices: Sequence[int], parent: str
+) -> "tuple[dict[int, Member], list[list[Member]]]":
+    """Return jobs with their objectives, by index and in groups; each kind of job is tried out with its first.
 
     Raises:
         UserError: with the mistakes of all jobs.
@@ -256,7 +255,8 @@ def _members(jobs: Sequence[Job], indices: Sequence[int], parent: str) -> "dict[
         except UserError as error:
             mistakes.append((jobs[index].name, "; ".join(error.lines)))
     index_of = {member: index for index, member in members.items()}
-    for group in grouped(members.values()):
+    groups = grouped(members.values())
+    for group in groups:
         try:
             check_batch(prepare(group[:1]))
         except FunctionError:  # perhaps a failure of this job alone, which its run will report
@@ -264,7 +264,7 @@ def _members(jobs: Sequence[Job], indices: Sequence[int], parent: str) -> "dict[
         except UserError as error:
             mistakes += ((jobs[index_of[member]].name, "; ".join(error.lines)) for member in group)
     raise_mistakes(mistakes, len(jobs))
-    return members
+    return members, groups
 
 
 def _child_config(job: Job, parent: str) -> Config:

@@ -3,11 +3,8 @@
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,6 +12,12 @@ from tests.conftest import Command
 from tests.support.clusters import Nodes
 from tests.support.processes import wait_until
 from tests.support.record import losses, rows
+from tests.support.sweeps import (
+    assert_each_step_is_recorded_once,
+    assert_interrupted_within_seconds,
+    record_of,
+    results_of,
+)
 from tests.support.template import place
 
 pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(900)]
@@ -43,29 +46,6 @@ def runner(runner: Command, template: Path) -> Command:
 
 def on(nodes: Nodes) -> list[str]:
     return ["hydra/launcher=ray", f"hydra.launcher.address='{nodes.address}'"]
-
-
-def record_of(runner: Command) -> list[Any]:
-    """Return the metrics and statuses of all jobs, without times."""
-    times = "('seconds', 'steps_per_second', 'rank')"
-    measured = f"where key not in {times} and name not like '%logspace%'"
-    query = f"select name, status, key, step, value, is_nan from metrics join runs using (run_uuid) {measured}"
-    return sorted(rows(runner, query), key=repr)
-
-
-def assert_each_step_is_recorded_once(runner: Command, jobs: int, steps: int) -> None:
-    statuses = "select status, count(*) from runs where lifecycle_stage = 'active' group by status"
-    assert rows(runner, statuses) == [("FINISHED", jobs + 1)]
-    each = (
-        "select count(*) n, count(distinct step) d from metrics join runs using (run_uuid) "
-        "where key = 'loss' and lifecycle_stage = 'active' group by run_uuid"
-    )
-    assert rows(runner, f"select n, d, count(*) from ({each}) group by n, d") == [(steps, steps, jobs)]
-
-
-def results_of(out: str) -> str:
-    """Return the last lines of a sweep, without the place of the record."""
-    return out[out.index("ended      ") : out.index("recorded ")]
 
 
 def test_jobs_on_the_nodes_give_the_record_of_jobs_in_one_process(
@@ -117,13 +97,7 @@ def test_a_sweep_whose_driver_was_killed_is_completed_by_resume(runner: Command,
 def test_ctrl_c_ends_all_workers_within_seconds(runner: Command, nodes: Nodes) -> None:
     process = runner.fork(*LONG, *on(nodes))
     wait_until(lambda: losses(runner) > 100)
-    since = time.monotonic()
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=PATIENCE)
-    assert time.monotonic() - since < 30
-    assert process.returncode == 130
-    assert err.splitlines()[0] == "error: interrupted"
-    assert "Traceback" not in err
+    assert_interrupted_within_seconds(process)
     assert nodes.workers() == []
     statuses = dict(map(tuple, rows(runner, "select status, count(*) from runs group by status")))
     assert set(statuses) <= {"KILLED", "FINISHED"}
@@ -183,13 +157,6 @@ def test_ray_starts_on_this_machine_without_an_address(runner: Command) -> None:
 
 
 def test_without_ray_the_command_to_install_it_is_reported(tmp_path: Path) -> None:
-    hidden = tmp_path / "hidden"
-    (hidden / "ray").mkdir(parents=True)
-    (hidden / "ray/__init__.py").write_text("raise ImportError('none')")
-    command = [sys.executable, "-m", "runner", "-m", "lr=0.1,0.2", "hydra/launcher=ray"]
-    path = os.pathsep.join([str(hidden), *filter(None, sys.path)])
-    done = subprocess.run(command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (
-        2,
-        "error: hydra/launcher=ray: Ray is not installed, expected it: pip install ray\n",
-    )
+    done = Command(tmp_path).without_package("ray", "-m", "lr=0.1,0.2", "hydra/launcher=ray")
+    line = "error: hydra/launcher=ray: Ray is not installed, expected it: pip install ray\n"
+    assert (done.code, done.err) == (2, line)

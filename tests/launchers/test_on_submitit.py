@@ -2,18 +2,20 @@
 
 import os
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from runner.launchers.shared_folder import Tail, append
 from tests.conftest import Command
-from tests.launchers.test_on_ray import assert_each_step_is_recorded_once, record_of, results_of
 from tests.support.processes import wait_until
 from tests.support.record import losses, rows
+from tests.support.sweeps import (
+    assert_each_step_is_recorded_once,
+    assert_interrupted_within_seconds,
+    record_of,
+    results_of,
+)
 from tests.support.template import place
 
 pytestmark = pytest.mark.timeout(600)
@@ -85,13 +87,7 @@ def test_whatever_is_killed_each_step_is_recorded_once(runner: Command) -> None:
 def test_ctrl_c_ends_all_jobs_within_seconds(runner: Command) -> None:
     process = runner.fork(*LONG, *ON)
     wait_until(lambda: losses(runner) > 0)
-    since = time.monotonic()
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=PATIENCE)
-    assert time.monotonic() - since < 30
-    assert process.returncode == 130
-    assert err.splitlines()[0] == "error: interrupted"
-    assert "Traceback" not in err
+    assert_interrupted_within_seconds(process)
     assert jobs_in(runner.folder) == []
     assert rows(runner, "select status, count(*) from runs group by status") == [("KILLED", 4)]
     assert list((runner.folder / "outputs/submitit").iterdir()) == []
@@ -136,16 +132,9 @@ def test_no_secret_is_written_to_the_folder(runner: Command) -> None:
 
 
 def test_without_submitit_the_command_to_install_it_is_reported(tmp_path: Path) -> None:
-    hidden = tmp_path / "hidden"
-    (hidden / "submitit").mkdir(parents=True)
-    (hidden / "submitit/__init__.py").write_text("raise ImportError('none')")
-    path = os.pathsep.join([str(hidden), *filter(None, sys.path)])
-    command = [sys.executable, "-m", "runner", "-m", "lr=0.1,0.2", *ON]
-    done = subprocess.run(command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (
-        2,
-        "error: hydra/launcher=submitit: submitit is not installed, expected it: pip install submitit\n",
-    )
+    done = Command(tmp_path).without_package("submitit", "-m", "lr=0.1,0.2", *ON)
+    line = "error: hydra/launcher=submitit: submitit is not installed, expected it: pip install submitit\n"
+    assert (done.code, done.err) == (2, line)
 
 
 def test_an_incomplete_message_is_not_read(tmp_path: Path) -> None:

@@ -53,6 +53,13 @@ class Command:
         """Run the command to its end in a new Python process."""
         return _ended(self.start(*arguments, module=module, **env))
 
+    def without_package(self, package: str, *arguments: str) -> Done:
+        """Run the command to its end in a new Python process that cannot import a package."""
+        hidden = self.folder / "hidden"
+        (hidden / package).mkdir(parents=True)
+        (hidden / package / "__init__.py").write_text("raise ImportError('none')")
+        return self.alone(*arguments, PYTHONPATH=os.pathsep.join([str(hidden), *filter(None, sys.path)]))
+
     def start(self, *arguments: str, module: str = "runner", **env: str) -> "subprocess.Popen[str]":
         """Start the command in a new Python process and return at once."""
         process = subprocess.Popen(
