@@ -21,7 +21,7 @@ from runner.execution.trajectory import Trajectory
 from runner.execution.weights import WEIGHTS, weights_file, weights_of
 from runner.messages.errors import UserError
 from runner.messages.redaction import shown_tree
-from runner.objectives.learning import digest_of
+from runner.objectives.data import digest_of
 from runner.tensors.device import Hardware, expected_hardware
 from runner.tracking.inheritance import SUMMARY, Inherited
 from runner.tracking.journal import Artifact, Begin, End, Entry, now_ms

@@ -205,7 +205,7 @@ def test_code_runs_only_if_the_command_line_allows_it(runner: Command) -> None:
 
 
 def test_linear_regression_finds_the_least_squares() -> None:
-    from runner.objectives.learning import load
+    from runner.objectives.data import load
 
     result, tracker = done("objective=linear_regression", "lr=0.1", "steps=8000", "log_every=8000", "dtype=float64")
     train = load("diabetes", 0.2, torch.float64, torch.device("cpu")).train
