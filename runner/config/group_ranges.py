@@ -91,9 +91,13 @@ def _betas(count: int, word: str) -> Constraint:
     )
 
 
+# Where x = (y - (1 - momentum) * z) / momentum is recorded.
+AVERAGED = number("a number above 0 and below 1", lambda value: 0 < value < 1)
 OPTIMIZER: dict[str, Constraint] = {
     **dict.fromkeys(("weight_decay", "eps", "momentum", "lr_decay", "momentum_decay"), NOT_NEGATIVE),
     **dict.fromkeys(("initial_accumulator_value", "initial_accumulator", "trust_coefficient"), NOT_NEGATIVE),
+    **dict.fromkeys(("r", "weight_lr_power"), NOT_NEGATIVE),
+    "warmup_steps": at_least(0, "a whole number"),
     "t_alpha_beta3": POSITIVE.or_null("no rise"),
     "algorithm": Constraint("the name of a class of torch.optim", is_text),
     "arguments": MAPPING,
@@ -113,6 +117,13 @@ OPTIMIZER: dict[str, Constraint] = {
 }
 # Where an optimizer's key takes other values than a key of the same name of the others.
 OPTIMIZER_OWN: dict[str, dict[str, Constraint]] = {
+    "schedule_free_sgd": {"momentum": AVERAGED},
+    "schedule_free_adamw": {
+        "betas": Constraint(
+            "two numbers below 1, the first above 0, the second at least 0",
+            _are(2, lambda betas: 0 < betas[0] < 1 and 0 <= betas[1] < 1),
+        )
+    },
     "adan": {"betas": _betas(3, "three")},
     "ademamix": {"betas": _betas(3, "three")},
 }

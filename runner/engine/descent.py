@@ -22,13 +22,14 @@ LONGEST_BLOCK = 1024
 
 BatchLoss: TypeAlias = Callable[[Tensor, Tensor | None], Tensor]
 Update: TypeAlias = Callable[[Tensor, Tensor, State, Tensor], tuple[Tensor, State]]
+Recorded: TypeAlias = Callable[[Tensor, State], Tensor]
 
 
 class Carry(NamedTuple):
     """What a step takes over from the step before.
 
     Attributes:
-        weight: `(rows, dim)`.
+        weight: `(rows, dim)`, where the gradient is taken.
         optimizer_state: what the update rule keeps.
         schedule_state: what a schedule that follows the losses keeps; nothing for the others.
     """
@@ -42,8 +43,8 @@ class Outputs(NamedTuple):
     """What a step computes.
 
     Attributes:
-        loss: `(rows,)`, of the forward pass.
-        gradient: `(rows, dim)`, of the same pass, with its noise, before clipping.
+        loss: `(rows,)`, before the update.
+        gradient: `(rows, dim)`, before the update, with its noise, before clipping.
         weight: `(rows, dim)`, after the update.
         lr: `(rows, 1)`, the learning rates of the update, in float64.
     """
@@ -104,9 +105,12 @@ class Step(AnyStep):
 
     Attributes:
         update: weights, gradients `(rows, dim)`, state and learning rates `(rows, 1)` to the next weights and state.
+        recorded: weights and state to the weights `(rows, dim)` that are recorded, with the losses there, at the cost
+            of a second forward pass; None for the weights where the gradient is taken.
     """
 
     update: Update
+    recorded: Recorded | None = None
 
     def __call__(self, carry: Carry, inputs: Inputs) -> tuple[Carry, Outputs]:
         """Make the step."""
@@ -114,7 +118,12 @@ class Step(AnyStep):
         loss, gradient = self.loss_and_gradient(carry.weight, inputs.samples, inputs.noise)
         lr = rates.to(self.lr_dtype) if inputs.lr is None else inputs.lr
         weight, state = self.update(carry.weight, gradient, carry.optimizer_state, lr)
-        return Carry(weight, state, self.schedule_after(carry, inputs, loss)), Outputs(loss, gradient, weight, rates)
+        shown = weight
+        if self.recorded is not None:
+            with torch.no_grad():
+                loss = self.loss(self.recorded(carry.weight, carry.optimizer_state), inputs.samples)
+            shown = self.recorded(weight, state)
+        return Carry(weight, state, self.schedule_after(carry, inputs, loss)), Outputs(loss, gradient, shown, rates)
 
     def evaluations(self, steps: int) -> int:
         """Return how many forward and backward passes the first `steps` steps took: one each."""
@@ -144,8 +153,8 @@ class Block:
 
     Attributes:
         first: the number of the first step, 1 at the start.
-        loss: `(steps, runs)`, of the forward pass of each step.
-        gradient: `(steps, runs, dim)`, of the same pass.
+        loss: `(steps, runs)`, before the update.
+        gradient: `(steps, runs, dim)`, before the update.
         weight: `(steps, runs, dim)`, after the update.
         lr: `(steps, runs)`, the learning rate of the update.
     """

@@ -109,7 +109,9 @@ def _step(configs: Sequence[Config], weight: Tensor, loss: BatchLoss, rates: Rat
 
     lr_dtype = weight.dtype if rule.casts_lr else torch.float64
     is_clipped = config.clip_value is not None or config.clip_norm is not None
-    return Step(loss, ones, driven, lr_dtype, update_clipped if is_clipped else update), rule.init(weight, **hyper)
+    recorded = None if rule.recorded is None else functools.partial(rule.recorded, **hyper)
+    step = Step(loss, ones, driven, lr_dtype, update_clipped if is_clipped else update, recorded)
+    return step, rule.init(weight, **hyper)
 
 
 def _clipping(configs: Sequence[Config], weight: Tensor) -> Callable[[Tensor], Tensor]:

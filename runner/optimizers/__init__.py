@@ -2,7 +2,15 @@
 
 from runner.config.groups import OptimizerConfig
 from runner.config.registry import check_arguments, look_up
-from runner.optimizers import adam, adam_variants, adaptive, layerwise, sgd, signs  # noqa: F401  # they register rules
+from runner.optimizers import (  # noqa: F401  # they register rules
+    adam,
+    adam_variants,
+    adaptive,
+    layerwise,
+    schedule_free,
+    sgd,
+    signs,
+)
 from runner.optimizers.update_rule import RULES, State, UpdateRule
 
 # Hyper-parameters that a rule does not compute with if they are 0.

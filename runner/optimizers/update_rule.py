@@ -25,11 +25,14 @@ class UpdateRule:
         update: `update(weight, gradient, state, *, lr, **hyper) -> (weight, state)`.
         casts_lr: whether `lr` is to be given in the weight's dtype, which can be done for many steps beforehand; else
             it is given in float64.
+        recorded: `recorded(weight, state, **hyper) -> weight`, where the loss and the weight of a run are recorded;
+            None for where the gradient is taken.
     """
 
     init: Callable[..., State]
     update: Callable[..., tuple[Tensor, State]]
     casts_lr: bool
+    recorded: Callable[..., Tensor] | None = None
 
 
 RULES: dict[str, UpdateRule] = {}
@@ -45,11 +48,16 @@ def no_steps(weight: Tensor) -> Tensor:
     return torch.zeros((1, 1), dtype=torch.float64, device=weight.device)
 
 
-def rule(init: Callable[..., State] = no_state, *, casts_lr: bool = False) -> Callable[[Update], Update]:
+def rule(
+    init: Callable[..., State] = no_state,
+    *,
+    casts_lr: bool = False,
+    recorded: Callable[..., Tensor] | None = None,
+) -> Callable[[Update], Update]:
     """Register an update under its name; arguments as the attributes of `UpdateRule`."""
 
     def register(update: Update) -> Update:
-        RULES[update.__name__] = UpdateRule(init, update, casts_lr)
+        RULES[update.__name__] = UpdateRule(init, update, casts_lr, recorded)
         return update
 
     return register

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import pytorch_optimizer
+import schedulefree
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -70,11 +71,13 @@ TWINS: dict[str, Twin] = {
     "adopt": other(pytorch_optimizer.ADOPT),
     "lamb": other(pytorch_optimizer.Lamb),
     "lars": other(pytorch_optimizer.LARS, of_matrix=True),
+    "schedule_free_sgd": replace(other(schedulefree.SGDScheduleFree), maximizes=False),
+    "schedule_free_adamw": replace(other(schedulefree.AdamWScheduleFree), maximizes=False),
 }
 # Adan's first difference is wrong if it maximizes: it takes the gradient before negating it.
 # These keep numbers in torch's default dtype, the rules in the weight's.
 IN_DEFAULT_DTYPE = ("asgd", "nadam")
-RATES = {"momentum": 1e-4, "nesterov": 1e-4, "radam": 1e-4, "asgd": 5e-4}
+RATES = {"schedule_free_sgd": 5e-4, "momentum": 1e-4, "nesterov": 1e-4, "radam": 1e-4, "asgd": 5e-4}
 VARIANTS: dict[str, Any] = {
     "weight_decay": 0.03,
     "maximize": True,
@@ -102,6 +105,9 @@ VARIANTS: dict[str, Any] = {
     "adam": True,
     "trust_coefficient": 0.01,
     "nesterov": True,
+    "warmup_steps": 7,
+    "r": 1.5,
+    "weight_lr_power": 1.0,
 }
 
 
@@ -131,11 +137,12 @@ def descended(
     name: str, given: Mapping[str, Any], gradient: Gradient, starts: Tensor, lr: Tensor, steps: int
 ) -> Tensor:
     hyper = hyper_parameters([given], len(starts), CPU, OPTIONAL)
-    weight, state = starts, RULES[name].init(starts, **hyper)
-    lr = lr.to(weight.dtype) if RULES[name].casts_lr else lr
+    rule = RULES[name]
+    weight, state = starts, rule.init(starts, **hyper)
+    lr = lr.to(weight.dtype) if rule.casts_lr else lr
     for _ in range(steps):
-        weight, state = RULES[name].update(weight, gradient(weight), state, lr=lr, **hyper)
-    return weight
+        weight, state = rule.update(weight, gradient(weight), state, lr=lr, **hyper)
+    return weight if rule.recorded is None else rule.recorded(weight, state, **hyper)
 
 
 def of_twin(name: str, given: Mapping[str, Any], gradient: Gradient, start: Tensor, lr: float) -> Tensor:
@@ -149,10 +156,14 @@ def of_twin(name: str, given: Mapping[str, Any], gradient: Gradient, start: Tens
     if name in IN_DEFAULT_DTYPE:
         torch.set_default_dtype(start.dtype)
     try:
-        optimizer = twin.make([weight], lr=lr, **arguments)
+        optimizer: Any = twin.make([weight], lr=lr, **arguments)
+        if name.startswith("schedule_free"):
+            optimizer.train()
         for _ in range(twin.steps):
             weight.grad = sign * gradient(weight)
             optimizer.step()
+        if name.startswith("schedule_free"):
+            optimizer.eval()
     finally:
         torch.set_default_dtype(was)
     return weight.detach().reshape(-1)
