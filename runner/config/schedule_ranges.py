@@ -59,6 +59,13 @@ ARGUMENTS: dict[str, dict[str, Constraint]] = {
         "final_div_factor": POSITIVE,
         "three_phase": FLAG,
     },
+    "wsd": {
+        "num_stable_steps": COUNT_FROM_0.or_null("the run's steps after warm-up that do not decay"),
+        "num_decay_steps": COUNT.or_null("a fifth of the run's steps after warm-up, or those that are not stable"),
+        "min_lr_ratio": FRACTION,
+        "num_cycles": POSITIVE,
+        "cooldown_type": one_of("1-sqrt", "cosine", "linear", "1-square"),
+    },
     "plateau": {
         "mode": one_of("min", "max").or_null("max where the run maximizes, else min"),
         "factor": number("a number above 0 and below 1", lambda value: 0 < value < 1),
@@ -129,8 +136,17 @@ def schedule_problems(settings: Tree, lr: float, steps: int) -> Iterator[str]:
 def resolved(settings: Tree, lr: float, steps: int, direction: Direction = Direction.DOWN) -> dict[str, Any]:
     """Return the settings with each null replaced by what it means for a run of that rate, length and direction."""
     left = steps - settings["warmup_steps"]
+    if settings["name"] == "wsd":
+        settings = settings | _phases(settings["num_stable_steps"], settings["num_decay_steps"], left)
     meant = {"T_max": left, "total_iters": left, "total_steps": left, "max_lr": lr, "mode": direction.value}
     return {key: meant.get(key) if value is None else value for key, value in settings.items()}
+
+
+def _phases(stable: int | None, decay: int | None, left: int) -> dict[str, int]:
+    """Return the lengths of the stable and the decaying phase of `wsd`; null is what the other leaves of the run."""
+    if decay is None:
+        decay = -(-left // 5) if stable is None else max(1, left - stable)
+    return {"num_stable_steps": max(0, left - decay) if stable is None else stable, "num_decay_steps": decay}
 
 
 def _misfits(settings: Tree, lr: float, steps: int) -> Iterator[str]:
@@ -178,6 +194,17 @@ def _one_cycle(fit: _Fit) -> Iterator[str]:
         )
 
 
+def _wsd(fit: _Fit) -> Iterator[str]:
+    stable, decay = fit["num_stable_steps"], fit["num_decay_steps"]
+    if stable >= fit.left:
+        yield fit.line("num_stable_steps", f"fewer than {fit.span}, or the rate never falls")
+    elif stable + decay < fit.left - 1 and fit["min_lr_ratio"] == 0:
+        least = fit.left - 1 - stable
+        yield fit.line(
+            "num_decay_steps", f"at least {least} for {fit.span}, or the rate stays at 0 without min_lr_ratio"
+        )
+
+
 def _plateau(fit: _Fit) -> Iterator[str]:
     if fit["threshold_mode"] == "rel" and fit["threshold"] >= 1:
         yield fit.line("threshold", "a number below 1 with threshold_mode=rel")
@@ -197,5 +224,6 @@ CHECKS: dict[str, Check] = {
     "cosine": _cosine,
     "warm_restarts": _annealed,
     "one_cycle": _one_cycle,
+    "wsd": _wsd,
     "plateau": _plateau,
 }

@@ -124,3 +124,32 @@ def _between(start: Tensor, end: Tensor, part: Tensor, strategy: str) -> Tensor:
     if strategy == "linear":
         return start + (end - start) * part
     return end + (start - end) / 2 * (torch.cos(math.pi * part) + 1)
+
+
+@closed_form()
+def wsd(
+    epoch: Tensor,
+    lr: Tensor,
+    *,
+    num_stable_steps: Tensor,
+    num_decay_steps: Tensor,
+    min_lr_ratio: Tensor,
+    num_cycles: Tensor,
+    cooldown_type: str,
+) -> Tensor:
+    """Return `lr` for `num_stable_steps`, then a rate that falls over `num_decay_steps`, then `min_lr_ratio * lr`.
+
+    `get_wsd_schedule` of pytorch_optimizer. As there, only the cosine falls to `min_lr_ratio`, the others fall to 0.
+
+    Hu et al., "MiniCPM: unveiling the potential of small language models with scalable training strategies", 2024;
+    the shapes from Haegele et al., "Scaling laws and compute-optimal training beyond fixed training durations", 2024.
+    """
+    part = (epoch - num_stable_steps) / num_decay_steps
+    falling = _cooldown(part.clamp(0, 1), min_lr_ratio, num_cycles, cooldown_type)
+    return lr * torch.where(part < 0, 1.0, torch.where(part < 1, falling, min_lr_ratio))
+
+
+def _cooldown(part: Tensor, least: Tensor, cycles: Tensor, shape: str) -> Tensor:
+    if shape == "cosine":
+        return (1 - least) * ((1 + torch.cos(math.pi * cycles * 2 * part)) / 2).clamp(min=0) + least
+    return 1 - {"1-sqrt": part.sqrt(), "linear": part, "1-square": part.square()}[shape]

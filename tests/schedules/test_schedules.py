@@ -11,6 +11,7 @@ import torch
 import yaml
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
+from pytorch_optimizer.lr_scheduler import get_wsd_schedule
 from torch import Tensor
 from torch.optim import SGD, lr_scheduler
 
@@ -38,6 +39,7 @@ TWINS: dict[str, Callable[..., Any]] = {
     "cosine": lr_scheduler.CosineAnnealingLR,
     "warm_restarts": lr_scheduler.CosineAnnealingWarmRestarts,
     "one_cycle": lambda optimizer, **given: lr_scheduler.OneCycleLR(optimizer, cycle_momentum=False, **given),
+    "wsd": lambda optimizer, **given: get_wsd_schedule(optimizer, num_warmup_steps=0, **given),
     "plateau": lr_scheduler.ReduceLROnPlateau,
 }
 CLOSED = [name for name, schedule in SCHEDULES.items() if isinstance(schedule, ClosedForm)]
@@ -70,6 +72,13 @@ def drawn(name: str, draw: st.DrawFn, left: int, lr: float) -> Settings:
             "div_factor": st.floats(1.0, 100.0),
             "final_div_factor": st.floats(1.0, 1e5),
             "three_phase": st.booleans(),
+        },
+        "wsd": {
+            "num_stable_steps": st.integers(0, left - 1),
+            "num_decay_steps": length,
+            "min_lr_ratio": st.floats(0.0, 1.0),
+            "num_cycles": st.floats(0.1, 2.0),
+            "cooldown_type": st.sampled_from(["1-sqrt", "cosine", "linear", "1-square"]),
         },
         "plateau": {
             "mode": st.sampled_from(["min", "max"]),
@@ -281,6 +290,25 @@ def test_null_means_the_steps_after_warmup_and_the_runs_rate() -> None:
     assert resolved(declared("polynomial"), 0.5, 100)["total_iters"] == 100
 
 
+@pytest.mark.parametrize(
+    ("stable", "decay", "expected"),
+    [(None, None, (72, 18)), (60, None, (60, 30)), (None, 40, (50, 40)), (10, 20, (10, 20))],
+)
+def test_a_phase_of_wsd_that_is_not_given_is_what_the_other_leaves(
+    stable: int | None, decay: int | None, expected: tuple[int, int]
+) -> None:
+    chosen = declared("wsd") | {"warmup_steps": 10, "num_stable_steps": stable, "num_decay_steps": decay}
+    found = resolved(chosen, 0.5, 100)
+    assert (found["num_stable_steps"], found["num_decay_steps"]) == expected
+
+
+@pytest.mark.parametrize("shape", ["1-sqrt", "cosine", "linear", "1-square"])
+def test_wsd_after_its_least_rate_keeps_it_as_the_twin_does(shape: str) -> None:
+    own = {"num_stable_steps": 5, "num_decay_steps": 4, "min_lr_ratio": 0.1, "cooldown_type": shape}
+    chosen = declared("wsd") | own
+    assert rates_of(chosen, LR, 15)[:, 0].tolist() == pytest.approx(list(twin_rates(chosen, LR, 15)), rel=1e-12)
+
+
 def test_polynomial_may_end_at_zero() -> None:
     chosen = declared("polynomial") | {"total_iters": 99}
     assert list(schedule_problems(chosen, LR, 100)) == []
@@ -322,6 +350,13 @@ MISFITS = [
         "schedule.anneal_strategy=liner: expected cos or linear; did you mean 'linear'?",
     ),
     ("one_cycle", {"three_phase": 1}, "schedule.three_phase=1: expected true or false"),
+    ("wsd", {"num_stable_steps": 100}, "schedule.num_stable_steps=100: expected fewer than the run's 100 steps"),
+    (
+        "wsd",
+        {"num_stable_steps": 50, "num_decay_steps": 48},
+        "schedule.num_decay_steps=48: expected at least 49 for the run's 100 steps, or the rate stays at 0",
+    ),
+    ("wsd", {"cooldown_type": "sqrt"}, "schedule.cooldown_type=sqrt: expected 1-sqrt, cosine, linear or 1-square"),
     ("plateau", {"factor": 1.0}, "schedule.factor=1.0: expected a number above 0 and below 1"),
     (
         "plateau",
