@@ -75,7 +75,7 @@ def prepare(members: Sequence[Member]) -> Batch:
     def loss(point: Tensor, samples: Tensor | None) -> Tensor:
         return function(point, samples, **parameters)
 
-    step, state = _step(configs, weight, loss, rates)
+    step, state = _step(members, weight, loss, rates)
     start = Carry(weight, state, () if step.rates is None else step.rates.init())
     inputs = _inputs(members, weight, rates, step.lr_dtype)
     return Batch(members, Problem(step, start, inputs, len(members)), rates.vary)
@@ -90,15 +90,15 @@ def _rates(configs: Sequence[Config], weight: Tensor) -> Rates:
     return rates_of(schedule_of(schedules[0]), column(lr, rows, weight.device), arguments, len(weight))
 
 
-def _step(configs: Sequence[Config], weight: Tensor, loss: BatchLoss, rates: Rates) -> tuple[AnyStep, State]:
+def _step(members: Sequence[Member], weight: Tensor, loss: BatchLoss, rates: Rates) -> tuple[AnyStep, State]:
     """Return the step of the runs, and the first state of their optimizer."""
+    configs, shapes = [member.config for member in members], members[0].objective.shapes
     config, clip = configs[0], _clipping(configs, weight)
     ones, driven = torch.ones_like(weight[:, 0]), rates if isinstance(rates, LossDrivenRates) else None
     if config.optimizer.is_torch_optim:
-        return TorchStep(
-            loss, ones, driven, torch.float64, TorchOptimizer(config.optimizer, weight, config.lr), clip
-        ), ()
-    rule = rule_of(config.optimizer)
+        optimizer = TorchOptimizer(config.optimizer, weight, shapes, config.lr)
+        return TorchStep(loss, ones, driven, torch.float64, optimizer, clip), ()
+    rule = rule_of(config.optimizer, shapes)
     hyper = hyper_parameters([config.optimizer.settings for config in configs], len(weight), weight.device, OPTIONAL)
 
     def update(weight: Tensor, gradient: Tensor, state: State, lr: Tensor) -> tuple[Tensor, State]:

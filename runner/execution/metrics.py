@@ -9,6 +9,7 @@ from torch import Tensor
 from runner.engine.descent import Block
 from runner.engine.result import Result
 from runner.tensors.norms import exact_norm
+from runner.tensors.shapes import Shapes
 from runner.tracking.journal import Metrics
 
 # With more dimensions only the norm of a weight is recorded.
@@ -30,10 +31,23 @@ def components(vectors: Tensor) -> Tensor:
     return exact if vectors.shape[-1] <= MOST_COMPONENTS else exact_norm(vectors)
 
 
-def start_metrics(runs: list[str], weight: Tensor, time_ms: int) -> Metrics:
+def norms_by_name(name: str, vectors: Tensor, shapes: Shapes) -> dict[str, Tensor]:
+    """Return the norms `(..., 1)` of each parameter of vectors `(..., dim)`, by metric key.
+
+    Nothing where all components are recorded, or where there is one parameter only.
+    """
+    if vectors.shape[-1] <= MOST_COMPONENTS or len(shapes.named) == 1:
+        return {}
+    parts = zip(shapes.names, vectors.split(shapes.sizes, dim=-1), strict=True)
+    return {f"{name}_norms/{part}": exact_norm(values) for part, values in parts}
+
+
+def start_metrics(runs: list[str], weight: Tensor, shapes: Shapes, time_ms: int) -> Metrics:
     """Return step 0: the weights `(runs, dim)` before the first update."""
-    values = components(weight)
-    return Metrics(runs, component_keys("weight", weight.shape[-1]), [0], time_ms, _as_bytes(values.T[None]))
+    by_name = norms_by_name("weight", weight, shapes)
+    values = torch.cat([components(weight), *by_name.values()], dim=-1)
+    keys = [*component_keys("weight", weight.shape[-1]), *by_name]
+    return Metrics(runs, keys, [0], time_ms, _as_bytes(values.T[None]))
 
 
 @dataclass(frozen=True)
@@ -64,13 +78,19 @@ def points_of(block: Block, steps: list[int], runs: list[int]) -> Points:
 
 
 def point_metrics(
-    runs: list[str], points: Points, measured: Mapping[str, Tensor], time_ms: int, since_ms: int | None = None
+    runs: list[str],
+    points: Points,
+    shapes: Shapes,
+    measured: Mapping[str, Tensor],
+    time_ms: int,
+    since_ms: int | None = None,
 ) -> Metrics:
     """Return the metrics of recorded steps.
 
     Args:
         runs: the runner's ids of the runs.
         points: the steps.
+        shapes: of the parameters.
         measured: further metrics, `(steps, runs)` by key.
         time_ms: the current time.
         since_ms: when the first of the steps began.
@@ -81,8 +101,10 @@ def point_metrics(
     if dimension <= MOST_COMPONENTS:
         keys += component_keys("gradient", dimension)
         values.append(components(points.gradient))
-    keys += ["gradient_norm", *measured]
-    values += [exact_norm(points.gradient), *(one.to(points.loss.device)[..., None] for one in measured.values())]
+    by_name = norms_by_name("weight", points.weight, shapes) | norms_by_name("gradient", points.gradient, shapes)
+    keys += ["gradient_norm", *by_name, *measured]
+    values += [exact_norm(points.gradient), *by_name.values()]
+    values += [*(one.to(points.loss.device)[..., None] for one in measured.values())]
     return Metrics(runs, keys, points.steps, time_ms, _as_bytes(torch.cat(values, dim=-1).transpose(1, 2)), since_ms)
 
 

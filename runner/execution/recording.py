@@ -23,6 +23,7 @@ from runner.messages.errors import UserError
 from runner.messages.redaction import shown_tree
 from runner.objectives.data import digest_of
 from runner.tensors.device import Hardware, expected_hardware
+from runner.tensors.shapes import Shapes
 from runner.tracking.inheritance import SUMMARY, Inherited
 from runner.tracking.journal import Artifact, Begin, End, Entry, now_ms
 from runner.tracking.provenance import DESCRIPTION, described, params_of, tags_of
@@ -86,7 +87,12 @@ class Recording:
             self._begin(self._runs[index], tags, now)
             self.recorded[index] = 0
         if new and not self._is_summary:
-            self._sink(start_metrics([self._runs[index].run for index in new], weight[new], now))
+            runs = [self._runs[index].run for index in new]
+            self._sink(start_metrics(runs, weight[new], self._shapes, now))
+
+    @property
+    def _shapes(self) -> Shapes:
+        return self._runs[0].member.objective.shapes
 
     @property
     def _is_tracked(self) -> bool:
@@ -130,7 +136,7 @@ class Recording:
             measured |= diagnostics.measure(indices, points.weight)
         if self._is_tracked and not self._is_summary:
             runs = [self._runs[index].run for index in indices]
-            self._sink(point_metrics(runs, points, measured, now, self._since))
+            self._sink(point_metrics(runs, points, self._shapes, measured, now, self._since))
         if self._trajectory is not None:
             self._trajectory.append(points, measured)
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.func import functional_call, vmap
 
 from runner.tensors.draws import generator
+from runner.tensors.shapes import Shapes
 
 
 @dataclass(frozen=True)
@@ -16,17 +17,22 @@ class Model:
     """A model with all its weights in one vector.
 
     Attributes:
-        dimension: the number of weights.
+        shapes: of its parameters.
         outputs: `(runs, dim)` weights and `(runs, n, *sample_shape)` features to `(runs, n)` numbers or
             `(runs, n, classes)` scores; two classes have one score.
         start: the default start `(dim,)` for a seed.
         width: the number of outputs and hidden units.
     """
 
-    dimension: int
+    shapes: Shapes
     outputs: Callable[[Tensor, Tensor], Tensor]
     start: Callable[[int], Tensor]
     width: int
+
+    @property
+    def dimension(self) -> int:
+        """The number of weights."""
+        return self.shapes.dimension
 
 
 def linear(features: int, outputs: int) -> Model:
@@ -38,8 +44,8 @@ def linear(features: int, outputs: int) -> Model:
         found: Tensor = torch.bmm(batch, matrix[:, :-1]) + matrix[:, -1:]
         return found.squeeze(-1) if outputs == 1 else found
 
-    dimension = (features + 1) * outputs
-    return Model(dimension, scores, lambda _seed: torch.zeros(dimension, dtype=torch.float64), outputs)
+    shapes = Shapes((("weight", (features, outputs) if outputs > 1 else (features,)), ("bias", (outputs,))))
+    return Model(shapes, scores, lambda _seed: torch.zeros(shapes.dimension, dtype=torch.float64), outputs)
 
 
 def _layer(inputs: int, outputs: int, stream: torch.Generator) -> torch.nn.Module:
@@ -60,15 +66,13 @@ def perceptron(features: int, outputs: int, hidden: int) -> Model:
         return torch.nn.Sequential(first, torch.nn.Tanh(), last)
 
     module = network(0)
-    shapes = {name: weight.shape for name, weight in module.named_parameters()}
-    sizes = [shape.numel() for shape in shapes.values()]
+    shapes = Shapes.of_tensors(dict(module.named_parameters()))
 
     def of_one(weight: Tensor, batch: Tensor) -> Tensor:
-        parts = zip(shapes.items(), weight.split(sizes), strict=True)
-        found: Tensor = functional_call(module, {name: part.view(shape) for (name, shape), part in parts}, (batch,))
+        found: Tensor = functional_call(module, shapes.by_name(weight), (batch,))
         return found[..., 0] if outputs == 1 else found
 
     def start(seed: int) -> Tensor:
         return torch.cat([weight.detach().flatten() for weight in network(seed).parameters()])
 
-    return Model(sum(sizes), vmap(of_one), start, hidden + outputs)
+    return Model(shapes, vmap(of_one), start, hidden + outputs)

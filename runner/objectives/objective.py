@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import torch
@@ -18,6 +19,7 @@ from runner.objectives.imported import check_keywords, import_function, over_row
 from runner.objectives.learning import TASKS, Learning, learning
 from runner.tensors.draws import uniform_start
 from runner.tensors.rows import column
+from runner.tensors.shapes import Shapes
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class Objective:
         held_out: maps weights `(rows, dim)` to metrics on held-out data, each `(rows,)`, by key.
         refusal: why vmap cannot batch the function; None where it can.
         numbers_a_row: about how many numbers the loss of a row allocates, besides vectors of its dimension.
+        parts: the parameters that the weight consists of; None where it is one vector.
     """
 
     name: str
@@ -45,11 +48,17 @@ class Objective:
     held_out: Callable[[Tensor], dict[str, Tensor]] | None = None
     refusal: str | None = None
     numbers_a_row: int = 0
+    parts: Shapes | None = None
 
     @property
     def dimension(self) -> int:
         """The dimension of the weight."""
         return self.known.dimension
+
+    @cached_property
+    def shapes(self) -> Shapes:
+        """The names and shapes of the parameters that the weight consists of."""
+        return Shapes.of_vector(self.dimension) if self.parts is None else self.parts
 
     def parameters_for(self, weight: Tensor) -> dict[str, Tensor]:
         """Return the parameters as tensors `(rows,)`, the same in each row."""
@@ -174,6 +183,7 @@ def _of_data(spec: ObjectiveSpec) -> Objective:
         batches=batches,
         held_out=problem.held_out,
         numbers_a_row=problem.numbers_a_row,
+        parts=problem.model.shapes,
     )
 
 

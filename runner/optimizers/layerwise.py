@@ -1,6 +1,6 @@
-"""Rules that scale the step of a layer by the norms of its weight and its update; a run's weight is one layer.
+"""Rules that scale the step of each parameter by the norms of its weight and its update.
 
-Each is equal to its twin in `pytorch_optimizer`, given the weight as a matrix of one row.
+Each is equal to its twin in `pytorch_optimizer`, given a vector as a matrix of one row.
 """
 
 from typing import Any, NamedTuple
@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from runner.optimizers.adam import Betas, Moments, begin_moments
-from runner.optimizers.update_rule import decayed, mixed_squares, oriented, plus, power, rule, shrunk
+from runner.optimizers.update_rule import Takes, UpdateRule, decayed, mixed_squares, oriented, plus, power, rule, shrunk
 from runner.tensors.norms import norm
 
 LARGEST_NORM = 10.0
 
 
-@rule(begin_moments)
+@rule(begin_moments, takes=Takes.VECTORS)
 def lamb(
     weight: Tensor,
     gradient: Tensor,
@@ -64,7 +64,40 @@ def _begin_buffer(weight: Tensor, **_hyper: Any) -> Buffer:
     return Buffer(torch.zeros_like(weight))
 
 
-@rule(_begin_buffer, casts_lr=True)
+def _momentum(
+    weight: Tensor,
+    gradient: Tensor,
+    state: Buffer,
+    *,
+    lr: Tensor,
+    momentum: Tensor | None,
+    dampening: Tensor | None,
+    nesterov: bool,
+    maximize: bool,
+    **_unused: Any,
+) -> tuple[Tensor, Buffer]:
+    """Return the weight after a step of momentum without decay."""
+    return _with_momentum(weight, oriented(gradient, maximize), state, lr, momentum, dampening, nesterov)
+
+
+def _with_momentum(
+    weight: Tensor,
+    gradient: Tensor,
+    state: Buffer,
+    lr: Tensor,
+    momentum: Tensor | None,
+    dampening: Tensor | None,
+    nesterov: bool,
+) -> tuple[Tensor, Buffer]:
+    if momentum is None:
+        return plus(weight, -lr, gradient), state
+    take = torch.ones_like(lr) if dampening is None else 1 - dampening
+    buffer = plus(state.buffer * momentum.to(weight.dtype), take, gradient)
+    direction = plus(gradient, momentum, buffer) if nesterov else buffer
+    return plus(weight, -lr, direction), Buffer(buffer)
+
+
+@rule(_begin_buffer, casts_lr=True, takes=Takes.VECTORS, companion=UpdateRule(_begin_buffer, _momentum, casts_lr=True))
 def lars(
     weight: Tensor,
     gradient: Tensor,
@@ -81,6 +114,7 @@ def lars(
     """Momentum on `trust_coefficient * |w| / (|g| + weight_decay * |w|) * (g + weight_decay * w)`.
 
     `b = momentum * b + (1 - dampening) * that`, `w = w - lr * b`, or with `nesterov` `w - lr * (that + momentum * b)`.
+    Of several parameters, those that are no matrices get plain momentum.
 
     You, Gitman and Ginsburg, "Large batch training of convolutional networks", 2017.
     """
@@ -90,9 +124,4 @@ def lars(
         length = length + weight_decay.to(dtype) * size
     trust = torch.where((size > 0) & (length > 0), trust_coefficient.to(dtype) * size / length, 1.0)
     gradient = decayed(gradient, weight, weight_decay) * trust
-    if momentum is None:
-        return plus(weight, -lr, gradient), state
-    take = torch.ones_like(lr) if dampening is None else 1 - dampening
-    buffer = plus(state.buffer * momentum.to(dtype), take, gradient)
-    direction = plus(gradient, momentum, buffer) if nesterov else buffer
-    return plus(weight, -lr, direction), Buffer(buffer)
+    return _with_momentum(weight, gradient, state, lr, momentum, dampening, nesterov)

@@ -2,7 +2,7 @@
 
 import inspect
 from array import array
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,12 +12,11 @@ from runner.config.groups import OptimizerConfig
 from runner.config.registry import look_up
 from runner.messages.errors import UserError, one_line
 from runner.messages.ranges import unknown_key
+from runner.tensors.shapes import Shapes
 
-# Why these cannot optimize one flat weight with a dense gradient.
-UNUSABLE = {
-    "Muon": "it is for matrices, the weight of a run is one vector",
-    "SparseAdam": "it takes sparse gradients, those of a run are dense",
-}
+# Why these cannot optimize a weight with a dense gradient.
+UNUSABLE = {"SparseAdam": "it takes sparse gradients, those of a run are dense"}
+FOR_MATRICES = ("Muon",)
 # Weights `(1, dim)` to losses `(1,)` and gradients `(1, dim)`.
 Evaluate = Callable[[Tensor], tuple[Tensor, Tensor]]
 TRIAL_LR = 0.1
@@ -37,18 +36,22 @@ def algorithms() -> dict[str, type[torch.optim.Optimizer]]:
 class TorchOptimizer:
     """An optimizer of torch.optim, used for one row instead of an update rule."""
 
-    def __init__(self, config: OptimizerConfig, weight: Tensor, lr: float) -> None:
+    def __init__(self, config: OptimizerConfig, weight: Tensor, shapes: Shapes, lr: float) -> None:
         """Make the optimizer.
 
         Args:
             config: the config group: the class's name as `algorithm`, and its `arguments`.
             weight: `(1, dim)`, the start.
+            shapes: of its parameters, which the optimizer is given.
             lr: the learning rate.
 
         Raises:
             UserError: no such class, or it does not accept these arguments.
         """
         make: Any = _class_of(config.algorithm)
+        others = [f"{name} {shape}" for name, shape in shapes.named if len(shape) != 2]
+        if config.algorithm in FOR_MATRICES and others:
+            raise UserError(f"optimizer.algorithm={config.algorithm}: is for matrices, the objective has {others[0]}")
         arguments = {key: tuple(value) if isinstance(value, list) else value for key, value in config.arguments.items()}
         known = [name for name in inspect.signature(make).parameters if name not in ("params", "lr")]
         paths = [f"optimizer.arguments.{name}" for name in known]
@@ -57,12 +60,12 @@ class TorchOptimizer:
         ]
         if unknown:
             raise UserError(*unknown)
-        # A vector, because some classes treat the rows and columns of a matrix in their own way.
-        self._weight = weight[0].clone().requires_grad_()
+        self._shapes = shapes
+        self._parameters = [view.clone().requires_grad_() for view in shapes.views(weight[0])]
         self._evaluations = array("q", [0])  # after each step, from step 0 on
         try:
-            self._optimizer = make([self._weight], lr=lr, **arguments)
-            _try(make, arguments, weight[0])
+            self._optimizer = make(self._parameters, lr=lr, **arguments)
+            _try(make, arguments, self._parameters)
         except Exception as error:  # each class raises errors of its own
             raise UserError(f"optimizer.algorithm={config.algorithm}: {one_line(error)}") from None
 
@@ -79,15 +82,25 @@ class TorchOptimizer:
         for group in self._optimizer.param_groups:
             group["lr"] = float(lr)
         with torch.no_grad():
-            self._weight.copy_(weight[0])
-        self._weight.grad = gradient[0].clone()
+            for parameter, value in zip(self._parameters, self._shapes.views(weight[0]), strict=True):
+                parameter.copy_(value)
+        self._take(gradient)
         count = 1
         if isinstance(self._optimizer, torch.optim.LBFGS):
             count = self._step_with_closure(loss, evaluate)
         else:
             self._optimizer.step()
         self._evaluations.append(self._evaluations[-1] + count)
-        return self._weight.detach().clone()[None]
+        return self._weight
+
+    @property
+    def _weight(self) -> Tensor:
+        return self._shapes.joined(parameter.detach() for parameter in self._parameters)[None]
+
+    def _take(self, gradient: Tensor) -> None:
+        """Give the parameters their gradients."""
+        for parameter, value in zip(self._parameters, self._shapes.views(gradient[0].clone()), strict=True):
+            parameter.grad = value
 
     def _step_with_closure(self, loss: Tensor, evaluate: Evaluate) -> int:
         """Make a step of LBFGS, which first evaluates `weight` again, and return the number of evaluations."""
@@ -97,8 +110,8 @@ class TorchOptimizer:
             nonlocal count, loss
             count += 1
             if count > 1:
-                loss, gradient = evaluate(self._weight[None])
-                self._weight.grad = gradient[0]
+                loss, gradient = evaluate(self._weight)
+                self._take(gradient)
             return float(loss)
 
         self._optimizer.step(closure)
@@ -116,14 +129,15 @@ def _class_of(name: str) -> type[torch.optim.Optimizer]:
     return look_up(algorithms(), name, "optimizer.algorithm")
 
 
-def _try(make: Any, arguments: Mapping[str, Any], weight: Tensor) -> None:
+def _try(make: Any, arguments: Mapping[str, Any], parameters: Sequence[Tensor]) -> None:
     """Make steps on a quadratic, because some classes check some arguments only in `step`."""
-    point = torch.ones_like(weight).requires_grad_()
-    trial = make([point], lr=TRIAL_LR, **arguments)
+    points = [torch.ones_like(parameter).requires_grad_() for parameter in parameters]
+    trial = make(points, lr=TRIAL_LR, **arguments)
 
     def closure() -> float:
-        point.grad = point.detach().clone()
-        return float((point.detach() ** 2).sum() / 2)
+        for point in points:
+            point.grad = point.detach().clone()
+        return sum(float((point.detach() ** 2).sum() / 2) for point in points)
 
     for _ in range(TRIAL_STEPS):
         closure()

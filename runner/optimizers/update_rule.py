@@ -7,18 +7,32 @@ derived from these are cast to the weight's dtype once, and sums of products use
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from runner.tensors.shapes import Shapes
+
 State = tuple[Any, ...]
 Update = TypeVar("Update", bound=Callable[..., Any])
+
+
+class Takes(Enum):
+    """What a rule is given of a weight `(rows, dim)` that consists of parameters."""
+
+    WEIGHT = "all parameters at once, as a vector"
+    VECTORS = "each parameter by itself, as a vector"
+    SHAPES = "each parameter by itself, in its shape"
 
 
 @dataclass(frozen=True)
 class UpdateRule:
     """An update rule.
+
+    What it is given has the shape `(rows, dim)`, or `(rows, *shape)` of one parameter; hyper-parameters have as many
+    dimensions, `(rows, 1, ...)`.
 
     Attributes:
         init: `init(weight, **hyper) -> state`.
@@ -27,12 +41,19 @@ class UpdateRule:
             it is given in float64.
         recorded: `recorded(weight, state, **hyper) -> weight`, where the loss and the weight of a run are recorded;
             None for where the gradient is taken.
+        takes: what it is given of the weight.
+        companion: the rule for parameters that are no matrices, if the weight consists of several parameters and this
+            rule is for matrices; it is given the same hyper-parameters.
+        needs_matrix: whether it cannot optimize a weight without a matrix.
     """
 
     init: Callable[..., State]
     update: Callable[..., tuple[Tensor, State]]
     casts_lr: bool
     recorded: Callable[..., Tensor] | None = None
+    takes: Takes = Takes.WEIGHT
+    companion: "UpdateRule | None" = None
+    needs_matrix: bool = False
 
 
 RULES: dict[str, UpdateRule] = {}
@@ -53,14 +74,55 @@ def rule(
     *,
     casts_lr: bool = False,
     recorded: Callable[..., Tensor] | None = None,
+    takes: Takes = Takes.WEIGHT,
+    companion: UpdateRule | None = None,
+    needs_matrix: bool = False,
 ) -> Callable[[Update], Update]:
     """Register an update under its name; arguments as the attributes of `UpdateRule`."""
 
     def register(update: Update) -> Update:
-        RULES[update.__name__] = UpdateRule(init, update, casts_lr, recorded)
+        RULES[update.__name__] = UpdateRule(
+            init,
+            update,
+            casts_lr,
+            recorded=recorded,
+            takes=takes,
+            companion=companion,
+            needs_matrix=needs_matrix,
+        )
         return update
 
     return register
+
+
+def over_parameters(rule: UpdateRule, shapes: Shapes) -> UpdateRule:
+    """Return the rule on weights `(rows, dim)` that gives it of the parameters what it takes."""
+    if rule.takes is Takes.WEIGHT or shapes.is_one_vector:
+        return rule
+    seen = shapes.vectors if rule.takes is Takes.VECTORS else shapes
+    rules = [rule if len(shape) > 1 or rule.companion is None else rule.companion for _, shape in shapes.named]
+
+    def init(weight: Tensor, **hyper: Any) -> State:
+        parts = zip(rules, seen.views(weight), strict=True)
+        return tuple(each.init(view, **_with_dimensions(hyper, view.dim())) for each, view in parts)
+
+    def update(weight: Tensor, gradient: Tensor, state: State, **hyper: Any) -> tuple[Tensor, State]:
+        parts = zip(rules, seen.views(weight), seen.views(gradient), state, strict=True)
+        made = [each.update(view, *of_it, **_with_dimensions(hyper, view.dim())) for each, view, *of_it in parts]
+        return seen.joined(weight for weight, _ in made), tuple(state for _, state in made)
+
+    return UpdateRule(init, update, rule.casts_lr)
+
+
+def _with_dimensions(hyper: dict[str, Any], dimensions: int) -> dict[str, Any]:
+    return {key: _as_column(value, dimensions) for key, value in hyper.items()}
+
+
+def _as_column(value: Any, dimensions: int) -> Any:
+    """Return hyper-parameters `(rows, 1)` with ones appended to the shape, or removed, to that many dimensions."""
+    if isinstance(value, tuple):
+        return tuple(_as_column(one, dimensions) for one in value)
+    return value.reshape(-1, *[1] * (dimensions - 1)) if isinstance(value, Tensor) else value
 
 
 def oriented(gradient: Tensor, maximize: bool) -> Tensor:

@@ -14,7 +14,10 @@ Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 # The steps and the values of each metric; of a vector in the file of weights, the places and the values.
 Numbers: TypeAlias = Mapping[str, tuple[Array, Array]]
 
-OURS = ("loss", "weight", "weight_norm", "gradient", "gradient_norm", "lr", "lr_bound", "curvature", WEIGHTS)
+OURS = (
+    *("loss", "weight", "weight_norm", "weight_norms", "gradient", "gradient_norm", "gradient_norms"),
+    *("lr", "lr_bound", "curvature", WEIGHTS),
+)
 
 # How long the run took is no result of it, and its place in a sweep none of its own.
 NOT_COMPARED = ("seconds", "steps_per_second", "rank")

@@ -9,9 +9,8 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from runner.composition.composition import compose, config_folder, to_config
-from runner.config.schema import Config
 from runner.console.run import Console
-from runner.engine.batches import member_of
+from runner.engine.batches import Member, member_of
 from runner.engine.result import Result
 from runner.execution.batch import execute
 from runner.execution.recording import PlannedRun
@@ -45,10 +44,13 @@ class Collected(Untracked):
         return found
 
 
+def member(*overrides: str) -> Member:
+    return member_of(to_config(compose([*QUIET, *overrides])))
+
+
 def done(*overrides: str) -> tuple[Result, Collected]:
-    config: Config = to_config(compose([*QUIET, *overrides]))
-    tracker = Collected()
-    (result,) = execute([PlannedRun(member_of(config), "run")], tracker.append, Console(config))
+    run, tracker = member(*overrides), Collected()
+    (result,) = execute([PlannedRun(run, "run")], tracker.append, Console(run.config))
     return result, tracker
 
 
