@@ -98,6 +98,9 @@ OPTIMIZER: dict[str, Constraint] = {
     **dict.fromkeys(("initial_accumulator_value", "initial_accumulator", "trust_coefficient"), NOT_NEGATIVE),
     **dict.fromkeys(("r", "weight_lr_power"), NOT_NEGATIVE),
     "warmup_steps": at_least(0, "a whole number"),
+    **dict.fromkeys(("d0", "d_coef"), POSITIVE),
+    "beta3": number("a number of at least 0 and below 1", lambda value: 0 <= value < 1).or_null("sqrt(betas[1])"),
+    "growth_rate": number("a finite number above 1", lambda value: value > 1).or_null("no limit"),
     "t_alpha_beta3": POSITIVE.or_null("no rise"),
     "algorithm": Constraint("the name of a class of torch.optim", is_text),
     "arguments": MAPPING,
@@ -114,6 +117,7 @@ OPTIMIZER: dict[str, Constraint] = {
     "betas": _betas(2, "two"),
     **dict.fromkeys(("maximize", "centered", "amsgrad", "decoupled_weight_decay"), FLAG),
     **dict.fromkeys(("weight_decouple", "fixed_decay", "ams_bound", "grad_averaging", "adam", "nesterov"), FLAG),
+    **dict.fromkeys(("decouple", "use_bias_correction", "safeguard_warmup"), FLAG),
 }
 # Where an optimizer's key takes other values than a key of the same name of the others.
 OPTIMIZER_OWN: dict[str, dict[str, Constraint]] = {

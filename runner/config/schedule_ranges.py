@@ -137,7 +137,7 @@ def resolved(settings: Tree, lr: float, steps: int, direction: Direction = Direc
     """Return the settings with each null replaced by what it means for a run of that rate, length and direction."""
     left = steps - settings["warmup_steps"]
     if settings["name"] == "wsd":
-        settings = settings | _phases(settings["num_stable_steps"], settings["num_decay_steps"], left)
+        settings = {**settings, **_phases(settings["num_stable_steps"], settings["num_decay_steps"], left)}
     meant = {"T_max": left, "total_iters": left, "total_steps": left, "max_lr": lr, "mode": direction.value}
     return {key: meant.get(key) if value is None else value for key, value in settings.items()}
 

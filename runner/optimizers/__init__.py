@@ -7,6 +7,7 @@ from runner.optimizers import (  # noqa: F401  # they register rules
     adam,
     adam_variants,
     adaptive,
+    adaptive_lr,
     layerwise,
     schedule_free,
     sgd,

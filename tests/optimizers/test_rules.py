@@ -8,9 +8,11 @@ import pytest
 import pytorch_optimizer
 import schedulefree
 import torch
+from dadaptation import DAdaptAdam
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lion_pytorch import Lion
+from prodigyopt import Prodigy
 from torch import Tensor
 
 from runner.composition.composition import config_folder
@@ -33,6 +35,8 @@ class Twin:
         error: the largest difference of a coordinate in float32, relative to it or to 1; 0 for equal bits.
         maximizes: whether it takes `maximize`; else it is given the negated gradients.
         of_matrix: whether the weight is given to it as a matrix of one row.
+        sums: whether it adds the coordinates in another order, which the ripples would magnify without end; it is
+            compared on a bowl.
     """
 
     make: Make
@@ -40,11 +44,21 @@ class Twin:
     error: float = 0.0
     maximizes: bool = True
     of_matrix: bool = False
+    sums: bool = False
 
 
 def other(make: Make, error: float = 0.0, of_matrix: bool = False) -> Twin:
     """Return a twin outside torch, in its plain implementation."""
     return Twin(lambda weights, **hyper: make(weights, foreach=False, **hyper), 50, error, of_matrix=of_matrix)
+
+
+def unlimited(make: Make) -> Make:
+    """Return a maker that takes a null growth rate."""
+
+    def made(weights: Any, growth_rate: float | None, **hyper: Any) -> torch.optim.Optimizer:
+        return make(weights, growth_rate=torch.inf if growth_rate is None else growth_rate, **hyper)
+
+    return made
 
 
 # gd is the seed's own expression, `w - lr * g`, rounded twice; torch's SGD rounds once.
@@ -71,13 +85,23 @@ TWINS: dict[str, Twin] = {
     "adopt": other(pytorch_optimizer.ADOPT),
     "lamb": other(pytorch_optimizer.Lamb),
     "lars": other(pytorch_optimizer.LARS, of_matrix=True),
+    "prodigy": Twin(unlimited(Prodigy), 50, 1e-4, maximizes=False, sums=True),
+    "dadapt_adam": Twin(unlimited(DAdaptAdam), 50, 1e-4, maximizes=False, sums=True),
     "schedule_free_sgd": replace(other(schedulefree.SGDScheduleFree), maximizes=False),
     "schedule_free_adamw": replace(other(schedulefree.AdamWScheduleFree), maximizes=False),
 }
 # Adan's first difference is wrong if it maximizes: it takes the gradient before negating it.
 # These keep numbers in torch's default dtype, the rules in the weight's.
 IN_DEFAULT_DTYPE = ("asgd", "nadam")
-RATES = {"schedule_free_sgd": 5e-4, "momentum": 1e-4, "nesterov": 1e-4, "radam": 1e-4, "asgd": 5e-4}
+RATES = {
+    "prodigy": 1.0,
+    "dadapt_adam": 1.0,
+    "schedule_free_sgd": 5e-4,
+    "momentum": 1e-4,
+    "nesterov": 1e-4,
+    "radam": 1e-4,
+    "asgd": 5e-4,
+}
 VARIANTS: dict[str, Any] = {
     "weight_decay": 0.03,
     "maximize": True,
@@ -108,6 +132,13 @@ VARIANTS: dict[str, Any] = {
     "warmup_steps": 7,
     "r": 1.5,
     "weight_lr_power": 1.0,
+    "beta3": 0.9,
+    "decouple": None,
+    "use_bias_correction": True,
+    "safeguard_warmup": True,
+    "d0": 1e-3,
+    "d_coef": 0.5,
+    "growth_rate": 1.3,
 }
 
 
@@ -124,6 +155,11 @@ def landscape(w: Tensor) -> Tensor:
 def hills(w: Tensor) -> Tensor:
     """Return the gradient of `sum(cos(w))`."""
     return -torch.sin(w)
+
+
+def bowl(w: Tensor) -> Tensor:
+    """Return the gradient of a bowl whose curvatures rise from 1 to 3."""
+    return torch.linspace(1, 3, w.shape[-1], dtype=w.dtype) * w
 
 
 def valley(w: Tensor) -> Tensor:
@@ -175,6 +211,8 @@ def changed_options(name: str, changed: str | None) -> dict[str, Any]:
     if changed is None:
         return options
     value = VARIANTS[changed]
+    if changed == "decouple":
+        return options | {"weight_decay": 0.03, "decouple": not options["decouple"]}
     if changed in ("weight_decouple", "fixed_decay"):  # without effect unless the weight decays
         options |= {"weight_decay": 0.03, "weight_decouple": not options["weight_decouple"]}
         return options | ({} if changed == "weight_decouple" else {"weight_decouple": True, "fixed_decay": True})
@@ -197,6 +235,8 @@ def test_every_rule_has_a_file_and_is_tested() -> None:
 def test_a_rule_equals_its_twin(name: str, changed: str | None, dtype: torch.dtype) -> None:
     options = changed_options(name, changed)
     gradient, lr = hills if options["maximize"] else landscape, RATES.get(name, 0.01)
+    if TWINS[name].sums:
+        gradient = (lambda w: -bowl(w)) if options["maximize"] else bowl
     start = torch.tensor(START, dtype=dtype)
     rows = start.expand(64, -1).contiguous()
     result = descended(name, options, gradient, rows, column([lr], 64, CPU), TWINS[name].steps)[0]
@@ -204,6 +244,14 @@ def test_a_rule_equals_its_twin(name: str, changed: str | None, dtype: torch.dty
     assert bool(twin.isfinite().all())
     error = TWINS[name].error if dtype == torch.float32 else 1e-12
     assert float(((result - twin).abs() / twin.abs().clamp(min=1)).max()) <= error
+
+
+@pytest.mark.parametrize("name", [name for name, twin in TWINS.items() if twin.sums])
+def test_a_rule_that_sums_coordinates_equals_its_twin_to_the_bit_where_there_is_one(name: str) -> None:
+    start, given = torch.tensor([10.0]), defaults(name)
+    rows = start.expand(64, -1).contiguous()
+    result = descended(name, given, bowl, rows, column([1.0], 64, CPU), 50)[0]
+    assert torch.equal(result, of_twin(name, given, bowl, start, 1.0))
 
 
 def test_sign_descent_is_its_formula() -> None:
@@ -230,6 +278,6 @@ def test_a_run_in_a_batch_of_other_learning_rates_equals_the_run_alone(name: str
 
 @pytest.mark.parametrize("name", sorted(RULES))
 def test_a_rule_descends_from_the_command_line(name: str) -> None:
-    lr = {"adadelta": 1.0, "lion": 0.01, "sign_descent": 0.01}.get(name, 0.05)
+    lr = {"adadelta": 1.0, "lion": 0.01, "sign_descent": 0.01, "prodigy": 1.0, "dadapt_adam": 1.0}.get(name, 0.05)
     result, tracker = done(f"optimizer={name}", f"lr={lr}", "steps=300")
     assert result.loss < tracker.history("loss")[1]
