@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 
+from runner.config.data_settings import TASKS, DataSettings, Kind
 from runner.config.group_ranges import OBJECTIVE, OBJECTIVE_REQUIRED, OPTIMIZER, OPTIMIZER_OWN, OPTIMIZER_REQUIRED
 from runner.config.schedule_ranges import schedule_problems
 from runner.config.schema import CHILDREN, GROUPS, Config, Tracking, keys_of
@@ -69,8 +70,23 @@ def _objective_problems(settings: Tree, is_code_allowed: bool) -> Iterator[str]:
     yield from wrong
     if settings.get("name") == "callable" and not is_code_allowed:
         yield "objective=callable: runs code that the config names, expected allow_code=true on the command line"
+    if "dataset" in settings and not wrong:
+        yield from _data_problems(settings, is_code_allowed)
     if settings.get("name") == "expression" and not wrong:
         yield from _formula_problems(settings)
+
+
+def _data_problems(settings: Tree, is_code_allowed: bool) -> Iterator[str]:
+    name, data = settings["name"], DataSettings.of(settings)
+    if data.kind is Kind.CODE and not is_code_allowed:
+        path = f"objective.dataset={shown(data.dataset)}"
+        yield f"{path}: runs code that the config names, expected allow_code=true on the command line"
+    if data.kind is not Kind.FILE:
+        for key in ("features", "target_column"):
+            if settings.get(key) is not None:
+                yield f"objective.{key}={shown(settings[key])}: {shown(data.dataset)} is no file, expected null"
+    if data.task not in (None, TASKS.get(name, data.task)):
+        yield f"objective.task={data.task}: expected {TASKS[name]} or null for objective {name}"
 
 
 def _formula_problems(settings: Tree) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from runner.config.data_settings import LATER
 from runner.config.group_ranges import MAPPING
 from runner.config.groups import DECLARED
 from runner.config.options import unknown_key_of_group
@@ -9,7 +10,7 @@ from runner.config.schema import GROUPS
 from runner.messages.ranges import FLAG, POINT, TEXT, is_finite, is_point, is_text, is_whole, shown
 
 # Keys that the files of users, which are older, need not have.
-OPTIONAL = ("tracking.children",)
+OPTIONAL = ("tracking.children", *(f"objective.{key}" for key in LATER))
 
 
 def unlike_declared(given: object, declared: object, path: str) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+from runner.config.data_settings import CLASSIFICATION, REGRESSION
 from runner.messages.ranges import (
     COUNT,
     FLAG,
@@ -14,6 +15,7 @@ from runner.messages.ranges import (
     is_text,
     is_whole,
     number,
+    one_of,
 )
 
 # Python cannot list the coordinates of more within a minute.
@@ -36,6 +38,18 @@ WRITTEN = Constraint("a number or a formula", _is_written)
 
 def _are_names(value: object) -> bool:
     return isinstance(value, list) and all(map(is_name, value)) and len(set(value)) == len(value)
+
+
+def _is_column(value: object) -> bool:
+    return is_text(value) or is_whole(value)
+
+
+def _are_columns(value: object) -> bool:
+    return isinstance(value, list) and len(value) > 0 and all(map(_is_column, value))
+
+
+def _is_shape(value: object) -> bool:
+    return isinstance(value, list) and len(value) > 0 and all(map(COUNT.accepts, value))
 
 
 MAPPING = Constraint("names with values, as in {a:1}", lambda value: isinstance(value, dict))
@@ -62,7 +76,12 @@ OBJECTIVE: dict[str, Constraint] = {
     "minimum": WRITTEN.or_null("not known"),
     "batch_size": COUNT.or_null("all samples"),
     "hidden": COUNT,
-    "dataset": Constraint("the name of a data set", is_text),
+    "dataset": Constraint("the name of a data set, a file, or package.module:function", is_text),
+    "features": Constraint("a list of columns or arrays", _are_columns).or_null("all but the target"),
+    "target_column": Constraint("a column or array", _is_column).or_null("the one named target"),
+    "task": one_of(REGRESSION, CLASSIFICATION).or_null("the one that the data fit"),
+    "standardize": FLAG,
+    "shape": Constraint("a list of whole numbers of at least 1", _is_shape).or_null("that of the data"),
     "formula": Constraint("a formula, such as (x - 1)**2", is_text),
     "of_one_point": FLAG,
     "arguments": MAPPING,

@@ -4,6 +4,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Self
 
+from runner.config.data_settings import TASKS, DataSettings, Kind
 from runner.config.direction import Direction
 from runner.messages.ranges import Tree
 
@@ -45,6 +46,19 @@ class ObjectiveConfig:
     def target(self) -> str | None:
         """The user's function, as `package.module:function`."""
         return self.parameters.get("target")
+
+    @property
+    def data(self) -> DataSettings | None:
+        """Which data it uses; None where it uses none."""
+        return DataSettings.of(self.parameters, TASKS.get(self.name)) if "dataset" in self.parameters else None
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The user's code that it names, each as `package.module:function`."""
+        data = self.data
+        found = [self.target] if self.is_callable and self.target is not None else []
+        found += [data.dataset] if data is not None and data.kind is Kind.CODE else []
+        return tuple(found)
 
     @property
     def batch_size(self) -> int | None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from runner.tensors.device import Hardware
 
 MOST_NUMBERS = 4
+MOST_LABELS = 10
 PROGRESS_LINES = 10
 LARGE = 1e9
 
@@ -40,6 +41,8 @@ class Console(ProgressView):
             return
         print_lines(f"device     {hardware}")
         print_lines(f"objective  {_group(shown_tree(config.objective.tree), DECLARED)}")
+        if labels := batch.objective.labels:
+            print_lines(f"classes    {_numbered(labels)}")
         print_lines(f"optimizer  {_group(shown_tree(config.optimizer.tree))}, lr {config.lr:g}, {config.steps:,} steps")
         print_lines(f"start      weight {_numbers(weight)} ({config.dtype})")
         if has_bars():
@@ -116,6 +119,11 @@ def _summary(result: "Result") -> Iterator[str]:
 
 def _known(name: str, value: float | None) -> str:
     return "" if value is None else f", {name} {value:.6g}"
+
+
+def _numbered(labels: Sequence[str]) -> str:
+    texts = [f"{number} is {label}" for number, label in enumerate(labels[:MOST_LABELS])]
+    return ", ".join([*texts, f"... {len(labels)} classes"] if len(labels) > MOST_LABELS else texts)
 
 
 def _numbers(values: Sequence[float]) -> str:

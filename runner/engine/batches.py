@@ -72,12 +72,16 @@ def member_of(config: Config) -> Member:
     """
     device, dtype = choose_device(config.device), DTYPES[config.dtype]
     length = len(config.initial_weight) if isinstance(config.initial_weight, list) else None
-    objective = _objective(json.dumps(config.objective.tree), length, dtype, device)
+    data = config.objective.data
+    stamp = None if data is None else data.stamp  # a file may change while the process lives
+    objective = _objective(json.dumps(config.objective.tree), length, dtype, device, stamp)
     return Member(config, objective, start_point(objective, config.initial_weight, config.seed, dtype))
 
 
 @lru_cache(maxsize=1024)
-def _objective(settings: str, length: int | None, dtype: torch.dtype, device: torch.device) -> Objective:
+def _objective(
+    settings: str, length: int | None, dtype: torch.dtype, device: torch.device, _stamp: Hashable
+) -> Objective:
     start = None if length is None else [0.0] * length
     return objective_of(ObjectiveSpec(ObjectiveConfig.from_tree(json.loads(settings)), start, dtype, device))
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from runner.config.schema import Config
-from runner.engine.batches import Member
+from runner.engine.batches import DTYPES, Member
 from runner.engine.descent import Block
 from runner.engine.diagnostics import Diagnostics
 from runner.engine.numerics import NUMERICS
@@ -21,13 +21,14 @@ from runner.execution.trajectory import Trajectory
 from runner.execution.weights import WEIGHTS, weights_file, weights_of
 from runner.messages.errors import UserError
 from runner.messages.redaction import shown_tree
-from runner.objectives.data import digest_of
+from runner.objectives.data import digest_of, load
 from runner.tensors.device import Hardware, expected_hardware
 from runner.tensors.shapes import Shapes
 from runner.tracking.inheritance import SUMMARY, Inherited
 from runner.tracking.journal import Artifact, Begin, End, Entry, now_ms
 from runner.tracking.provenance import DESCRIPTION, described, params_of, tags_of
 
+MOST_LABELS = 100
 # Takes the journal entries of runs, in order.
 Sink: TypeAlias = Callable[[Entry], None]
 
@@ -197,16 +198,22 @@ def expected_tags(config: Config) -> dict[str, str]:
 
 def arithmetic_tags(config: Config, hardware: Hardware) -> dict[str, str]:
     """Return the tags of what the bits of a run may depend on besides its config: torch, hardware, numerics, data."""
-    dataset = config.objective.parameters.get("dataset")
-    data = {} if dataset is None else {"data.sha256": digest_of(str(dataset))}
     return {
         "version.torch": torch.__version__,
         "version.numerics": str(NUMERICS),
         "device": str(hardware.device),
         "device.threads": str(hardware.threads),
         "device.vectors": torch.backends.cpu.get_cpu_capability(),
-        **data,
+        **_data_tags(config, hardware),
     }
+
+
+def _data_tags(config: Config, hardware: Hardware) -> dict[str, str]:
+    data = config.objective.data
+    if data is None:
+        return {}
+    labels = load(data, DTYPES[config.dtype], hardware.device).labels
+    return {"data.sha256": digest_of(data)} | ({"data.labels": ", ".join(labels[:MOST_LABELS])} if labels else {})
 
 
 def _end_of(run: PlannedRun, result: Result, now: int, reason: str | None) -> End:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from runner.config.data_settings import DataSettings, Kind, kind_of
 from runner.config.schema import Config
 from runner.messages.errors import RunnerError, UserError
 from runner.messages.redaction import shown_text, shown_tree
@@ -19,9 +20,14 @@ HARDWARE = ("torch", "vectors")
 
 
 def targets_of(groups: "Sequence[Sequence[Member]]") -> list[str]:
-    """Return the names of the users' functions that runs need."""
-    parameters = [group[0].config.objective.parameters for group in groups]
-    return sorted({str(given["target"]) for given in parameters if "target" in given})
+    """Return the users' functions, by name, and data files that runs need."""
+    return sorted({need for group in groups for member in group[:1] for need in _needs(member.config)})
+
+
+def _needs(config: Config) -> tuple[str, ...]:
+    data = config.objective.data
+    files = () if data is None or data.kind is not Kind.FILE else (data.dataset,)
+    return config.objective.targets + files
 
 
 def without_secrets(config: Config) -> Config:
@@ -38,6 +44,7 @@ def description(targets: Sequence[str], folder: str | None) -> dict[str, str]:
     from runner import __version__
     from runner.engine.numerics import NUMERICS
     from runner.execution.sources import sources_of
+    from runner.objectives.data import digest_of
     from runner.objectives.imported import import_function
 
     if folder is not None:
@@ -50,6 +57,9 @@ def description(targets: Sequence[str], folder: str | None) -> dict[str, str]:
     }
     try:
         for target in targets:
+            if kind_of(target) is Kind.FILE:
+                found[f"data {target}"] = digest_of(DataSettings(target, held_out=0.0))[:12]
+                continue
             import_function(target)
             found |= {f"module {name}": source.digest[:12] for name, source in sources_of(target).items()}
     except RunnerError as error:

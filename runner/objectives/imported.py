@@ -19,7 +19,7 @@ from runner.process.tracebacks import described
 UserFunction = Callable[..., Tensor]
 
 
-def import_function(target: str) -> UserFunction:
+def import_function(target: str, key: str = "objective.target") -> UserFunction:
     """Return the function that `package.module:function` names; the working directory is searched too.
 
     Raises:
@@ -27,17 +27,17 @@ def import_function(target: str) -> UserFunction:
     """
     module_name, _, name = target.partition(":")
     if not module_name or not name:
-        raise UserError(f"objective.target={shown(target)}: expected package.module:function")
+        raise UserError(f"{key}={shown(target)}: expected package.module:function")
     look_in_working_directory()
     termination.expect_user_code()
     try:
         module = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:  # a user's module may raise anything
-        raise UserError(f"objective.target={target}: cannot be imported ({described(error)})") from error
+        raise UserError(f"{key}={target}: cannot be imported ({described(error)})") from error
     found = getattr(module, name, None)
     if not callable(found):
         functions = [key for key, value in vars(module).items() if inspect.isfunction(value)]
-        raise UserError(f"objective.target={target}: no function '{name}' in {module_name}{nearest(name, functions)}")
+        raise UserError(f"{key}={target}: no function '{name}' in {module_name}{nearest(name, functions)}")
     function: UserFunction = found
     return function
 

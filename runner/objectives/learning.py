@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from runner.config.data_settings import CLASSIFICATION, REGRESSION, Kind
 from runner.config.groups import ObjectiveConfig
-from runner.messages.errors import UserError, nearest
-from runner.messages.ranges import shown
-from runner.objectives.data import CLASSIFICATION, REGRESSION, Data, Split, load
+from runner.messages.errors import UserError
+from runner.objectives.data import DATASETS, Data, Split, load, unknown_dataset
 from runner.objectives.models import Model, linear, perceptron
 
 # About how many numbers a step allocates for each output or hidden unit of a sample.
@@ -99,16 +99,21 @@ def mlp(data: Data, *, hidden: int) -> Model:
 
 @dataclass(frozen=True)
 class Task:
-    """A kind of learning problem: its data sets and its model."""
+    """A kind of learning problem: its model, and what it predicts where it predicts one only."""
 
-    datasets: tuple[str, ...]
     model: Callable[..., Model]
+    predicts: str | None = None
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """The data sets of scikit-learn that it takes."""
+        return tuple(name for name, task in DATASETS.items() if self.predicts in (None, task))
 
 
 TASKS: dict[str, Task] = {
-    "linear_regression": Task(REGRESSION, linear_regression),
-    "logistic_regression": Task(CLASSIFICATION, logistic_regression),
-    "mlp": Task((*CLASSIFICATION, *REGRESSION), mlp),
+    "linear_regression": Task(linear_regression, REGRESSION),
+    "logistic_regression": Task(logistic_regression, CLASSIFICATION),
+    "mlp": Task(mlp),
 }
 
 
@@ -116,16 +121,13 @@ def learning(config: ObjectiveConfig, dtype: torch.dtype, device: torch.device) 
     """Return the learning problem that the config group describes.
 
     Raises:
-        UserError: a data set or batch size that does not fit the problem.
+        UserError: data or a batch size that does not fit the problem.
     """
-    settings = config.parameters
-    task, name = TASKS[config.name], settings["dataset"]
-    if name not in task.datasets:
-        allowed = ", ".join(task.datasets)
-        raise UserError(
-            f"objective.dataset={shown(name)}: expected one of {allowed}{nearest(str(name), task.datasets)}"
-        )
-    split = load(name, settings["held_out"], dtype, device)
+    settings, data, task = config.parameters, config.data, TASKS[config.name]
+    assert data is not None
+    if data.kind is Kind.NAME and data.dataset not in task.datasets:
+        raise unknown_dataset(data.dataset, task.datasets)
+    split = load(data, dtype, device).as_numbers(dtype)
     size = config.batch_size
     if size is not None and not 1 <= size <= len(split.train.features):
         raise UserError(

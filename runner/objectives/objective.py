@@ -37,6 +37,7 @@ class Objective:
         refusal: why vmap cannot batch the function; None where it can.
         numbers_a_row: about how many numbers the loss of a row allocates, besides vectors of its dimension.
         parts: the parameters that the weight consists of; None where it is one vector.
+        labels: of the classes in its data, where they are not 0, 1, 2 and so on.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Objective:
     refusal: str | None = None
     numbers_a_row: int = 0
     parts: Shapes | None = None
+    labels: tuple[str, ...] = ()
 
     @property
     def dimension(self) -> int:
@@ -184,6 +186,7 @@ def _of_data(spec: ObjectiveSpec) -> Objective:
         held_out=problem.held_out,
         numbers_a_row=problem.numbers_a_row,
         parts=problem.model.shapes,
+        labels=problem.split.labels,
     )
 
 

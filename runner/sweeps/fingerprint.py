@@ -1,14 +1,18 @@
 """Fingerprints: digests of what determines the result of a job, by which `resume` finds jobs that are done."""
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Sequence
 from typing import Any
 
+from runner.config.data_settings import LATER, Kind
 from runner.config.schema import Config
 from runner.engine.numerics import NUMERICS
 from runner.execution.sources import first_sources_of
+from runner.messages.errors import UserError
 from runner.messages.overrides import split_override
+from runner.objectives.data import digest_of
 
 NOT_OF_THE_RESULT = (
     "tracking",
@@ -26,13 +30,20 @@ NOT_OF_THE_RESULT = (
 def fingerprint(config: Config) -> str:
     """Return a digest that is equal for runs that would record the same numbers, and only for them."""
     tree = {key: value for key, value in config.tree.items() if key not in NOT_OF_THE_RESULT}
-    target = config.objective.target
-    source = _sources_of(target) if config.objective.is_callable and isinstance(target, str) else None
-    return _digest([NUMERICS, tree, source])
+    tree["objective"] = {key: value for key, value in tree["objective"].items() if LATER.get(key, ...) != value}
+    sources = [first_sources_of(target) for target in config.objective.targets]
+    digests = {name: source.digest for found in sources for name, source in found.items()} if sources else None
+    return _digest([NUMERICS, tree, digests, *_data_of(config)])
 
 
-def _sources_of(target: str) -> dict[str, str]:
-    return {name: source.digest for name, source in first_sources_of(target).items()}
+def _data_of(config: Config) -> list[str]:
+    """Return the digest of data that may change: of a file, or of what the user's code returns."""
+    data = config.objective.data
+    if data is None or data.kind is Kind.NAME:
+        return []
+    with contextlib.suppress(UserError):  # reported when the job is checked
+        return [digest_of(data)]
+    return []
 
 
 def sweep_fingerprint(texts: Sequence[str]) -> str:

@@ -20,8 +20,8 @@ OWN_PARAMS = "runner.own_params"
 ALL = "all"
 SUMMARY = "summary"
 # The tags that jobs inherit in addition to those of the config.
-TAGS = ("mlflow.user", "mlflow.source.name", "mlflow.source.type", MLFLOW_COMMIT, "device", "data.sha256")
-FAMILIES = ("version.", "device.", "git.")
+TAGS = ("mlflow.user", "mlflow.source.name", "mlflow.source.type", MLFLOW_COMMIT, "device")
+FAMILIES = ("version.", "device.", "git.", "data.")
 USERS = "tags."
 POSITIONS = {root: position for position, root in enumerate(ROOTS)}
 

@@ -205,10 +205,11 @@ def test_code_runs_only_if_the_command_line_allows_it(runner: Command) -> None:
 
 
 def test_linear_regression_finds_the_least_squares() -> None:
+    from runner.config.data_settings import DataSettings
     from runner.objectives.data import load
 
     result, tracker = done("objective=linear_regression", "lr=0.1", "steps=8000", "log_every=8000", "dtype=float64")
-    train = load("diabetes", 0.2, torch.float64, torch.device("cpu")).train
+    train = load(DataSettings("diabetes", 0.2), torch.float64, torch.device("cpu")).train
     features = torch.cat([train.features, torch.ones(len(train.features), 1, dtype=torch.float64)], dim=1)
     best = ((features @ torch.linalg.lstsq(features, train.targets).solution - train.targets) ** 2).mean()
     assert result.loss == pytest.approx(float(best), rel=1e-3)
