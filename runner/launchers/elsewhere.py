@@ -1,7 +1,7 @@
 """Executing shards in other processes, on this or other machines: what is recorded comes back, each step once.
 
 A shard whose worker dies is executed again without the runs that had ended; of the others the steps that are recorded
-already are not recorded again.
+already are not recorded again. Where the nodes record by themselves, these runs are executed again as others.
 """
 
 from collections import deque
@@ -12,12 +12,12 @@ from typing import Protocol, TypeAlias
 from runner.config.direction import Direction
 from runner.console.view import Progress
 from runner.launchers.nodes import without_secrets
-from runner.launchers.shard import NOT_RUN, RunReport, Shard, ShardRun
+from runner.launchers.shard import NOT_RUN, Place, RunReport, Shard, ShardRun
 from runner.launchers.shards import Cutter
 from runner.launchers.work import Work
 from runner.launchers.worker import Update
 from runner.process import signals
-from runner.tracking.journal import End, now_ms
+from runner.tracking.journal import End, next_id, now_ms
 from runner.tracking.processes import process_tags
 from runner.tracking.provenance import git_tags
 
@@ -92,6 +92,7 @@ class Execution:
     workers: Workers
     cutter: Cutter
     max_retries: int
+    place: Place | None = None
     _again: deque[_Active] = field(default_factory=deque)
     _active: dict[int, _Active] = field(default_factory=dict)
     _begun: dict[str, int] = field(default_factory=dict)
@@ -123,7 +124,7 @@ class Execution:
     def _hand_out(self) -> bool:
         """Give shards to the workers until all have one and the next waits; return whether any has one."""
         while len(self._active) <= self.workers.most and (active := self._next()) is not None:
-            shard = Shard(tuple(active.runs.values()), self.work.fail_fast, self.work.inherited)
+            shard = Shard(tuple(active.runs.values()), self.work.fail_fast, self.work.inherited, self.place)
             self._active[self.workers.start(shard)] = active
         return bool(self._active)
 
@@ -168,13 +169,14 @@ class Execution:
 
     def _died(self, active: _Active, event: Died) -> Iterator[RunReport]:
         """Execute the rest of a shard again; where that fails too, in halves, down to the run that is to blame."""
-        left = list(active.runs.values())
+        left = list(map(self._left_of, active.runs.values()))
         steps = sum(run.config.steps for run in left)
         self.work.view.shard_done(active.size - len(left), active.steps - steps)
         if not left:  # it died after its last update
             return
         if not event.is_final and active.attempt < self.max_retries:
-            again = replace(active, size=len(left), steps=steps, attempt=active.attempt + 1, last=None)
+            runs = {run.run: run for run in left}
+            again = replace(active, runs=runs, size=len(left), steps=steps, attempt=active.attempt + 1, last=None)
             self._again.append(again)
         elif len(left) > 1 and not event.is_final:
             middle = len(left) // 2
@@ -182,6 +184,10 @@ class Execution:
         else:
             yield from self._failed(left, event.reason)
             self.work.view.shard_done(len(left), steps)
+
+    def _left_of(self, run: ShardRun) -> ShardRun:
+        """Return what is left of a run whose worker has died: all of it, as another run, if the worker recorded it."""
+        return run if self.place is None else replace(run, run=next_id(run.run), recorded=-1)
 
     def _part(self, runs: Sequence[ShardRun], attempt: int) -> _Active:
         return _Active({run.run: run for run in runs}, None, len(runs), sum(run.config.steps for run in runs), attempt)

@@ -18,6 +18,11 @@ class InProcess:
 
     memory_mib: int
 
+    @property
+    def records_on_nodes(self) -> bool:
+        """False: there are no other processes."""
+        return False
+
     def opened(self) -> contextlib.AbstractContextManager[None]:
         """Do nothing."""
         return contextlib.nullcontext()

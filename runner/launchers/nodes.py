@@ -11,6 +11,7 @@ from runner.config.data_settings import DataSettings, Kind, kind_of
 from runner.config.schema import Config
 from runner.messages.errors import RunnerError, UserError
 from runner.messages.redaction import shown_text, shown_tree
+from runner.recorder.reachability import unreachable
 
 if TYPE_CHECKING:
     from runner.engine.batches import Member
@@ -37,8 +38,8 @@ def without_secrets(config: Config) -> Config:
     return replace(config, tracking=tracking, tags=shown_tree(config.tags))
 
 
-def description(targets: Sequence[str], folder: str | None) -> dict[str, str]:
-    """Return what a node has, as far as the runs depend on it; `error` says what it lacks."""
+def description(targets: Sequence[str], folder: str | None, store: str | None = None) -> dict[str, str]:
+    """Return what a node has, as far as the runs depend on it; `error` says what it lacks, or why no store answers."""
     import torch
 
     from runner import __version__
@@ -55,6 +56,8 @@ def description(targets: Sequence[str], folder: str | None) -> dict[str, str]:
         "torch": torch.__version__,
         "vectors": torch.backends.cpu.get_cpu_capability(),
     }
+    if store is not None and (reason := unreachable(store)) is not None:
+        found["error"] = f"tracking.uri={shown_text(store)}: {reason}"
     try:
         for target in targets:
             if kind_of(target) is Kind.FILE:

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runner.launchers.elsewhere import Died, Ended, Event, Execution
+from runner.launchers.node_record import RECORDERS, place_of, store_of
 from runner.launchers.nodes import HARDWARE, check_this_node, description, difference, first_line, targets_of
 from runner.launchers.shard import RunReport, Shard
 from runner.launchers.shards import Cutter
 from runner.launchers.work import Work
-from runner.messages.errors import UserError, one_line
+from runner.messages.errors import RecordingError, UserError, one_line
 from runner.messages.ranges import shown
 from runner.process import signals
 
@@ -53,6 +54,7 @@ class OnRay:
         runtime_env: what Ray prepares on the nodes; None sends the working directory where the runs use own code.
         same_hardware: whether nodes that may give other digits are refused.
         memory_mib: the memory that the steps of a shard may take.
+        record: who records the runs: `driver` or `nodes`.
     """
 
     address: str | None
@@ -63,7 +65,13 @@ class OnRay:
     runtime_env: Mapping[str, Any] | None
     same_hardware: bool
     memory_mib: int
+    record: str = RECORDERS[0]
     _cluster: "_Cluster | None" = field(default=None, init=False)
+
+    @property
+    def records_on_nodes(self) -> bool:
+        """Whether the processes that execute shards record them, too."""
+        return self.record == "nodes"
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[None]:
@@ -91,6 +99,7 @@ class OnRay:
                 memory, the user's modules.
         """
         targets = targets_of(groups)
+        store = store_of(KEY, groups) if self.records_on_nodes else None
         if self._cluster is None:
             environment = dict(self.runtime_env or {})
             if targets and self.address is not None and self.runtime_env is None:
@@ -100,7 +109,7 @@ class OnRay:
             needs = {"CPU": self.num_cpus, "GPU": self.num_gpus}
             self._cluster = _Cluster(needs, folder, self.same_hardware)
         bytes_a_run = max((member.bytes_a_row for group in groups for member in group), default=0)
-        self._cluster.check_nodes(targets, bytes_a_run)
+        self._cluster.check_nodes(targets, bytes_a_run, store)
 
     def reports(self, work: Work) -> Iterator[RunReport]:
         """Execute the runs on the nodes, and yield how each ended.
@@ -111,7 +120,8 @@ class OnRay:
         assert self._cluster is not None
         work.view.start_elsewhere(self._cluster.places)
         cutter = Cutter.of(work.groups, self.shard_seconds, self._cluster.most, self.memory_mib)
-        return Execution(work, self._cluster, cutter, self.max_retries).reports()
+        place = place_of(work) if self.records_on_nodes else None
+        return Execution(work, self._cluster, cutter, self.max_retries, place).reports()
 
 
 def _connect(address: str | None, environment: Mapping[str, Any]) -> None:
@@ -206,8 +216,8 @@ class _Cluster:
         self._asked_at = -math.inf
         self._fit: list[dict[str, Any]] = []
 
-    def check_nodes(self, targets: list[str], bytes_a_run: int) -> None:
-        """Check that the nodes have what the runs need.
+    def check_nodes(self, targets: list[str], bytes_a_run: int, store: str | None) -> None:
+        """Check that the nodes have what the runs need, and reach the store if they record there.
 
         Raises:
             UserError: none has the CPUs and GPUs of a shard, or one lacks what the runs need.
@@ -224,7 +234,7 @@ class _Cluster:
             given = f"{bytes_a_run / 2**30:.1f} GiB"
             raise UserError(f"{KEY}: a run takes about {given}, a node has {smallest / 2**30:.1f} GiB")
         ours = description(self._targets, None)
-        found = self._descriptions(nodes)
+        found = self._descriptions(nodes, store)
         same = [key for key in ours if key not in HARDWARE]
         for node, theirs in found.items():
             if (differs := difference(ours, theirs, same)) != "":
@@ -243,7 +253,7 @@ class _Cluster:
             self._fit = [node for node in nodes if node["Alive"] and self._fitting(node["Resources"])]
         return self._fit
 
-    def _descriptions(self, nodes: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, str]]:
+    def _descriptions(self, nodes: Sequence[Mapping[str, Any]], store: str | None) -> dict[str, dict[str, str]]:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         have_left = (self._ray.exceptions.TaskUnschedulableError, self._ray.exceptions.NodeDiedError)
@@ -253,7 +263,7 @@ class _Cluster:
             place = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
             options = {**self._options, "scheduling_strategy": place}
             asked[f"{node['NodeManagerHostname']} {node['NodeID'][:8]}"] = task.options(**options).remote(
-                self._targets, self._folder
+                self._targets, self._folder, store
             )
         found = {}
         for name, answer in asked.items():
@@ -307,7 +317,7 @@ class _Cluster:
         except StopIteration:
             return Ended()
         except self._ray.exceptions.RayTaskError as error:
-            return Died(_reason(error), is_final=not isinstance(error.cause, UserError))
+            return Died(_reason(error), is_final=not isinstance(error.cause, UserError | RecordingError))
         except self._ray.exceptions.RayError as error:
             return Died(_reason(error))
         return update

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runner.launchers.elsewhere import Execution
+from runner.launchers.node_record import RECORDERS, check_no_password, place_of, store_of
 from runner.launchers.nodes import first_line, targets_of
 from runner.launchers.shard import RunReport
 from runner.launchers.shards import Cutter
@@ -42,6 +43,7 @@ class OnSubmitit:
         max_retries: how many jobs may die of a shard before it is executed in parts.
         memory_mib: the memory that the steps of a shard may take.
         folder: for messages and jobs' files, on a file system that all nodes share.
+        record: who records the runs: `driver` or `nodes`.
         parameters: of the executor, as submitit names them; those that are None are not set.
     """
 
@@ -52,7 +54,13 @@ class OnSubmitit:
     memory_mib: int
     folder: str
     parameters: Mapping[str, Any]
+    record: str = RECORDERS[0]
     _jobs: Jobs | None = field(default=None, init=False)
+
+    @property
+    def records_on_nodes(self) -> bool:
+        """Whether the processes that execute shards record them, too."""
+        return self.record == "nodes"
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[None]:
@@ -95,6 +103,8 @@ class OnSubmitit:
         largest = max((member.bytes_a_row for group in groups for member in group), default=0)
         if given is not None and largest > given * 2**30:
             raise UserError(f"{KEY}.parameters.mem_gb={given}: a run takes about {largest / 2**30:.1f} GiB")
+        if self.records_on_nodes:
+            check_no_password(KEY, store_of(KEY, groups))
         targets = targets_of(groups)
         if targets:
             _check_arguments(groups)
@@ -109,7 +119,8 @@ class OnSubmitit:
         assert self._jobs is not None
         work.view.start_elsewhere(self._jobs.places)
         cutter = Cutter.of(work.groups, self.shard_seconds, self.jobs, self.memory_mib)
-        return Execution(work, self._jobs, cutter, self.max_retries).reports()
+        place = place_of(work, with_secrets=False) if self.records_on_nodes else None
+        return Execution(work, self._jobs, cutter, self.max_retries, place).reports()
 
 
 def _submitit() -> Any:

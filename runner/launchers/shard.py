@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from runner.config.schema import Config
+from runner.config.schema import Config, Tracking
 from runner.tracking.inheritance import Inherited
+from runner.tracking.journal import Known
 
 NOT_RUN = "fail_fast=true: another job had failed"
 
@@ -30,17 +31,34 @@ class ShardRun:
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where a node records its shard.
+
+    Attributes:
+        sweep: the parent run, which the driver records.
+        tracking: the store, with its password.
+        environment: variables by which MLflow is let in.
+    """
+
+    sweep: Known
+    tracking: Tracking = field(repr=False)
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True)
 class Shard:
     """Runs that can be executed as one batch.
 
     Attributes:
         fail_fast: whether the first failure ends the shard.
         inherited: what the record of the parent run leaves to its runs; None if they record everything themselves.
+        place: where the node records them; None if they are recorded by the driver.
     """
 
     runs: tuple[ShardRun, ...]
     fail_fast: bool = False
     inherited: Inherited | None = None
+    place: Place | None = None
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from runner.launchers.elsewhere import Died, Ended
 from runner.launchers.nodes import check_this_node, first_line
 from runner.launchers.shard import Shard
 from runner.launchers.shared_folder import append, end_with_driver, exit_on
-from runner.messages.errors import UserError
+from runner.messages.errors import RecordingError, UserError
 
 # What numbers of threads are read from; a job gets them from the driver's environment otherwise.
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -72,7 +72,7 @@ def _executed(order: Order) -> Ended | Died | Unfit:
         for update in updates_of(order.shard):
             append(order.updates, update)
     except Exception as error:  # of the runner, or of a user's function
-        return Died(first_line(error), is_final=not isinstance(error, UserError))
+        return Died(first_line(error), is_final=not isinstance(error, UserError | RecordingError))
     return Ended()
 
 

@@ -60,6 +60,10 @@ class Work:
 class ShardLauncher(Protocol):
     """Cuts the runs of a sweep into shards, and has them executed."""
 
+    @property
+    def records_on_nodes(self) -> bool:
+        """Whether the processes that execute shards record them, too."""
+
     def opened(self) -> AbstractContextManager[None]:
         """Connect to where the shards will run, until the context ends.
 

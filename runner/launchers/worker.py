@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from runner.config.direction import Direction
+from runner.launchers.node_record import NodeRecord, recording
 from runner.launchers.shard import RunReport, Shard
 from runner.tracking.journal import Artifact, Begin, End, Entry, Metrics, Shown, encode
 
@@ -87,15 +88,19 @@ class _Outbox:
     _ended: int = 0
     _began_at: float = field(default_factory=time.monotonic)
     _sent_at: float = field(default_factory=time.monotonic)
+    _record: NodeRecord | None = None
 
     def fill(self, shard: Shard) -> None:
         """Execute the shard and send all updates, then None, or the error."""
         from runner.launchers.running import run_shard
 
         try:
-            for report in run_shard(shard, self.append, self, self.check):
-                self._entries += self._endings.pop(report.run, [])
-                self._reports.append(report)
+            with recording(shard.place) as self._record:
+                for report in run_shard(shard, self.append, self, self.check):
+                    self._entries += self._endings.pop(report.run, [])
+                    self._reports.append(report)
+                if self._record is not None:
+                    self._entries = [self._record.finish()]
             self._send()
             self._put(None)
         except _AbandonedError:
@@ -105,11 +110,15 @@ class _Outbox:
 
     def append(self, entry: Entry) -> None:
         """Take a journal entry of the shard."""
-        if isinstance(entry, Artifact | Shown | End):
+        if self._record is None and isinstance(entry, Artifact | Shown | End):
             self._endings.setdefault(entry.run, []).append(encode(entry))
             return
         if isinstance(entry, Begin):
             entry = replace(entry, tags=entry.tags | {WORKER: socket.gethostname()})
+        if self._record is not None:
+            self._record.append(entry)
+            return
+        if isinstance(entry, Begin):
             self._recorded.setdefault(entry.run, 0)
         self._entries.append(encode(entry))
         if isinstance(entry, Metrics):
@@ -117,6 +126,8 @@ class _Outbox:
 
     def check(self) -> None:
         """Send an update if it is time to, after a block of steps."""
+        if self._record is not None:
+            self._record.check()
         is_due = time.monotonic() - self._sent_at >= SECONDS
         if is_due or sum(map(len, self._entries)) >= BYTES:
             self._send()
@@ -141,10 +152,13 @@ class _Outbox:
 
     def _send(self) -> None:
         made = self._steps, self._ended, time.monotonic() - self._began_at, dict(self._best)
-        self._put(Update(b"".join(self._entries), dict(self._recorded), tuple(self._reports), *made))
+        is_recorded = self._record is None or self._record.is_whole
+        reports = tuple(self._reports) if is_recorded else ()
+        self._put(Update(b"".join(self._entries), dict(self._recorded), reports, *made))
         self._entries.clear()
         self._recorded.clear()
-        self._reports.clear()
+        if is_recorded:
+            self._reports.clear()
         self._sent_at = time.monotonic()
 
     def _put(self, update: Update | BaseException | None) -> None:

@@ -13,6 +13,7 @@ from runner.composition.composition import to_config
 from runner.config import hydra_values
 from runner.config.plain import plain
 from runner.launchers.in_process import InProcess
+from runner.launchers.node_record import RECORDERS
 from runner.launchers.on_ray import OnRay
 from runner.launchers.on_submitit import EXECUTORS, OnSubmitit
 from runner.launchers.work import ShardLauncher
@@ -84,6 +85,7 @@ class RayLauncher(ShardsLauncher):
         runtime_env: dict[str, Any] | None,
         same_hardware: bool,
         memory_mib: int,
+        record: str,
     ) -> None:
         if address is not None and not isinstance(address, str):
             raise UserError(f"hydra.launcher.address={shown(address)}: expected null, auto or host:port")
@@ -98,6 +100,7 @@ class RayLauncher(ShardsLauncher):
             _mapping("runtime_env", runtime_env),
             same_hardware,
             _whole("memory_mib", memory_mib, least=1),
+            _one_of("record", record, RECORDERS),
         )
 
 
@@ -113,20 +116,19 @@ class SubmititLauncher(ShardsLauncher):
         memory_mib: int,
         folder: str,
         parameters: dict[str, Any] | None,
+        record: str,
     ) -> None:
-        if executor not in EXECUTORS:
-            hint = nearest(str(executor), EXECUTORS)
-            raise UserError(f"hydra.launcher.executor={shown(executor)}: expected {' or '.join(EXECUTORS)}{hint}")
         if not isinstance(folder, str) or not folder.strip():
             raise UserError(f"hydra.launcher.folder={shown(folder)}: expected a path")
         self.shards = OnSubmitit(
-            executor,
+            _one_of("executor", executor, EXECUTORS),
             _whole("jobs", jobs, least=1),
             _number("shard_seconds", shard_seconds, least=0.1),
             _whole("max_retries", max_retries),
             _whole("memory_mib", memory_mib, least=1),
             folder,
             _mapping("parameters", parameters) or {},
+            _one_of("record", record, RECORDERS),
         )
 
 
@@ -159,6 +161,13 @@ def _number(key: str, value: object, least: float = 0) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value < math.inf:
         raise UserError(f"hydra.launcher.{key}={shown(value)}: expected a number of at least {least:g}")
     return value
+
+
+def _one_of(key: str, value: object, allowed: Sequence[str]) -> str:
+    if value not in allowed:
+        hint = nearest(str(value), allowed)
+        raise UserError(f"hydra.launcher.{key}={shown(value)}: expected {' or '.join(allowed)}{hint}")
+    return str(value)
 
 
 def _mapping(key: str, value: object) -> dict[str, Any] | None:

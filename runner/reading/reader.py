@@ -13,7 +13,7 @@ from mlflow.tracking import MlflowClient
 from runner.reading.rows import History, Row
 from runner.reading.values import all_restored
 from runner.recorder.mlflow_private import get_default_host_creds, http_request
-from runner.recorder.reading import ID_TAG, PARENT_TAG, pages
+from runner.recorder.reading import PARENT_TAG, job_of, pages
 from runner.recorder.reading_back import RecordedRun, read_back, read_jobs
 from runner.recorder.store import Store
 
@@ -76,7 +76,7 @@ class Reader:
         if parent is not None:
             if parent not in self._jobs:
                 self._jobs[parent] = read_jobs(self.client, parent)
-            if (found := self._jobs[parent].get(row.tags.get(ID_TAG, ""))) is not None:
+            if (found := self._jobs[parent].get(job_of(row.tags))) is not None:
                 return found
         return read_back(self.client, row.id)
 

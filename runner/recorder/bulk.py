@@ -22,7 +22,7 @@ from runner.recorder.mlflow_private import engine_of, models, store_of
 from runner.recorder.reading import ID_TAG, LARGEST
 from runner.recorder.store import Created, Store
 from runner.recorder.verification import Last, check_rows
-from runner.tracking.journal import Artifact, Begin, End, Entry, Metrics, now_ms
+from runner.tracking.journal import GOES_ON, Artifact, Begin, End, Entry, Metrics, now_ms
 from runner.tracking.processes import HEARTBEAT
 
 # How many values are buffered, so that those of a run are written together.
@@ -256,7 +256,8 @@ class BulkStore(Store):
         self._set_tags(run_id, self._end_tags(end))
         begin = self._unfinished.get(end.run)
         self._has_ended_a_sweep |= begin is not None and begin.tags.get("runner.kind") == "sweep"
-        self._pending.ends.append((end.status, end.time_ms, run_id))
+        if end.status != GOES_ON:
+            self._pending.ends.append((end.status, end.time_ms, run_id))
         self._forget(end.run)
 
     def _flush_if_much(self) -> None:

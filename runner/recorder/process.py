@@ -204,7 +204,7 @@ class Recorder:
 
     def record(self, journal: Path) -> None:
         """Record the journal to its end."""
-        reader = JournalReader(journal)
+        self._reader = reader = JournalReader(journal)
         reader.hold()
         self._runner.read_pending()
         if not self._runner.is_alive:  # a replay may have recorded it already
@@ -228,6 +228,8 @@ class Recorder:
 
     def _idle(self) -> None:
         self._heartbeat_if_due()
+        if self._created:
+            self._send_progress_if_due(self._reader)
         self._write(self._store.flush)
 
     def _heartbeat_if_due(self) -> None:

@@ -10,6 +10,7 @@ from mlflow.tracking import MlflowClient
 
 from runner.recorder.errors import StoreError
 from runner.recorder.ownership import OwnedError, take
+from runner.tracking.journal import first_id
 from runner.tracking.processes import NUMBER
 
 ID_TAG = "runner.id"
@@ -64,9 +65,14 @@ def _parent(client: MlflowClient, run_id: str) -> Run:
     return run
 
 
-def children(client: MlflowClient, parent: Run) -> Iterator[Run]:
-    """Yield the runs of a sweep."""
-    return pages(client, [parent.info.experiment_id], f"tags.`{PARENT_TAG}` = '{parent.info.run_id}'")
+def job_of(tags: Mapping[str, str]) -> str:
+    """Return, from a run's tags, the id under which its sweep lists the job."""
+    return first_id(tags.get(ID_TAG, ""))
+
+
+def children(client: MlflowClient, parent: Run, condition: str = "") -> Iterator[Run]:
+    """Yield the runs of a sweep; a further condition begins with `and`."""
+    return pages(client, [parent.info.experiment_id], f"tags.`{PARENT_TAG}` = '{parent.info.run_id}'{condition}")
 
 
 def pages(

@@ -14,7 +14,7 @@ from runner.config.checking import checked_config
 from runner.config.schema import Config
 from runner.messages.errors import UserError
 from runner.recorder.errors import StoreError
-from runner.recorder.reading import ID_TAG, PARENT_TAG
+from runner.recorder.reading import PARENT_TAG, job_of
 from runner.tracking.run_files import CONFIG, JOBS, OVERRIDES, RESUMED, SECRETS, SOURCE, jobs_in
 
 # The one written in C, where there is one, is ten times as fast.
@@ -63,7 +63,7 @@ def read_back(client: MlflowClient, run_id: str) -> RecordedRun:
     if CONFIG in files and run.data.tags.get("runner.kind") != "sweep":
         return _single_run(client, run, files)
     parent = run.data.tags.get(PARENT_TAG)
-    found = None if parent is None else read_jobs(client, parent).get(run.data.tags.get(ID_TAG, ""))
+    found = None if parent is None else read_jobs(client, parent).get(job_of(run.data.tags))
     if found is None:
         raise StoreError(f"run {run_id}: its config is not recorded, expected a run of this program, or a sweep's job")
     return found

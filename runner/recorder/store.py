@@ -16,8 +16,22 @@ from runner.recorder.experiment_tags import write_experiment_tags
 from runner.recorder.names import accepted
 from runner.recorder.ownership import OwnedError, begin_alone, is_anothers, is_superseded
 from runner.recorder.reading import ID_TAG, PARENT_TAG, children, ledger_of, pages
+from runner.recorder.settling import leave_to, settle
 from runner.recorder.verification import DatabaseFile, Last, lost_run
-from runner.tracking.journal import EXPERIMENT, REFERENCE, Artifact, Begin, End, Entry, Metrics, Shown, now_ms
+from runner.tracking.journal import (
+    EXPERIMENT,
+    GOES_ON,
+    REFERENCE,
+    Artifact,
+    Begin,
+    End,
+    Entry,
+    Known,
+    Metrics,
+    Settle,
+    Shown,
+    now_ms,
+)
 from runner.tracking.processes import HEARTBEAT, REAPED, RESUMES
 
 OUTCOME = "runner.outcome"
@@ -53,6 +67,9 @@ class Store:
         # What was written, by MLflow's run ids, to be verified at the end; and the runs without a parent.
         self._written: dict[str, Last] = {}
         self._leading: set[str] = set()
+        # The jobs that this journal began, by the sweep that another one began; and what this one ended as KILLED.
+        self._jobs_of: dict[str, list[str]] = {}
+        self._killed: set[str] = set()
         self._kept: list[Path] = []
         self.warning: str | None = None
         # The file of a SQLite database.
@@ -67,6 +84,10 @@ class Store:
         """Write one entry; return the run that it created, if any."""
         entry = accepted(entry)
         match entry:
+            case Known():
+                self._runs[entry.run] = entry.run_id
+                self._jobs_of |= {entry.run_id: []} if entry.has_jobs else {}
+                return Created(entry.run, entry.run_id, entry.experiment_id)
             case Begin():
                 created = self._begin(entry)
                 self._written.setdefault(created.run_id, Last())
@@ -82,7 +103,12 @@ class Store:
                 self._show(entry)
             case End() if not self._is_taken_over(entry.run):
                 self._end(entry)
-                self._note(entry.run, entry.step if entry.results else -1, has_ended=True)
+                self._note(entry.run, entry.step if entry.results else -1, has_ended=entry.status != GOES_ON)
+                if entry.status == "KILLED":
+                    self._killed.add(self._runs[entry.run])
+            case Settle() if not self._is_taken_over(entry.run):
+                self.flush()
+                settle(self._client, self._runs[entry.run], entry.is_complete, self._killed)
         return None
 
     def _is_taken_over(self, run: str) -> bool:
@@ -197,6 +223,8 @@ class Store:
             )
         self.flush()
         self._remove_reaped_marks()
+        for sweep, jobs in self._jobs_of.items():
+            leave_to(self._client, sweep, jobs)
 
     def _is_anothers(self, run: str) -> bool:
         """Return whether another process has resumed a sweep that this journal began."""
@@ -227,6 +255,8 @@ class Store:
         if begin.parent is None:
             self._with_heartbeat.add(begin.run)
             self._leading.add(run_id)
+        if (parent := self._runs.get(begin.parent or "", "")) in self._jobs_of:
+            self._jobs_of[parent].append(run_id)
         self._log_params(run_id, params)
         return Created(begin.run, run_id, experiment)
 
@@ -371,8 +401,10 @@ class Store:
         results = [Metric(key, value, end.time_ms, end.step) for key, value in end.results.items()]
         self._log_metrics(end.run, self._waiting.get(end.run, []) + results)
         self._waiting.pop(end.run, None)
-        self._log_tags(run_id, self._end_tags(end))
-        self._set_status(run_id, end.status, end.time_ms)
+        if tags := self._end_tags(end):
+            self._log_tags(run_id, tags)
+        if end.status != GOES_ON:
+            self._set_status(run_id, end.status, end.time_ms)
         self._forget(end.run)
 
     def _show(self, shown: Shown) -> None:

@@ -14,6 +14,7 @@ from runner.reading.collection import Runs
 from runner.reading.record import RunRecord
 from runner.reading.rows import by_run
 from runner.recorder.errors import StoreError
+from runner.recorder.reading import job_of
 from runner.recorder.reading_back import RecordedRun, read_jobs
 from runner.rerun.circumstances import circumstances
 from runner.rerun.composing import Composed, compose_again
@@ -95,7 +96,7 @@ def records_of(found: Runs, client: MlflowClient) -> list[RecordedRun]:
         if run.sweep is not None and run.sweep not in jobs:
             jobs[run.sweep] = _jobs_of(client, run.sweep)
         try:
-            known = jobs.get(run.sweep or "", {}).get(run.tags.get("runner.id", ""))
+            known = jobs.get(run.sweep or "", {}).get(job_of(run.tags))
             records.append(run.recorded if known is None else known)
         except UserError as error:
             mistakes.append(("", "; ".join(error.lines)))

@@ -22,7 +22,7 @@ from runner.sweeps.plan import Plan
 from runner.sweeps.summary import print_results
 from runner.sweeps.unused_seeds import warn_of_unused_seeds
 from runner.tracking.inheritance import Inherited
-from runner.tracking.journal import Artifact
+from runner.tracking.journal import Artifact, Settle, first_id
 from runner.tracking.ledger import Finished, Ledger
 from runner.tracking.run_files import SweepJob
 from runner.tracking.tracker import Tracker, tracking_to
@@ -200,7 +200,7 @@ class _Sweep:
         while True:
             try:
                 for report in self.launcher.reports(self._work(chosen)):
-                    self.reports[report.run] = report
+                    self.reports[first_id(report.run)] = report
                     self.has_failed |= report.status == "FAILED"
             finally:
                 results = list(self._results_of(chosen))
@@ -302,12 +302,14 @@ def _end(sweep: _Sweep, status: str) -> None:
     from runner.execution.weights import WEIGHTS, weights_file
 
     best = best_of(sweep.results)
-    report = None if best is None else sweep.reports.get(best.run)
+    report = None if best is None else sweep.reports.get(first_id(best.run))
     if best is not None and report is not None and report.weights and sweep.parent.experiment is not None:
         sweep.tracker.append(Artifact(report.run, WEIGHTS, weights_file(report.weights)))
         if status != "KILLED" and (content := _landscape(best.job.config, report)) is not None:
             sweep.tracker.append(Artifact(report.run, LANDSCAPE, content))
     sweep.parent.end(sweep.tracker, sweep.run_id, status, sweep.results)
+    if sweep.launcher.records_on_nodes and sweep.parent.experiment is not None:
+        sweep.tracker.append(Settle(sweep.run_id, is_complete=status != "KILLED" and not sweep.is_over))
 
 
 def _landscape(config: Config, report: RunReport) -> bytes | None:

@@ -30,6 +30,10 @@ LARGEST_WASTE = 2**32
 JOURNALS = Path("outputs/journals")
 # A reference to the experiment of a run, as `reference` makes them to runs.
 EXPERIMENT = "{{experiment}}"
+# The status of an `End` in the journal of a node: the run has its results, and the journal of the sweep ends it.
+GOES_ON = "RUNNING"
+# Between the id of a run and the number of the attempt to execute it, where an earlier one has died.
+ATTEMPT = "_"
 REFERENCE = re.compile(r"\{\{run:(\w+)\}\}", re.ASCII)
 
 
@@ -136,12 +140,36 @@ class End:
 
 
 @dataclass(frozen=True)
+class Known:
+    """A run that another journal begins, with its ids in MLflow; `has_jobs` if this one begins jobs of it."""
+
+    run: str
+    run_id: str
+    experiment_id: str
+    has_jobs: bool = False
+
+
+@dataclass(frozen=True)
+class Settle:
+    """What follows the end of a sweep whose jobs other journals begin: some of their runs may be left without an end.
+
+    If all jobs have ended, the runs that are RUNNING or KILLED are of attempts that died, and are moved to the trash;
+    otherwise those that are RUNNING are KILLED.
+    """
+
+    run: str
+    is_complete: bool
+
+
+@dataclass(frozen=True)
 class Close:
     """The end of a journal."""
 
 
-Entry: TypeAlias = Open | Begin | Metrics | Artifact | Shown | End | Close
-KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in (Open, Begin, Metrics, Artifact, Shown, End, Close)}
+Entry: TypeAlias = Open | Begin | Metrics | Artifact | Shown | End | Known | Settle | Close
+KINDS: dict[str, type[Any]] = {
+    kind.__name__: kind for kind in (Open, Begin, Metrics, Artifact, Shown, End, Known, Settle, Close)
+}
 BODY = {"Metrics": "values", "Artifact": "content"}
 HINTS = {name: get_type_hints(kind) for name, kind in KINDS.items()}
 
@@ -149,6 +177,17 @@ HINTS = {name: get_type_hints(kind) for name, kind in KINDS.items()}
 def reference(run: str) -> str:
     """Return a reference to a run by the runner's id, for the texts of `Shown`."""
     return f"{{{{run:{run}}}}}"
+
+
+def first_id(run: str) -> str:
+    """Return the id that the first attempt to execute a run had, by which the sweep lists its job."""
+    return run.partition(ATTEMPT)[0]
+
+
+def next_id(run: str) -> str:
+    """Return the id of the next attempt to execute a run."""
+    first, _, number = run.partition(ATTEMPT)
+    return f"{first}{ATTEMPT}{int(number or 1) + 1}"
 
 
 def now_ms() -> int:

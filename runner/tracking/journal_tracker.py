@@ -31,6 +31,7 @@ HURRIED_SECONDS = 3
 NO_MESSAGE_SECONDS = 120
 # A recorder that exits sooner than this is not restarted during the run.
 RESTART_SECONDS = 5
+WAIT_SECONDS = 0.1
 REPLAY = "python -m runner.replay"
 OnRecorded = Callable[[int, int], None]
 # Recorders that go on alone; kept, so that those that have exited are waited for in a process that lasts.
@@ -54,14 +55,31 @@ class JournalTracker:
     """
 
     def __init__(
-        self, tracking: Tracking, on_recorded: OnRecorded | None = None, afterwards: str | None = None
+        self,
+        tracking: Tracking,
+        on_recorded: OnRecorded | None = None,
+        afterwards: str | None = None,
+        folder: Path | None = None,
     ) -> None:
+        """Start the recorder.
+
+        Args:
+            tracking: where to record.
+            on_recorded: as in `tracking_to`.
+            afterwards: as in `tracking_to`.
+            folder: holds the journal instead of the working directory, where no artifacts are recorded.
+
+        Raises:
+            RecordingError: the journal or the artifacts cannot be written.
+            UserError: the database cannot be written.
+        """
         self._tracking = tracking
         self._afterwards = afterwards
         self.owner = uuid.uuid4().hex
-        self._folder = Path.cwd()
+        self._folder = folder or Path.cwd()
         self._path = self._folder / JOURNALS / f"{self.owner}.journal"
-        check_places(self._path.parent, tracking)
+        if folder is None:
+            check_places(self._path.parent, tracking)
         self._journal: JournalWriter | None = None
         self._recorded: dict[str, Recorded] = {}
         self._on_recorded = on_recorded
@@ -138,6 +156,19 @@ class JournalTracker:
     def recorded(self, run: str) -> Recorded | None:
         """Return the run in MLflow, once the recorder has created it."""
         return self._recorded.get(run)
+
+    def wait_for(self, run: str) -> Recorded:
+        """Wait until the recorder has created a run that has begun.
+
+        Raises:
+            RecordingError: it cannot.
+        """
+        while (found := self._recorded.get(run)) is None:
+            self.check()
+            if (reason := self._failed or self._away) is not None:
+                raise RecordingError(reason)
+            select.select([self._stdout], [], [], WAIT_SECONDS)
+        return found
 
     def finish(self, is_hurried: bool = False) -> None:
         """Close the journal and wait until the recorder has committed all of it.

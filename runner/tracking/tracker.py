@@ -38,6 +38,9 @@ class Tracker(Protocol):
     def recorded(self, run: str) -> Recorded | None:
         """Return the run in MLflow, once `finish` has returned."""
 
+    def wait_for(self, run: str) -> Recorded | None:
+        """Wait until MLflow has a run that has begun, and return it; None where nothing is recorded."""
+
     def ledger(self, sweep: str, resume: str | bool) -> Ledger | None:
         """Return the finished jobs of the sweep to resume; None if there is no such sweep."""
 
@@ -60,6 +63,10 @@ class Untracked:
         """Do nothing."""
 
     def recorded(self, run: str) -> Recorded | None:
+        """Return None: no run is recorded."""
+        return None
+
+    def wait_for(self, run: str) -> Recorded | None:
         """Return None: no run is recorded."""
         return None
 

@@ -4,10 +4,13 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from runner.reading import runs
 from tests.conftest import Command
 from tests.support.clusters import Nodes
 from tests.support.processes import wait_until
@@ -44,6 +47,15 @@ def runner(runner: Command, template: Path) -> Command:
     return runner
 
 
+def asked(uri: str, query: str) -> list[tuple[Any, ...]]:
+    psycopg = pytest.importorskip("psycopg")
+    with psycopg.connect(uri) as connection:
+        try:
+            return list(connection.execute(query).fetchall())
+        except psycopg.errors.UndefinedTable:
+            return []
+
+
 def on(nodes: Nodes) -> list[str]:
     return ["hydra/launcher=ray", f"hydra.launcher.address='{nodes.address}'"]
 
@@ -70,6 +82,38 @@ def test_a_killed_worker_is_replaced(runner: Command, nodes: Nodes) -> None:
     _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
     assert_each_step_is_recorded_once(runner, jobs=128, steps=60)
+
+
+def test_where_nodes_record_a_killed_worker_leaves_one_run_of_each_job(
+    runner: Command, nodes: Nodes, postgresql: Callable[[str], str]
+) -> None:
+    uri = postgresql("nodes")
+    sweep = [*LONG, "steps=3000", *on(nodes), "hydra.launcher.record=nodes", f"tracking.uri={uri}"]
+    losses = "select count(*) from metrics where key = 'loss'"
+    process = runner.fork(*sweep)
+    wait_until(lambda: asked(uri, losses) > [(100,)])
+    os.kill(nodes.workers()[0], signal.SIGKILL)
+    _, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, err
+    assert_each_step_is_recorded_once(runner, jobs=128, steps=30, ask=lambda query: asked(uri, query))
+    assert asked(uri, "select count(*) > 0 from runs where lifecycle_stage = 'deleted'") == [(True,)]
+    # The runs of the second attempt are read like all others.
+    found = runs(uri=uri)
+    again = [run for run in found if "_" in run.tags["runner.id"]]
+    assert {run.config.lr for run in again} == {run.params["lr"] for run in again} != set()
+    assert sorted(run.metrics["rank"] for run in found) == list(range(1, 129))
+
+
+def test_where_nodes_record_ctrl_c_kills_what_has_begun(
+    runner: Command, nodes: Nodes, postgresql: Callable[[str], str]
+) -> None:
+    uri = postgresql("interrupted")
+    process = runner.fork(*LONG, *on(nodes), "hydra.launcher.record=nodes", f"tracking.uri={uri}")
+    wait_until(lambda: asked(uri, "select count(*) from metrics where key = 'loss'") > [(100,)])
+    assert_interrupted_within_seconds(process)
+    assert nodes.workers() == []
+    unended = "select count(*) from runs where status not in ('KILLED', 'FINISHED') or lifecycle_stage = 'deleted'"
+    wait_until(lambda: asked(uri, unended) == [(0,)])
 
 
 def test_nodes_come_and_go(runner: Command, nodes: Nodes) -> None:
@@ -123,6 +167,8 @@ def test_a_job_that_kills_its_worker_fails_alone(runner: Command, nodes: Nodes) 
     [
         (["address=127.0.0.2:9"], "hydra.launcher.address=127.0.0.2:9: no cluster answers ("),
         (["address='ray://here:10001'"], "hydra.launcher.address=ray://here:10001: expected null, auto or host:port"),
+        (["record=nodes"], "hydra.launcher.record=nodes: SQLite is for one machine, expected a tracking server or "),
+        (["record=node"], "hydra.launcher.record=node: expected driver or nodes; did you mean 'nodes'?"),
         (["num_gpus=1"], "hydra.launcher: num_cpus=1 num_gpus=1 on one node, expected at most what a node has"),
         (["num_cpus=0"], "hydra.launcher.num_cpus=0: expected a number of at least 1"),
         (["shard_seconds=never"], "hydra.launcher.shard_seconds=never: expected a number of at least 0.1"),

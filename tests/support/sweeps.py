@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from typing import Any
 
 from tests.conftest import Command
@@ -18,14 +19,20 @@ def record_of(runner: Command) -> list[Any]:
     return sorted(rows(runner, query), key=repr)
 
 
-def assert_each_step_is_recorded_once(runner: Command, jobs: int, steps: int) -> None:
+def assert_each_step_is_recorded_once(
+    runner: Command, jobs: int, steps: int, ask: Callable[[str], list[Any]] | None = None
+) -> None:
+    """Check the record in a folder, or in the database that `ask` queries."""
+    ask = ask or (lambda query: rows(runner, query))
     statuses = "select status, count(*) from runs where lifecycle_stage = 'active' group by status"
-    assert rows(runner, statuses) == [("FINISHED", jobs + 1)]
+    assert ask(statuses) == [("FINISHED", jobs + 1)]
+    names = "select count(distinct name) from runs where lifecycle_stage = 'active'"
+    assert ask(names) == [(jobs + 1,)]
     each = (
         "select count(*) n, count(distinct step) d from metrics join runs using (run_uuid) "
         "where key = 'loss' and lifecycle_stage = 'active' group by run_uuid"
     )
-    assert rows(runner, f"select n, d, count(*) from ({each}) group by n, d") == [(steps, steps, jobs)]
+    assert ask(f"select n, d, count(*) from ({each}) as each_run group by n, d") == [(steps, steps, jobs)]
 
 
 def results_of(out: str) -> str:

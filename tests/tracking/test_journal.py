@@ -19,7 +19,9 @@ from runner.tracking.journal import (
     Entry,
     JournalReader,
     JournalWriter,
+    Known,
     Metrics,
+    Settle,
     encode,
 )
 
@@ -58,6 +60,8 @@ ENTRIES: st.SearchStrategy[Entry] = st.one_of(
         results=st.dictionaries(TEXT, st.floats(allow_nan=False), max_size=2),
         tags=st.dictionaries(TEXT, TEXT, max_size=2),
     ),
+    st.builds(Known, run=TEXT, run_id=TEXT, experiment_id=TEXT, has_jobs=st.booleans()),
+    st.builds(Settle, run=TEXT, is_complete=st.booleans()),
     st.just(Close()),
 )
 
