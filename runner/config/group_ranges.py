@@ -110,13 +110,17 @@ def _betas(count: int, word: str) -> Constraint:
     )
 
 
-# Where x = (y - (1 - momentum) * z) / momentum is recorded.
-AVERAGED = number("a number above 0 and below 1", lambda value: 0 < value < 1)
+INSIDE = number("a number above 0 and below 1", lambda value: 0 < value < 1)
 OPTIMIZER: dict[str, Constraint] = {
     **dict.fromkeys(("weight_decay", "eps", "momentum", "lr_decay", "momentum_decay"), NOT_NEGATIVE),
     **dict.fromkeys(("initial_accumulator_value", "initial_accumulator", "trust_coefficient"), NOT_NEGATIVE),
     **dict.fromkeys(("r", "weight_lr_power"), NOT_NEGATIVE),
     "warmup_steps": at_least(0, "a whole number"),
+    "f_star": Constraint("a finite number", is_finite).or_null("the objective's minimum, or 0"),
+    "variant": one_of("long", "short"),
+    **dict.fromkeys(("max_backtracking_steps", "max_iterations"), COUNT),
+    **dict.fromkeys(("slope_rtol", "decrease_factor", "c1", "c2"), INSIDE),
+    "increase_factor": number("a finite number of at least 1", lambda value: value >= 1),
     **dict.fromkeys(("d0", "d_coef"), POSITIVE),
     "beta3": number("a number of at least 0 and below 1", lambda value: 0 <= value < 1).or_null("sqrt(betas[1])"),
     "growth_rate": number("a finite number above 1", lambda value: value > 1).or_null("no limit"),
@@ -140,7 +144,7 @@ OPTIMIZER: dict[str, Constraint] = {
 }
 # Where an optimizer's key takes other values than a key of the same name of the others.
 OPTIMIZER_OWN: dict[str, dict[str, Constraint]] = {
-    "schedule_free_sgd": {"momentum": AVERAGED},
+    "schedule_free_sgd": {"momentum": INSIDE},
     "schedule_free_adamw": {
         "betas": Constraint(
             "two numbers below 1, the first above 0, the second at least 0",

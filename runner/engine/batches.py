@@ -11,7 +11,7 @@ from torch import Tensor
 from runner.config.groups import ObjectiveConfig
 from runner.config.schema import Config
 from runner.objectives import Objective, ObjectiveSpec, objective_of, start_point
-from runner.optimizers import OPTIONAL
+from runner.optimizers import FIXED, OPTIONAL
 from runner.tensors.device import choose_device
 from runner.tensors.draws import noise_numbers
 from runner.tensors.hyper_parameters import structure
@@ -97,7 +97,11 @@ def batch_key(member: Member) -> Hashable:
     return (
         (config.device, config.threads, config.interop_threads, config.dtype, config.tracking),
         (objective.name, objective.dimension, tuple(sorted(objective.parameters)), fixed),
-        (structure(config.optimizer.tree, OPTIONAL), structure(config.schedule.tree), config.schedule.is_constant),
+        (
+            structure(config.optimizer.tree, OPTIONAL, FIXED),
+            structure(config.schedule.tree),
+            config.schedule.is_constant,
+        ),
         (config.gradient_noise == 0, config.clip_value is None, config.clip_norm is None),
         (config.diagnostics.curvature, config.initial_weight is None),
     )

@@ -47,12 +47,14 @@ class Outputs(NamedTuple):
         gradient: `(rows, dim)`, before the update, with its noise, before clipping.
         weight: `(rows, dim)`, after the update.
         lr: `(rows, 1)`, the learning rates of the update, in float64.
+        evaluations: `(rows,)`, how many forward and backward passes the step took; None for one each.
     """
 
     loss: Tensor
     gradient: Tensor
     weight: Tensor
     lr: Tensor
+    evaluations: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -74,10 +76,6 @@ class AnyStep(ABC):
     @abstractmethod
     def __call__(self, carry: Carry, inputs: Inputs) -> tuple[Carry, Outputs]:
         """Make the step."""
-
-    @abstractmethod
-    def evaluations(self, steps: int) -> int:
-        """Return how many forward and backward passes the first `steps` steps took."""
 
     def loss_and_gradient(
         self, weight: Tensor, samples: Tensor | None = None, noise: Tensor | None = None
@@ -125,10 +123,6 @@ class Step(AnyStep):
             shown = self.recorded(weight, state)
         return Carry(weight, state, self.schedule_after(carry, inputs, loss)), Outputs(loss, gradient, shown, rates)
 
-    def evaluations(self, steps: int) -> int:
-        """Return how many forward and backward passes the first `steps` steps took: one each."""
-        return steps
-
 
 @dataclass(frozen=True)
 class Problem:
@@ -157,6 +151,7 @@ class Block:
         gradient: `(steps, runs, dim)`, before the update.
         weight: `(steps, runs, dim)`, after the update.
         lr: `(steps, runs)`, the learning rate of the update.
+        evaluations: `(steps, runs)`, of each step; None for one each.
     """
 
     first: int
@@ -164,6 +159,7 @@ class Block:
     gradient: Tensor
     weight: Tensor
     lr: Tensor
+    evaluations: Tensor | None = None
 
     @property
     def last(self) -> int:
@@ -202,7 +198,7 @@ def descend(problem: Problem, steps: int, longest: int) -> Iterator[Block]:
 
 
 def _block(first: int, made: Sequence[Outputs], runs: int) -> Block:
-    loss, gradient, weight, lr = zip(*made, strict=True)
+    loss, gradient, weight, lr, evaluations = zip(*made, strict=True)
     is_constant = all(rate is lr[0] for rate in lr)
     rates = lr[0].expand(len(lr), -1, -1) if is_constant else torch.stack(lr)
     return Block(
@@ -211,6 +207,7 @@ def _block(first: int, made: Sequence[Outputs], runs: int) -> Block:
         torch.stack(gradient)[:, :runs],
         torch.stack(weight)[:, :runs],
         rates[:, :runs, 0],
+        None if evaluations[0] is None else torch.stack(evaluations)[:, :runs],
     )
 
 

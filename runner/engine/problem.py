@@ -10,14 +10,16 @@ from torch import Tensor
 from runner.config.schema import Config
 from runner.engine.batches import Member
 from runner.engine.descent import AnyStep, BatchLoss, Carry, Problem, Step
+from runner.engine.evaluating_step import EvaluatingStep
 from runner.engine.inputs import InputSource
 from runner.engine.torch_step import TorchStep
 from runner.messages.errors import UserError
 from runner.messages.ranges import shown
 from runner.objectives import Objective, parameters_of
 from runner.objectives.imported import check_curvature, check_loss
-from runner.optimizers import OPTIONAL, State, rule_of
+from runner.optimizers import FIXED, OPTIONAL, State, rule_of
 from runner.optimizers.clipping import clip_by_norm, clip_by_value
+from runner.optimizers.function import Function
 from runner.optimizers.torch_optim import TorchOptimizer
 from runner.schedules import LossDrivenRates, Rates, rates_of, schedule_of, schedule_parameters
 from runner.tensors.device import choose_device
@@ -99,19 +101,32 @@ def _step(members: Sequence[Member], weight: Tensor, loss: BatchLoss, rates: Rat
         optimizer = TorchOptimizer(config.optimizer, weight, shapes, config.lr)
         return TorchStep(loss, ones, driven, torch.float64, optimizer, clip), ()
     rule = rule_of(config.optimizer, shapes)
-    hyper = hyper_parameters([config.optimizer.settings for config in configs], len(weight), weight.device, OPTIONAL)
+    settings = [config.optimizer.settings for config in configs]
+    hyper = hyper_parameters(settings, len(weight), weight.device, OPTIONAL, FIXED)
+    lr_dtype = weight.dtype if rule.casts_lr else torch.float64
+    state = rule.init(weight, **hyper)
+    if rule.evaluates:
+        minima = [member.objective.known.minimum or 0.0 for member in members]
+
+        def search(
+            weight: Tensor, gradient: Tensor, state: State, function: Function, lr: Tensor
+        ) -> tuple[Tensor, State, Tensor]:
+            made: tuple[Tensor, State, Tensor] = rule.update(weight, gradient, state, function, lr=lr, **hyper)
+            return made
+
+        minimum = column(minima, len(weight), weight.device)
+        return EvaluatingStep(loss, ones, driven, lr_dtype, search, clip, minimum), state
 
     def update(weight: Tensor, gradient: Tensor, state: State, lr: Tensor) -> tuple[Tensor, State]:
-        return rule.update(weight, gradient, state, lr=lr, **hyper)
+        made: tuple[Tensor, State] = rule.update(weight, gradient, state, lr=lr, **hyper)
+        return made
 
     def update_clipped(weight: Tensor, gradient: Tensor, state: State, lr: Tensor) -> tuple[Tensor, State]:
-        return rule.update(weight, clip(gradient), state, lr=lr, **hyper)
+        return update(weight, clip(gradient), state, lr)
 
-    lr_dtype = weight.dtype if rule.casts_lr else torch.float64
     is_clipped = config.clip_value is not None or config.clip_norm is not None
     recorded = None if rule.recorded is None else functools.partial(rule.recorded, **hyper)
-    step = Step(loss, ones, driven, lr_dtype, update_clipped if is_clipped else update, recorded)
-    return step, rule.init(weight, **hyper)
+    return Step(loss, ones, driven, lr_dtype, update_clipped if is_clipped else update, recorded), state
 
 
 def _clipping(configs: Sequence[Config], weight: Tensor) -> Callable[[Tensor], Tensor]:

@@ -50,13 +50,21 @@ class ActiveBlock:
 
 @dataclass(frozen=True)
 class _State:
-    """Weight and gradient `(runs, dim)` and loss `(runs,)` of all runs after `steps`, or of one run at its end."""
+    """All runs after `steps`, or one run at its end.
+
+    Attributes:
+        weight: `(runs, dim)`.
+        gradient: `(runs, dim)`.
+        loss: `(runs,)`.
+        evaluations: `(runs,)`, of all steps together; None for one each.
+    """
 
     steps: int
     seconds: float
     weight: Tensor
     gradient: Tensor
     loss: Tensor
+    evaluations: Tensor | None = None
 
 
 class Descent:
@@ -132,7 +140,7 @@ class Descent:
             objective=self._batch.members[run].objective,
             direction=self._direction,
             steps=ending.step,
-            gradient_evaluations=self._batch.problem.step.evaluations(ending.step),
+            gradient_evaluations=ending.step if state.evaluations is None else int(state.evaluations),
             seconds=state.seconds,
             weight=state.weight,
             gradient=state.gradient,
@@ -152,11 +160,21 @@ class Descent:
             lasts[run] = passed.last(run)
         self._best_steps.update(block, lasts)
         self.endings |= endings
-        self._now = _State(block.last, seconds, block.weight[-1], block.gradient[-1], block.loss[-1])
+        evaluations = _total(self._now.evaluations, block.evaluations)
+        self._now = _State(
+            block.last,
+            seconds,
+            block.weight[-1],
+            block.gradient[-1],
+            block.loss[-1],
+            None if evaluations is None else evaluations[-1],
+        )
         for run, ending in endings.items():
             index = ending.step - block.first
             weight, gradient = block.weight[index, run].clone(), block.gradient[index, run].clone()
-            self._final_states[run] = _State(ending.step, seconds, weight, gradient, block.loss[index, run].clone())
+            taken = None if evaluations is None else evaluations[index, run].clone()
+            loss = block.loss[index, run].clone()
+            self._final_states[run] = _State(ending.step, seconds, weight, gradient, loss, taken)
         losses = [float(self._final_states[run].loss) for run in endings]
         if len(self._configs) == 1:  # for a single run, the best of all steps
             losses = self._best_steps.loss.tolist()
@@ -196,4 +214,13 @@ class Descent:
 
 
 def _at(state: _State, run: int) -> _State:
-    return _State(state.steps, state.seconds, state.weight[run], state.gradient[run], state.loss[run])
+    evaluations = None if state.evaluations is None else state.evaluations[run]
+    return _State(state.steps, state.seconds, state.weight[run], state.gradient[run], state.loss[run], evaluations)
+
+
+def _total(before: Tensor | None, evaluations: Tensor | None) -> Tensor | None:
+    """Return the evaluations `(steps, runs)` up to each step of a block, `before` being those before it."""
+    if evaluations is None:
+        return None
+    total = evaluations.cumsum(0)
+    return total if before is None else total + before

@@ -38,7 +38,7 @@ class Result:
     Attributes:
         direction: whether it minimized or maximized; a known minimum matters only to a run that minimizes.
         steps: the number of updates.
-        gradient_evaluations: the number of forward and backward passes for these: one each, more with torch's LBFGS.
+        gradient_evaluations: the number of forward and backward passes for these: one each, more with line searches.
         seconds: how long these took.
         weight: `(dim,)`, after the last update.
         gradient: `(dim,)`, of the last forward pass; NaN if there was none.

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from runner.engine.descent import AnyStep, Carry, Outputs
@@ -31,9 +32,6 @@ class TorchStep(AnyStep):
             return loss, self.clip(gradient)
 
         loss, gradient = self.loss_and_gradient(carry.weight, inputs.samples, inputs.noise)
-        weight = self.optimizer.step(carry.weight, loss, self.clip(gradient), lr, evaluate)
-        return Carry(weight, (), self.schedule_after(carry, inputs, loss)), Outputs(loss, gradient, weight, lr)
-
-    def evaluations(self, steps: int) -> int:
-        """Return how many forward and backward passes the first `steps` steps took."""
-        return self.optimizer.evaluations(steps)
+        weight, evaluations = self.optimizer.step(carry.weight, loss, self.clip(gradient), lr, evaluate)
+        outputs = Outputs(loss, gradient, weight, lr, torch.tensor([evaluations]))
+        return Carry(weight, (), self.schedule_after(carry, inputs, loss)), outputs

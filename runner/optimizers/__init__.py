@@ -9,6 +9,7 @@ from runner.optimizers import (  # noqa: F401  # they register rules
     adaptive,
     adaptive_lr,
     layerwise,
+    line_search,
     schedule_free,
     sgd,
     signs,
@@ -18,8 +19,10 @@ from runner.tensors.shapes import Shapes
 
 # Hyper-parameters that a rule does not compute with if they are 0.
 OPTIONAL = ("weight_decay", "momentum", "dampening")
+# Hyper-parameters that the runs of a batch share, as whole numbers: how often a rule repeats something.
+FIXED = ("max_backtracking_steps", "max_iterations", "history_size")
 
-__all__ = ["OPTIONAL", "RULES", "State", "UpdateRule", "rule_of"]
+__all__ = ["FIXED", "OPTIONAL", "RULES", "State", "UpdateRule", "rule_of"]
 
 
 def rule_of(config: OptimizerConfig, shapes: Shapes) -> UpdateRule:

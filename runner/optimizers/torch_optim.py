@@ -1,7 +1,6 @@
 """The classes of torch.optim, for single runs: they keep their state, so they are not pure functions."""
 
 import inspect
-from array import array
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -62,15 +61,16 @@ class TorchOptimizer:
             raise UserError(*unknown)
         self._shapes = shapes
         self._parameters = [view.clone().requires_grad_() for view in shapes.views(weight[0])]
-        self._evaluations = array("q", [0])  # after each step, from step 0 on
         try:
             self._optimizer = make(self._parameters, lr=lr, **arguments)
             _try(make, arguments, self._parameters)
         except Exception as error:  # each class raises errors of its own
             raise UserError(f"optimizer.algorithm={config.algorithm}: {one_line(error)}") from None
 
-    def step(self, weight: Tensor, loss: Tensor, gradient: Tensor, lr: Tensor, evaluate: Evaluate) -> Tensor:
-        """Return the weight `(1, dim)` after a step from `weight`.
+    def step(
+        self, weight: Tensor, loss: Tensor, gradient: Tensor, lr: Tensor, evaluate: Evaluate
+    ) -> tuple[Tensor, int]:
+        """Return the weight `(1, dim)` after a step from `weight`, and the number of evaluations it took.
 
         Args:
             weight: `(1, dim)`.
@@ -90,8 +90,7 @@ class TorchOptimizer:
             count = self._step_with_closure(loss, evaluate)
         else:
             self._optimizer.step()
-        self._evaluations.append(self._evaluations[-1] + count)
-        return self._weight
+        return self._weight, count
 
     @property
     def _weight(self) -> Tensor:
@@ -116,10 +115,6 @@ class TorchOptimizer:
 
         self._optimizer.step(closure)
         return count
-
-    def evaluations(self, steps: int) -> int:
-        """Return the number of evaluations of the first `steps` steps."""
-        return self._evaluations[steps]
 
 
 def _class_of(name: str) -> type[torch.optim.Optimizer]:

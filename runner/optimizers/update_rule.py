@@ -42,16 +42,19 @@ class UpdateRule:
         recorded: `recorded(weight, state, **hyper) -> weight`, where the loss and the weight of a run are recorded;
             None for where the gradient is taken.
         takes: what it is given of the weight.
+        evaluates: whether it evaluates the loss at further weights: `update` is given the step's function after the
+            state, and also returns how many evaluations it took, `(rows, 1)`.
         companion: the rule for parameters that are no matrices, if the weight consists of several parameters and this
             rule is for matrices; it is given the same hyper-parameters.
         needs_matrix: whether it cannot optimize a weight without a matrix.
     """
 
     init: Callable[..., State]
-    update: Callable[..., tuple[Tensor, State]]
+    update: Callable[..., Any]
     casts_lr: bool
     recorded: Callable[..., Tensor] | None = None
     takes: Takes = Takes.WEIGHT
+    evaluates: bool = False
     companion: "UpdateRule | None" = None
     needs_matrix: bool = False
 
@@ -75,6 +78,7 @@ def rule(
     casts_lr: bool = False,
     recorded: Callable[..., Tensor] | None = None,
     takes: Takes = Takes.WEIGHT,
+    evaluates: bool = False,
     companion: UpdateRule | None = None,
     needs_matrix: bool = False,
 ) -> Callable[[Update], Update]:
@@ -87,6 +91,7 @@ def rule(
             casts_lr,
             recorded=recorded,
             takes=takes,
+            evaluates=evaluates,
             companion=companion,
             needs_matrix=needs_matrix,
         )

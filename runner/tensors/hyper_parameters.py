@@ -10,7 +10,11 @@ from runner.tensors.rows import column
 
 
 def hyper_parameters(
-    settings: Sequence[Mapping[str, Any]], rows: int, device: torch.device, optional: Collection[str] = ()
+    settings: Sequence[Mapping[str, Any]],
+    rows: int,
+    device: torch.device,
+    optional: Collection[str] = (),
+    fixed: Collection[str] = (),
 ) -> dict[str, Any]:
     """Return the hyper-parameters of the runs of a batch, one config group per run, as tensors.
 
@@ -22,14 +26,19 @@ def hyper_parameters(
         rows: how many rows the batch has.
         device: where the tensors go.
         optional: the keys whose value becomes None if it is 0.
+        fixed: the keys whose value stays as it is, because it is the same in all runs of a batch.
     """
-    keys = [key for key in settings[0] if key != "name"]
     return {
-        key: None
-        if key in optional and settings[0][key] == 0
-        else _per_row([group[key] for group in settings], rows, device)
-        for key in keys
+        key: _tensors([group[key] for group in settings], rows, device, key in optional, key in fixed)
+        for key in settings[0]
+        if key != "name"
     }
+
+
+def _tensors(values: Sequence[Any], rows: int, device: torch.device, is_optional: bool, is_fixed: bool) -> Any:
+    if is_optional and values[0] == 0:
+        return None
+    return values[0] if is_fixed else _per_row(values, rows, device)
 
 
 def _per_row(values: Sequence[Any], rows: int, device: torch.device) -> Any:
@@ -43,9 +52,16 @@ def _per_row(values: Sequence[Any], rows: int, device: torch.device) -> Any:
     return column(values, rows, device)
 
 
-def structure(settings: Mapping[str, Any], optional: Collection[str] = ()) -> tuple[tuple[str, Any], ...]:
-    """Return what must be the same in all runs of a batch: everything of a config group but its numbers."""
-    return tuple((key, _structure(value, key in optional)) for key, value in sorted(settings.items()))
+def structure(
+    settings: Mapping[str, Any], optional: Collection[str] = (), fixed: Collection[str] = ()
+) -> tuple[tuple[str, Any], ...]:
+    """Return what must be the same in all runs of a batch: everything of a config group but its numbers.
+
+    The numbers of the keys that are `fixed` must be the same too.
+    """
+    return tuple(
+        (key, value if key in fixed else _structure(value, key in optional)) for key, value in sorted(settings.items())
+    )
 
 
 def _structure(value: Any, is_optional: bool = False) -> Any:

@@ -1,5 +1,6 @@
 """What the runner uses of torch beyond its documented interface."""
 
+import torch
 from torch import Tensor
 from torch.autograd import Variable
 
@@ -18,3 +19,8 @@ def gradient_of(loss: Tensor, point: Tensor, ones: Tensor) -> Tensor:
         accumulate_grad=False,
     )  # fmt: skip
     return gradient
+
+
+def is_traced() -> bool:
+    """Return whether `make_fx` is tracing the operations, whose values are then not known."""
+    return torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.PROXY) is not None

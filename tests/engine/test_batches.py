@@ -48,10 +48,10 @@ def variants(draw: st.DrawFn, config: Config) -> list[Config]:
 
 
 def _moved(value: Any, random: Any) -> Any:
-    """Return a hyper-parameter a little below what it was; flags, names and zeros stay."""
+    """Return a hyper-parameter a little below what it was; flags, names, counts and zeros stay."""
     if isinstance(value, list):
         return [_moved(item, random) for item in value]
-    if isinstance(value, bool | str | None) or value == 0:
+    if isinstance(value, int | str | None) or value == 0:
         return value
     return value * random.uniform(0.9, 1)
 

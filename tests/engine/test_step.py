@@ -17,7 +17,12 @@ from tests.support.descents import done
 install()
 STEPS = 5
 # So that five steps move the weight.
-OVERRIDES = {"prodigy": ["optimizer.d0=0.01"], "dadapt_adam": ["optimizer.d0=0.01"]}
+OVERRIDES = {
+    "strong_wolfe": ["optimizer.max_iterations=4"],
+    "armijo": ["optimizer.max_backtracking_steps=10"],
+    "prodigy": ["optimizer.d0=0.01"],
+    "dadapt_adam": ["optimizer.d0=0.01"],
+}
 
 
 def problem(*overrides: str, runs: int = 3) -> Problem:
