@@ -12,6 +12,9 @@ from runner.messages.errors import nearest
 from runner.messages.ranges import shown
 from runner.messages.redaction import Hidden
 
+# Of the primary config: what `steps` is where it is not given.
+DEFAULT_STEPS = 1000
+
 
 @functools.cache
 def shipped_options(group: str) -> tuple[str, ...]:
@@ -32,12 +35,20 @@ def mistakes_in(tree: dict[str, Any], declared: dict[str, Any]) -> list[str]:
         found.append(f"experiment={given}: expected '# @package _global_' as the first line of the experiment's file")
     for lines in (
         problems(tree),
+        _steps_and_epochs(tree),
         (line for group, keys in declared.items() for line in unlike_declared(tree[group], keys, group)),
         (line for group, keys in declared.items() for line in not_given(tree[group], keys, group)),
     ):
         reported = set(map(_key_of, found))
         found += [line for line in lines if _key_of(line) not in reported]
     return [f"{line}{_hint_to_decode(tree, _key_of(line))}" for line in found]
+
+
+def _steps_and_epochs(tree: dict[str, Any]) -> Iterator[str]:
+    steps, objective = tree.get("steps"), tree.get("objective")
+    epochs = objective.get("epochs") if isinstance(objective, dict) else None
+    if epochs is not None and steps != DEFAULT_STEPS:
+        yield f"objective.epochs={shown(epochs)}: expected null, since steps={shown(steps)} is given"
 
 
 def _hint_to_decode(tree: dict[str, Any], path: str) -> str:

@@ -22,7 +22,8 @@ SWEEP_KEYS = ("zip=", "repeats=", "where=", "resume=", "fail_fast=", "max_jobs="
 OTHER_NAMES = {
     **dict.fromkeys(("learning_rate", "learningrate", "eta", "step_size", "stepsize"), "lr={}"),
     **dict.fromkeys(("iterations", "iters", "iter", "max_iter", "n_iter", "niter", "num_steps", "n_steps"), "steps={}"),
-    **dict.fromkeys(("epochs", "epoch", "num_epochs", "n_epochs", "max_steps", "max_epochs"), "steps={}"),
+    **dict.fromkeys(("epochs", "epoch", "num_epochs", "n_epochs", "max_epochs"), "objective.epochs={}"),
+    "max_steps": "steps={}",
     **dict.fromkeys(("momentum",), "optimizer=momentum optimizer.momentum={}"),
     **dict.fromkeys(("loss", "function", "problem"), "objective={}"),
     **dict.fromkeys(("optim", "opt", "algorithm", "solver"), "optimizer={}"),

@@ -58,6 +58,8 @@ def _root_problems(tree: Tree) -> Iterator[str]:
 def _step_problems(tree: Tree, groups: Tree) -> Iterator[str]:
     """Yield what is wrong with the schedule and the stopping rules, for a run of that learning rate and length."""
     lr, steps = tree.get("lr"), tree.get("steps")
+    if groups.get("objective", {}).get("epochs") is not None:
+        steps = None  # known when the data are, and checked then
     if "schedule" in groups and POSITIVE.accepts(lr) and COUNT.accepts(steps):
         yield from schedule_problems(groups["schedule"], lr, steps)  # type: ignore[arg-type]  # as just checked
     if "stop" in groups:

@@ -16,7 +16,7 @@ CODE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 TASKS = {"linear_regression": REGRESSION, "logistic_regression": CLASSIFICATION}
 
 # Keys that the files and records of earlier versions do not have, with what they mean there.
-LATER = {"features": None, "target_column": None, "task": None, "standardize": True}
+LATER = {"features": None, "target_column": None, "task": None, "standardize": True, "epochs": None}
 
 
 class Kind(Enum):

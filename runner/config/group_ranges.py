@@ -75,6 +75,7 @@ OBJECTIVE: dict[str, Constraint] = {
     ).or_null("not known"),
     "minimum": WRITTEN.or_null("not known"),
     "batch_size": COUNT.or_null("all samples"),
+    "epochs": COUNT.or_null("as many as steps make"),
     "hidden": COUNT,
     "dataset": Constraint("the name of a data set, a file, or package.module:function", is_text),
     "features": Constraint("a list of columns or arrays", _are_columns).or_null("all but the target"),

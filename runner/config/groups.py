@@ -65,6 +65,11 @@ class ObjectiveConfig:
         """How many samples a step sees; None where it sees all, or where there are no samples."""
         return self.parameters.get("batch_size")
 
+    @property
+    def epochs(self) -> int | None:
+        """How many passes over the training samples the run makes; None where `steps` says how many steps."""
+        return self.parameters.get("epochs")
+
 
 @dataclass(frozen=True)
 class OptimizerConfig:

@@ -36,7 +36,8 @@ class Console(ProgressView):
 
     def start(self, hardware: "Hardware", batch: "Batch") -> None:
         """Print the device and the settings of the run."""
-        config, weight = self._config, batch.members[0].start.tolist()
+        config = self._config = batch.members[0].config  # with its number of steps, where it has epochs
+        weight = batch.members[0].start.tolist()
         if config.quiet or self._is_child:
             return
         print_lines(f"device     {hardware}")

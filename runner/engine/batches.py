@@ -2,14 +2,16 @@
 
 import json
 from collections.abc import Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from runner.config.groups import ObjectiveConfig
+from runner.config.schedule_ranges import schedule_problems
 from runner.config.schema import Config
+from runner.messages.errors import UserError
 from runner.objectives import Objective, ObjectiveSpec, objective_of, start_point
 from runner.optimizers import FIXED, OPTIONAL
 from runner.tensors.device import choose_device
@@ -70,12 +72,33 @@ def member_of(config: Config) -> Member:
     Raises:
         UserError: the config does not fit this machine or its objective.
     """
+    config, objective = with_steps(config), _objective_of(config)
+    return Member(config, objective, start_point(objective, config.initial_weight, config.seed, DTYPES[config.dtype]))
+
+
+def with_steps(config: Config) -> Config:
+    """Return a config with as many steps as its epochs take, if it has epochs; the last of an epoch may begin the next.
+
+    Raises:
+        UserError: the data cannot be loaded, or the schedule does not fit so many steps.
+    """
+    epochs = config.objective.epochs
+    if epochs is None:
+        return config
+    samples, size = _objective_of(config).batches or (1, 1)
+    steps = epochs * -(-samples // size)
+    wrong = list(schedule_problems(config.schedule.tree, config.lr, steps))
+    if wrong:
+        raise UserError(*wrong)
+    return replace(config, steps=steps)
+
+
+def _objective_of(config: Config) -> Objective:
     device, dtype = choose_device(config.device), DTYPES[config.dtype]
     length = len(config.initial_weight) if isinstance(config.initial_weight, list) else None
     data = config.objective.data
     stamp = None if data is None else data.stamp  # a file may change while the process lives
-    objective = _objective(json.dumps(config.objective.tree), length, dtype, device, stamp)
-    return Member(config, objective, start_point(objective, config.initial_weight, config.seed, dtype))
+    return _objective(json.dumps(config.objective.tree), length, dtype, device, stamp)
 
 
 @lru_cache(maxsize=1024)
@@ -91,7 +114,7 @@ def batch_key(member: Member) -> Hashable:
     if member.why_alone is not None:
         return id(member)
     config, objective = member.config, member.objective
-    varying = ("constants", *objective.parameters)
+    varying = ("constants", "epochs", *objective.parameters)
     own = {key: value for key, value in config.objective.parameters.items() if key not in varying}
     fixed = json.dumps(own, sort_keys=True)
     return (

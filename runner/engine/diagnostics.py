@@ -1,7 +1,7 @@
 """Diagnostics of the recorded steps: held-out metrics, curvature, and the bound it sets on the learning rate."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from runner.tensors.device import choose_device
 from runner.tensors.layout import measured_in_pieces
 
 SAME = 1e-6
+LOWEST_IS_BEST = ("held_out_loss",)
 
 
 class Diagnostics:
@@ -29,18 +30,20 @@ class Diagnostics:
         wants_curvature = members[0].config.diagnostics.curvature
         self._curvatures = [Curvature(member, lr_varies) for member in members] if wants_curvature else []
         self._last: dict[int, dict[str, float]] = {}
+        self._best: dict[int, dict[str, tuple[float, int]]] = {}
 
     @property
     def has_any(self) -> bool:
         """Whether there is anything to compute."""
         return self._held_out is not None or bool(self._curvatures)
 
-    def measure(self, runs: Sequence[int], weight: Tensor) -> dict[str, Tensor]:
-        """Return metrics `(points, runs)` of weights `(points, runs, dim)` of some runs, by key."""
+    def measure(self, runs: Sequence[int], weight: Tensor, steps: Sequence[int]) -> dict[str, Tensor]:
+        """Return metrics `(points, runs)` of weights `(points, runs, dim)` of some runs after these steps, by key."""
         found: dict[str, Tensor] = {}
         if self._held_out is not None:
             values = measured_in_pieces(self._held_out, weight.flatten(0, 1), self._rows_at_once)
             found = {key: one.cpu().to(torch.float64).view(weight.shape[:2]) for key, one in values.items()}
+            self._keep_best(runs, found, steps)
         if self._curvatures:
             measured = [self._curvatures[run].measure(weight[:, index]) for index, run in enumerate(runs)]
             found |= {key: torch.stack([one[key] for one in measured], dim=1) for key in measured[0]}
@@ -48,6 +51,24 @@ class Diagnostics:
         for index, run in enumerate(runs):
             self._last[run] = {key: values[index] for key, values in last.items()}
         return found
+
+    def _keep_best(self, runs: Sequence[int], held_out: Mapping[str, Tensor], steps: Sequence[int]) -> None:
+        for key, values in held_out.items():
+            sign = -1.0 if key in LOWEST_IS_BEST else 1.0
+            highest, index = (sign * values).nan_to_num(nan=-torch.inf, neginf=-torch.inf).max(0)
+            for run, value, at in zip(runs, highest.tolist(), index.tolist(), strict=True):
+                best = self._best.setdefault(run, {})
+                if value > -math.inf and (key not in best or value > sign * best[key][0]):
+                    best[key] = sign * value, steps[at]
+
+    def best(self, run: int) -> dict[str, float]:
+        """Return the best held-out metrics of a run's recorded steps, and the first step of each as `KEY_step`."""
+        found = self._best.get(run, {})
+        return {
+            name: number
+            for key, (value, step) in found.items()
+            for name, number in ((key, value), (f"{key}_step", float(step)))
+        }
 
     def last(self, run: int) -> dict[str, float]:
         """Return the metrics of a run's last recorded step."""

@@ -44,6 +44,7 @@ class Result:
         gradient: `(dim,)`, of the last forward pass; NaN if there was none.
         loss: of the same pass.
         measured: the diagnostics of the last recorded step, by metric key.
+        best_measured: the best held-out metrics of the recorded steps, and the step of each, by metric key.
         remarks: further sentences about the run.
         still_since: the last step that changed the weight, if it did not change afterwards away from a known minimum.
         reason: a sentence about the rule that stopped the run.
@@ -60,6 +61,7 @@ class Result:
     gradient: Tensor
     loss: float
     measured: Mapping[str, float] = field(default_factory=dict)
+    best_measured: Mapping[str, float] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
     still_since: int | None = None
     reason: str | None = None

@@ -80,7 +80,7 @@ def execute(
     def result(index: int) -> Result:
         found = descent.result(index)
         remarks = (*found.remarks, *diagnostics.remarks(index))
-        return replace(found, measured=diagnostics.last(index), remarks=remarks)
+        return replace(found, measured=diagnostics.last(index), best_measured=diagnostics.best(index), remarks=remarks)
 
     try:
         nan = starts_with_nan(batch)

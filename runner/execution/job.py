@@ -79,11 +79,12 @@ def record(
     console = Console(config)
     with notes_on_signal(console.stopped), tracking_to(config.tracking, afterwards=drawing(config)) as tracker:
         with no_garbage_collection():
-            from runner.engine.batches import member_of
+            from runner.engine.batches import member_of, with_steps
             from runner.execution.batch import execute
             from runner.execution.record_files import files_of_run
             from runner.execution.recording import PlannedRun
             from runner.report.notes import command_of
+        config = with_steps(config)
         member, files = member_of(config), files_of_run(config, overrides)
         keeps_weights = config.keep_weights != "none"
         planned = PlannedRun(

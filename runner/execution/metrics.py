@@ -128,6 +128,7 @@ def _final_metrics(result: Result) -> Iterator[tuple[str, float]]:
         yield "best/step", float(result.best.step)
         if len(result.best.weight) <= MOST_COMPONENTS:
             yield from _vector("best/weight", result.best.weight)
+    yield from ((f"best/{key}", value) for key, value in result.best_measured.items())
     yield "steps_done", float(result.steps)
     yield "gradient_evaluations", float(result.gradient_evaluations)
     yield "seconds", result.seconds

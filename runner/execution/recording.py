@@ -120,10 +120,14 @@ class Recording:
             every = self._runs[index].member.config.recorded_every
             by_steps.setdefault((every, passed.last(index), index in passed.endings), []).append(index)
         for (every, last, is_end), indices in by_steps.items():
-            first = max(passed.block.first, min(self._runs[index].recorded for index in indices) + 1)
+            first = passed.block.first
             steps = [*range(first + -first % every, last + 1, every)]
             if is_end and last % every:
                 steps.append(last)
+            recorded = min(self._runs[index].recorded for index in indices)
+            if diagnostics.has_any and (before := [step for step in steps if step <= recorded]):
+                diagnostics.measure(indices, points_of(passed.block, before, indices).weight, before)
+            steps = [step for step in steps if step > recorded]
             if steps:
                 self._points(passed.block, steps, indices, diagnostics, now)
                 for index in indices:
@@ -134,7 +138,7 @@ class Recording:
         points = points_of(block, steps, indices)
         measured = {"lr": points.lr} if self._lr_varies else {}
         if diagnostics.has_any:
-            measured |= diagnostics.measure(indices, points.weight)
+            measured |= diagnostics.measure(indices, points.weight, steps)
         if self._is_tracked and not self._is_summary:
             runs = [self._runs[index].run for index in indices]
             self._sink(point_metrics(runs, points, self._shapes, measured, now, self._since))

@@ -37,9 +37,15 @@ def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
     return (chosen == targets).to(torch.float64).mean(-1)
 
 
+def determination(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Return the coefficient of determination R2 `(runs,)` of outputs `(runs, n)`."""
+    total = ((targets - targets.mean(-1, keepdim=True)) ** 2).sum(-1)
+    return 1 - ((outputs - targets) ** 2).sum(-1) / total
+
+
 @dataclass(frozen=True)
 class Learning:
-    """A model with its data: the training loss, and the loss and accuracy on held-out data."""
+    """A model with its data: the training loss, and the loss with the accuracy or R2 on held-out data."""
 
     model: Model
     split: Split
@@ -71,7 +77,7 @@ class Learning:
         outputs, targets = self._outputs(weight, self.split.held_out, None)
         if self.split.train.classes:
             return {"held_out_accuracy": accuracy(outputs, targets), "held_out_loss": cross_entropy(outputs, targets)}
-        return {"held_out_loss": squared_error(outputs, targets)}
+        return {"held_out_loss": squared_error(outputs, targets), "held_out_r2": determination(outputs, targets)}
 
     def _outputs(self, weight: Tensor, data: Data, samples: Tensor | None) -> tuple[Tensor, Tensor]:
         if samples is None:

@@ -52,7 +52,7 @@ def run_sweep(
             nothing was recorded.
         RecordingError: not everything could be recorded.
     """
-    jobs = plan.ask()
+    jobs = _with_steps(plan.ask())
     config = jobs[0].config
     _check_one_store(jobs)
     warn_of_unused_seeds(jobs)
@@ -86,6 +86,19 @@ def run_sweep(
     results = [_with_run_id(one, tracker) for one in sweep.results]
     print_results(results, config, tracker.recorded(run))
     return results
+
+
+def _with_steps(jobs: Sequence[Job]) -> Sequence[Job]:
+    """Return jobs whose epochs are counted in steps.
+
+    Raises:
+        UserError: the data of a job cannot be loaded, or its schedule does not fit so many steps.
+    """
+    if all(job.config.objective.epochs is None for job in jobs):
+        return jobs
+    with no_garbage_collection():
+        from runner.engine.batches import with_steps
+    return [replace(job, config=with_steps(job.config)) for job in jobs]
 
 
 def _check_one_store(jobs: Sequence[Job]) -> None:
@@ -206,7 +219,7 @@ class _Sweep:
                 results = list(self._results_of(chosen))
                 self.results += results
             plan.tell(results)
-            jobs = () if self.is_over else plan.ask()
+            jobs = () if self.is_over else _with_steps(plan.ask())
             if not jobs:
                 return
             _check_one_store([*chosen.jobs[:1], *jobs])
