@@ -13,7 +13,7 @@ from runner.config.schedule_ranges import schedule_problems
 from runner.config.schema import Config
 from runner.messages.errors import UserError
 from runner.objectives import Objective, ObjectiveSpec, objective_of, start_point
-from runner.optimizers import FIXED, OPTIONAL
+from runner.optimizers import FIXED, OPTIONAL, RULES
 from runner.tensors.device import choose_device
 from runner.tensors.draws import noise_numbers
 from runner.tensors.hyper_parameters import structure
@@ -63,7 +63,10 @@ class Member:
         """About how many bytes one row takes in a step."""
         dimension = self.objective.dimension
         noise = noise_numbers(dimension) if self.config.gradient_noise else 0
-        return DTYPES[self.config.dtype].itemsize * (VECTORS_A_ROW * dimension + self.objective.numbers_a_row + noise)
+        rule = RULES.get(self.config.optimizer.name)
+        own = 0 if rule is None else rule.numbers(dimension, **self.config.optimizer.settings)
+        numbers = VECTORS_A_ROW * dimension + self.objective.numbers_a_row + noise + own
+        return DTYPES[self.config.dtype].itemsize * numbers
 
 
 def member_of(config: Config) -> Member:

@@ -10,7 +10,9 @@ from runner.optimizers import (  # noqa: F401  # they register rules
     adaptive_lr,
     layerwise,
     line_search,
+    quasi_newton,
     schedule_free,
+    second_order,
     sgd,
     signs,
 )

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from runner.optimizers.function import Line, Point, repeated, where
 
-XTOL, LEAST, MOST = 1e-14, 1e-100, 1e100
+SHORTEST, LEAST, MOST = 1e-14, 1e-100, 1e100
 LEAST_GROWTH, MOST_GROWTH = 1.1, 4.0
 SHRINKAGE = 0.66
 
@@ -79,7 +79,7 @@ def more_thuente(line: Line, first: Tensor, c1: Tensor, c2: Tensor, most: int) -
     """
     start, nothing = line.start, torch.zeros_like(first)
     never, slope = torch.zeros_like(first, dtype=torch.bool), c1 * line.start.slope
-    width = torch.full_like(first, MOST - LEAST)
+    width, shortest = torch.full_like(first, MOST - LEAST), max(SHORTEST, torch.finfo(line.weight.dtype).eps)
     search = Interval(
         first, nothing, start.loss, start.slope, nothing, start.loss, start.slope, never, never, nothing,
         first + MOST_GROWTH * first, width, 2 * width, ~(start.slope < 0), never, nothing,
@@ -93,7 +93,7 @@ def more_thuente(line: Line, first: Tensor, c1: Tensor, c2: Tensor, most: int) -
         is_stuck = search.is_bracketed & (
             (search.step <= search.low)
             | (search.step >= search.high)
-            | (search.high - search.low <= XTOL * search.high)
+            | (search.high - search.low <= shortest * search.high)
         )
         is_stuck = is_stuck | ((search.step == MOST) & (point.loss <= bound) & (point.slope <= slope))
         is_stuck = is_stuck | ((search.step == LEAST) & ((point.loss > bound) | (point.slope >= slope)))
@@ -101,7 +101,7 @@ def more_thuente(line: Line, first: Tensor, c1: Tensor, c2: Tensor, most: int) -
         ended = counted._replace(is_done=~never, has_converged=has_converged)
         is_finite = point.loss.isfinite() & point.slope.isfinite()
         shorter = search._replace(evaluations=counted.evaluations, step=(search.x + search.step) / 2)
-        going = where(is_finite, _narrowed(counted, point, bound, slope), shorter)
+        going = where(is_finite, _narrowed(counted, point, bound, slope, shortest), shorter)
         return where(is_finite & (has_converged | is_stuck), ended, going)
 
     search = repeated(tried, lambda it: ~it.is_done, search, most)
@@ -109,7 +109,7 @@ def more_thuente(line: Line, first: Tensor, c1: Tensor, c2: Tensor, most: int) -
     return Found(torch.where(search.has_converged, search.step, best), search.evaluations)
 
 
-def _narrowed(search: Interval, point: Point, bound: Tensor, slope: Tensor) -> Interval:
+def _narrowed(search: Interval, point: Point, bound: Tensor, slope: Tensor, shortest: float) -> Interval:
     """Return the search after a step that is not accepted."""
     # In the first stage, the loss is replaced by its distance to the line of sufficient decrease.
     tilts = ~search.is_late & (point.loss <= search.x_loss) & (point.loss > bound)
@@ -130,7 +130,7 @@ def _narrowed(search: Interval, point: Point, bound: Tensor, slope: Tensor) -> I
     low = torch.where(is_bracketed, torch.minimum(ends.x, ends.y), step + LEAST_GROWTH * (step - ends.x))
     high = torch.where(is_bracketed, torch.maximum(ends.x, ends.y), step + MOST_GROWTH * (step - ends.x))
     step = step.clamp(LEAST, MOST)
-    is_small = is_bracketed & ((step <= low) | (step >= high) | (high - low <= XTOL * high))
+    is_small = is_bracketed & ((step <= low) | (step >= high) | (high - low <= shortest * high))
     return search._replace(
         **ends._asdict(),
         step=torch.where(is_small, ends.x, step),

@@ -27,6 +27,11 @@ class Takes(Enum):
     SHAPES = "each parameter by itself, in its shape"
 
 
+def no_numbers(_dimension: int, **_settings: Any) -> int:
+    """Return 0."""
+    return 0
+
+
 @dataclass(frozen=True)
 class UpdateRule:
     """An update rule.
@@ -44,6 +49,7 @@ class UpdateRule:
         takes: what it is given of the weight.
         evaluates: whether it evaluates the loss at further weights: `update` is given the step's function after the
             state, and also returns how many evaluations it took, `(rows, 1)`.
+        numbers: `numbers(dimension, **settings) -> int`, about how many numbers a row takes besides vectors.
         companion: the rule for parameters that are no matrices, if the weight consists of several parameters and this
             rule is for matrices; it is given the same hyper-parameters.
         needs_matrix: whether it cannot optimize a weight without a matrix.
@@ -55,6 +61,7 @@ class UpdateRule:
     recorded: Callable[..., Tensor] | None = None
     takes: Takes = Takes.WEIGHT
     evaluates: bool = False
+    numbers: Callable[..., int] = no_numbers
     companion: "UpdateRule | None" = None
     needs_matrix: bool = False
 
@@ -79,6 +86,7 @@ def rule(
     recorded: Callable[..., Tensor] | None = None,
     takes: Takes = Takes.WEIGHT,
     evaluates: bool = False,
+    numbers: Callable[..., int] = no_numbers,
     companion: UpdateRule | None = None,
     needs_matrix: bool = False,
 ) -> Callable[[Update], Update]:
@@ -92,6 +100,7 @@ def rule(
             recorded=recorded,
             takes=takes,
             evaluates=evaluates,
+            numbers=numbers,
             companion=companion,
             needs_matrix=needs_matrix,
         )

@@ -18,6 +18,9 @@ install()
 STEPS = 5
 # So that five steps move the weight.
 OVERRIDES = {
+    "bfgs": ["optimizer.max_iterations=4"],
+    "conjugate_gradient": ["optimizer.max_iterations=4"],
+    "lbfgs": ["optimizer.max_iterations=4", "optimizer.history_size=3", "optimizer.line_search_fn=strong_wolfe"],
     "strong_wolfe": ["optimizer.max_iterations=4"],
     "armijo": ["optimizer.max_backtracking_steps=10"],
     "prodigy": ["optimizer.d0=0.01"],

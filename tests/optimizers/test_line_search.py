@@ -37,7 +37,7 @@ def armijo(lr: float, steps: int) -> Iterator[tuple[Vector, int]]:
 
 def strong_wolfe(steps: int) -> Iterator[tuple[Vector, int]]:
     weight, evaluations, before = START.copy(), 0, None
-    for _ in range(steps):
+    for made in range(1, steps + 1):
         loss, gradient = rosen(weight), rosen_der(weight)
         direction, at = -gradient, weight
 
@@ -52,8 +52,7 @@ def strong_wolfe(steps: int) -> Iterator[tuple[Vector, int]]:
         before = loss + np.linalg.norm(gradient) / 2 if before is None else before
         step, _, _ = scalar_search_wolfe1(along, slope, loss, before, -gradient @ gradient, c1=1e-4, c2=0.1)
         weight, before = weight + step * direction, loss
-        evaluations += 1  # at the start of the step
-        yield weight, evaluations
+        yield weight, made + evaluations  # one at the start of each step
 
 
 @pytest.mark.parametrize("lr", [1.0, 0.003])
@@ -93,12 +92,14 @@ def test_polyaks_step_is_at_most_lr() -> None:
 
 @pytest.mark.parametrize("variant", ["long", "short"])
 def test_barzilai_and_borwein_step_as_their_formula_on_a_bowl(variant: str) -> None:
-    weight, step = np.ones(3), 0.01
+    weight: Vector = np.ones(3)
+    step = 0.01
     for _ in range(8):
         gradient = CURVATURES * weight
         moved, weight = -step * gradient, weight - step * gradient
         turned = CURVATURES * moved
-        step = moved @ moved / (moved @ turned) if variant == "long" else moved @ turned / (turned @ turned)
+        above, below = (moved @ moved, moved @ turned) if variant == "long" else (moved @ turned, turned @ turned)
+        step = float(above / below)
     bowl = ["objective=expression", "objective.formula='(x**2 + 10*y**2 + 100*z**2)/2'", "initial_weight=1"]
     result = run("barzilai_borwein", f"optimizer.variant={variant}", "lr=0.01", *bowl, steps=8)
     assert result.weight.tolist() == pytest.approx(weight.tolist(), abs=1e-8)
