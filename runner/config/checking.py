@@ -43,6 +43,8 @@ def problems(tree: Tree) -> Iterator[str]:
         name = str(groups["optimizer"].get("name"))
         constraints = OPTIMIZER | OPTIMIZER_OWN.get(name, {})
         yield from key_problems(groups["optimizer"], constraints, "optimizer.", OPTIMIZER_REQUIRED.get(name, ()))
+        if name == "package" and tree.get("allow_code") is not True:
+            yield "optimizer=package: runs code that the config names, expected allow_code=true on the command line"
     for group in ("objective", "optimizer"):
         yield from _not_finite(groups.get(group), group)
 

@@ -62,7 +62,10 @@ OBJECTIVE_REQUIRED: dict[str, tuple[str, ...]] = {
     "logistic_regression": LEARNING,
     "mlp": (*LEARNING, "hidden"),
 }
-OPTIMIZER_REQUIRED: dict[str, tuple[str, ...]] = {"torch": ("algorithm", "arguments")}
+OPTIMIZER_REQUIRED: dict[str, tuple[str, ...]] = {
+    "torch": ("algorithm", "arguments"),
+    "package": ("target", "arguments"),
+}
 OBJECTIVE: dict[str, Constraint] = {
     "dimension": DIMENSION.or_null("that of the start"),
     "start": Constraint(f"{WRITTEN.allowed}, or a list of them", lambda value: _is_nested(value, depth=1)),
@@ -130,6 +133,7 @@ OPTIMIZER: dict[str, Constraint] = {
     "beta3": number("a number of at least 0 and below 1", lambda value: 0 <= value < 1).or_null("sqrt(betas[1])"),
     "growth_rate": number("a finite number above 1", lambda value: value > 1).or_null("no limit"),
     "t_alpha_beta3": POSITIVE.or_null("no rise"),
+    "target": Constraint("package.module:Class", lambda value: value is None or is_text(value)),
     "algorithm": Constraint("the name of a class of torch.optim", is_text),
     "arguments": MAPPING,
     "dampening": Constraint("a finite number", is_finite),

@@ -77,7 +77,8 @@ class OptimizerConfig:
 
     Attributes:
         name: which rule.
-        settings: its hyper-parameters; of a class of torch.optim, its name as `algorithm` and its `arguments`.
+        settings: its hyper-parameters; of a class of torch.optim, its name as `algorithm` and its `arguments`; of a
+            class of another package, its `target` and its `arguments`.
     """
 
     name: str
@@ -95,8 +96,13 @@ class OptimizerConfig:
 
     @property
     def is_torch_optim(self) -> bool:
-        """Whether it is a class of torch.optim rather than one of the runner's update rules."""
-        return self.name == "torch"
+        """Whether it is a class with the interface of torch.optim rather than one of the runner's update rules."""
+        return self.name == "torch" or self.is_package
+
+    @property
+    def is_package(self) -> bool:
+        """Whether it is a class of a package that the config names."""
+        return self.name == "package"
 
     @property
     def algorithm(self) -> str:
@@ -104,8 +110,23 @@ class OptimizerConfig:
         return str(self.settings["algorithm"])
 
     @property
+    def target(self) -> str | None:
+        """The class of another package, as `package.module:Class`."""
+        return self.settings["target"] if self.is_package else None
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The code that it names, as `package.module:Class`."""
+        return () if self.target is None else (self.target,)
+
+    @property
+    def label(self) -> str:
+        """The name of the class, for people."""
+        return str(self.target) if self.is_package else f"torch.optim's {self.algorithm}"
+
+    @property
     def arguments(self) -> Tree:
-        """The arguments of the class of torch.optim."""
+        """The arguments of the class."""
         arguments: Tree = self.settings["arguments"]
         return arguments
 

@@ -165,6 +165,11 @@ class Config:
         return self.optimizer.direction
 
     @property
+    def targets(self) -> tuple[str, ...]:
+        """The user's code that it names, each as `package.module:name`."""
+        return self.objective.targets + self.optimizer.targets
+
+    @property
     def recorded_every(self) -> int:
         """The interval of recorded steps: `log_every`, or 1; in a sweep the smallest for POINTS_IN_A_SWEEP points."""
         if self.log_every is not None:

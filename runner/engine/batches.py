@@ -53,7 +53,7 @@ class Member:
     def why_alone(self) -> str | None:
         """Why the run cannot share a batch; None if it can."""
         if self.config.optimizer.is_torch_optim:
-            return f"torch.optim's {self.config.optimizer.algorithm} takes one run at a time"
+            return f"{self.config.optimizer.label} takes one run at a time"
         if self.objective.refusal is not None:
             return f"vmap refuses objective {self.objective.name}: {self.objective.refusal}"
         return None

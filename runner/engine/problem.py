@@ -98,7 +98,7 @@ def _step(members: Sequence[Member], weight: Tensor, loss: BatchLoss, rates: Rat
     config, clip = configs[0], _clipping(configs, weight)
     ones, driven = torch.ones_like(weight[:, 0]), rates if isinstance(rates, LossDrivenRates) else None
     if config.optimizer.is_torch_optim:
-        optimizer = TorchOptimizer(config.optimizer, weight, shapes, config.lr)
+        optimizer = TorchOptimizer(config.optimizer, weight, shapes, config.lr, config.seed)
         return TorchStep(loss, ones, driven, torch.float64, optimizer, clip), ()
     rule = rule_of(config.optimizer, shapes)
     settings = [config.optimizer.settings for config in configs]

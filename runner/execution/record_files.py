@@ -23,6 +23,6 @@ def files_of_sweep(shared: Config, jobs: Sequence[SweepJob], resumed_ms: int | N
 
 def _sources_of(configs: Iterable[Config]) -> dict[str, bytes]:
     """Return the user's source that configs name, by file."""
-    targets = dict.fromkeys(target for config in configs for target in config.objective.targets)
+    targets = dict.fromkeys(target for config in configs for target in config.targets)
     found = (source for target in targets for source in first_sources_of(target).values())
     return {source.file: source.content for source in found if source.file is not None}

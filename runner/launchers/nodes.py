@@ -28,7 +28,7 @@ def targets_of(groups: "Sequence[Sequence[Member]]") -> list[str]:
 def _needs(config: Config) -> tuple[str, ...]:
     data = config.objective.data
     files = () if data is None or data.kind is not Kind.FILE else (data.dataset,)
-    return config.objective.targets + files
+    return config.targets + files
 
 
 def without_secrets(config: Config) -> Config:

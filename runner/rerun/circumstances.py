@@ -48,12 +48,12 @@ def _short(key: str, value: str) -> str:
 
 
 def _source(tags: Mapping[str, str], recorded: RecordedRun, config: Config) -> Iterator[str]:
-    if not config.objective.targets:
+    if not config.targets:
         return
     if NO_SOURCE in tags:
         yield f"perhaps your code, which is not recorded: {tags[NO_SOURCE]}"
         return
-    found = [source for target in config.objective.targets for source in first_sources_of(target).values()]
+    found = [source for target in config.targets for source in first_sources_of(target).values()]
     now = {source.file: without_secrets(source.content)[0] for source in found if source.file is not None}
     for file in sorted({*recorded.source, *now}):
         if file not in now:

@@ -19,7 +19,7 @@ def uses_seed(config: Config) -> bool:
         or config.initial_weight == "random"
         or (config.initial_weight is None and objective.name in RANDOM_STARTS)
         or objective.batch_size is not None
-        or bool(objective.targets)
+        or bool(config.targets)
     )
 
 

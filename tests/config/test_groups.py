@@ -10,7 +10,7 @@ from runner.config.plain import plain
 from runner.config.schema import GROUPS
 
 OPTIONS = [(group, path.stem) for group in GROUPS for path in sorted((config_folder() / group).glob("*.yaml"))]
-NEEDS = {"callable": ["allow_code=true", "objective.target=math:sin"]}
+NEEDS = {"callable": ["allow_code=true", "objective.target=math:sin"], "package": ["allow_code=true"]}
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)

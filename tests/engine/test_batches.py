@@ -22,7 +22,7 @@ OPTIMIZERS = sorted(path.stem for path in (config_folder() / "optimizer").glob("
 SCHEDULES = sorted(path.stem for path in (config_folder() / "schedule").glob("*.yaml"))
 # One needs a user's code, the other runs one job at a time.
 CHOSEN = [name for name in OBJECTIVES if name != "callable"]
-RULES = [name for name in OPTIMIZERS if name != "torch"]
+RULES = [name for name in OPTIMIZERS if name not in ("torch", "package")]
 
 
 @st.composite

@@ -235,7 +235,7 @@ CASES = [
 
 def test_every_rule_has_a_file_and_is_tested() -> None:
     files = {path.stem for path in (config_folder() / "optimizer").glob("*.yaml")}
-    assert files - {"torch"} == set(RULES) == set(TWINS) | set(WITHOUT_TWIN)
+    assert files - {"torch", "package"} == set(RULES) == set(TWINS) | set(WITHOUT_TWIN)
     assert {key for name in TWINS for key in defaults(name)} == {"name", *VARIANTS}
 
 
