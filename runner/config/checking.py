@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from runner.config.data_settings import TASKS, DataSettings, Kind
 from runner.config.group_ranges import OBJECTIVE, OBJECTIVE_REQUIRED, OPTIMIZER, OPTIMIZER_OWN, OPTIMIZER_REQUIRED
+from runner.config.groups import CODE
 from runner.config.schedule_ranges import schedule_problems
 from runner.config.schema import CHILDREN, GROUPS, Config, Tracking, keys_of
 from runner.config.stop_rules import stop_problems
@@ -72,8 +73,9 @@ def _objective_problems(settings: Tree, is_code_allowed: bool) -> Iterator[str]:
     required = OBJECTIVE_REQUIRED.get(str(settings.get("name")), ())
     wrong = list(key_problems(settings, OBJECTIVE, "objective.", required))
     yield from wrong
-    if settings.get("name") == "callable" and not is_code_allowed:
-        yield "objective=callable: runs code that the config names, expected allow_code=true on the command line"
+    if settings.get("name") in CODE and not is_code_allowed:
+        name = settings["name"]
+        yield f"objective={name}: runs code that the config names, expected allow_code=true on the command line"
     if "dataset" in settings and not wrong:
         yield from _data_problems(settings, is_code_allowed)
     if settings.get("name") == "expression" and not wrong:

@@ -61,6 +61,7 @@ OBJECTIVE_REQUIRED: dict[str, tuple[str, ...]] = {
     "linear_regression": LEARNING,
     "logistic_regression": LEARNING,
     "mlp": (*LEARNING, "hidden"),
+    "module": (*LEARNING, "target", "arguments", "loss"),
 }
 OPTIMIZER_REQUIRED: dict[str, tuple[str, ...]] = {
     "torch": ("algorithm", "arguments"),
@@ -80,6 +81,7 @@ OBJECTIVE: dict[str, Constraint] = {
     "batch_size": COUNT.or_null("all samples"),
     "epochs": COUNT.or_null("as many as steps make"),
     "hidden": COUNT,
+    "loss": Constraint("a loss of torch.nn.functional or package.module:function", is_text).or_null("the usual one"),
     "dataset": Constraint("the name of a data set, a file, or package.module:function", is_text),
     "features": Constraint("a list of columns or arrays", _are_columns).or_null("all but the target"),
     "target_column": Constraint("a column or array", _is_column).or_null("the one named target"),

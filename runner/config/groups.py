@@ -4,10 +4,12 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Self
 
-from runner.config.data_settings import TASKS, DataSettings, Kind
+from runner.config.data_settings import TASKS, DataSettings, Kind, kind_of
 from runner.config.direction import Direction
 from runner.messages.ranges import Tree
 
+# The objectives that are code of the user's.
+CODE = ("callable", "module")
 # What an objective's YAML file declares about it; its other keys are parameters of its function.
 DECLARED = ("name", "dimension", "start", "bounds", "minimum_at", "minimum")
 
@@ -38,11 +40,6 @@ class ObjectiveConfig:
         return {"name": self.name, **self.parameters, **self.declared}
 
     @property
-    def is_callable(self) -> bool:
-        """Whether it is a function of the user's."""
-        return self.name == "callable"
-
-    @property
     def target(self) -> str | None:
         """The user's function, as `package.module:function`."""
         return self.parameters.get("target")
@@ -55,8 +52,9 @@ class ObjectiveConfig:
     @property
     def targets(self) -> tuple[str, ...]:
         """The user's code that it names, each as `package.module:function`."""
-        data = self.data
-        found = [self.target] if self.is_callable and self.target is not None else []
+        data, loss = self.data, self.parameters.get("loss")
+        found = [self.target] if self.target is not None else []
+        found += [loss] if loss is not None and kind_of(loss) is Kind.CODE else []
         found += [data.dataset] if data is not None and data.kind is Kind.CODE else []
         return tuple(found)
 

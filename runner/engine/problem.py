@@ -72,7 +72,9 @@ def prepare(members: Sequence[Member]) -> Batch:
     configs = [member.config for member in members]
     rates = _rates(configs, weight)
 
-    function = InPieces(objective.function, _multiple(members[0]))
+    function: Callable[..., Tensor] = objective.function
+    if not objective.takes_rows_together:
+        function = InPieces(function, _multiple(members[0]))
 
     def loss(point: Tensor, samples: Tensor | None) -> Tensor:
         return function(point, samples, **parameters)
@@ -152,7 +154,7 @@ def _inputs(members: Sequence[Member], weight: Tensor, rates: Rates, lr_dtype: t
     if configs[0].gradient_noise != 0:
         noise = Noise(seeds, weight.shape[-1], weight.dtype)
         scale = column([config.gradient_noise for config in configs], len(weight), weight.device).to(weight.dtype)
-    batches = None if sizes is None else MiniBatches(seeds, *sizes)
+    batches = None if sizes is None else MiniBatches(seeds, *sizes, members[0].objective.draws)
     return InputSource(rates, weight, lr_dtype, noise, scale, batches)
 
 

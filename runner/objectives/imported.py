@@ -48,8 +48,8 @@ def look_in_working_directory() -> None:
         sys.path.append(str(Path.cwd()))
 
 
-def check_keywords(function: UserFunction, arguments: Mapping[str, Any]) -> None:
-    """Check that the function accepts these keyword arguments.
+def check_keywords(function: Callable[..., Any], arguments: Mapping[str, Any], given: int = 1) -> None:
+    """Check that the function accepts these keyword arguments besides `given` positional ones.
 
     Raises:
         UserError: with a line for each that it does not accept.
@@ -60,7 +60,7 @@ def check_keywords(function: UserFunction, arguments: Mapping[str, Any]) -> None
         return
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
         return
-    known = [p.name for p in list(parameters)[1:] if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    known = [p.name for p in list(parameters)[given:] if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
     paths = [f"objective.arguments.{name}" for name in known]
     unknown = [
         unknown_key(f"objective.arguments.{key}", value, paths) for key, value in arguments.items() if key not in known

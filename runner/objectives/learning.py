@@ -1,8 +1,8 @@
 """Learning problems: losses of models on data sets, as functions of all weights."""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -12,7 +12,9 @@ from runner.config.data_settings import CLASSIFICATION, REGRESSION, Kind
 from runner.config.groups import ObjectiveConfig
 from runner.messages.errors import UserError
 from runner.objectives.data import DATASETS, Data, Split, load, unknown_dataset
+from runner.objectives.losses import Error, error_of
 from runner.objectives.models import Model, linear, perceptron
+from runner.objectives.module import Builder, model_of_module
 
 # About how many numbers a step allocates for each output or hidden unit of a sample.
 ACTIVATIONS = 6
@@ -45,11 +47,24 @@ def determination(outputs: Tensor, targets: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Learning:
-    """A model with its data: the training loss, and the loss with the accuracy or R2 on held-out data."""
+    """A model with its data: the training loss, and the loss with the accuracy or R2 on held-out data.
+
+    Attributes:
+        model: the model.
+        split: its data.
+        batch_size: how many samples a step sees; None for all.
+        chosen_error: the loss of its outputs; None for the usual one.
+    """
 
     model: Model
     split: Split
     batch_size: int | None
+    chosen_error: Error | None = None
+
+    @property
+    def error(self) -> Error:
+        """The loss of outputs: squared error for regression, cross-entropy for classification, or the chosen one."""
+        return self.chosen_error or (cross_entropy if self.split.train.classes else squared_error)
 
     @property
     def samples(self) -> int:
@@ -68,24 +83,40 @@ class Learning:
 
         The penalty is `l2 / 2 * |w|**2`.
         """
-        outputs, targets = self._outputs(weight, self.split.train, samples)
-        error = cross_entropy if self.split.train.classes else squared_error
-        return error(outputs, targets) + l2 / 2 * (weight**2).sum(-1)
+        keys = None
+        if samples is not None and self.model.draws:
+            samples, keys = samples[:, :-1], samples[:, -1]
+        features, targets = self._seen(self.split.train, len(weight), samples)
+        outputs = self.evaluated(weight, features) if samples is None else self._trained(weight, features, keys)
+        return self.error(outputs, targets) + l2 / 2 * (weight**2).sum(-1)
 
     def held_out(self, weight: Tensor) -> dict[str, Tensor]:
         """Return the metrics on held-out data, each `(runs,)`, by key."""
-        outputs, targets = self._outputs(weight, self.split.held_out, None)
-        if self.split.train.classes:
-            return {"held_out_accuracy": accuracy(outputs, targets), "held_out_loss": cross_entropy(outputs, targets)}
-        return {"held_out_loss": squared_error(outputs, targets), "held_out_r2": determination(outputs, targets)}
+        features, targets = self._seen(self.split.held_out, len(weight), None)
+        outputs = self.evaluated(weight, features)
+        loss, classes = {"held_out_loss": self.error(outputs, targets)}, self.split.train.classes
+        if classes:
+            is_scored = _are_scores(outputs.shape[2:], classes)
+            return {"held_out_accuracy": accuracy(outputs, targets)} | loss if is_scored else loss
+        return loss | {"held_out_r2": determination(outputs, targets)} if outputs.dim() == targets.dim() else loss
 
-    def _outputs(self, weight: Tensor, data: Data, samples: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _seen(self, data: Data, runs: int, samples: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return features and targets of the samples of indices `(runs, batch_size)`, or of all."""
         if samples is None:
-            features = data.features.expand(len(weight), *data.features.shape)
-            targets = data.targets.expand(len(weight), -1)
-        else:
-            features, targets = data.features[samples], data.targets[samples]
-        return self.model.outputs(weight, features), targets
+            return data.features.expand(runs, *data.features.shape), data.targets.expand(runs, -1)
+        return data.features[samples], data.targets[samples]
+
+    def _trained(self, weight: Tensor, features: Tensor, keys: Tensor | None) -> Tensor:
+        return self.model.outputs(weight, features) if keys is None else self.model.outputs(weight, features, keys)
+
+    def evaluated(self, weight: Tensor, features: Tensor) -> Tensor:
+        """Return the outputs in evaluation mode, for features `(runs, n, *sample_shape)`."""
+        return (self.model.evaluated or self.model.outputs)(weight, features)
+
+
+def _are_scores(shape: Sequence[int], classes: int) -> bool:
+    """Return whether outputs of this shape for a sample are scores of the classes."""
+    return tuple(shape) == (classes,) or (classes == 2 and tuple(shape) == ())
 
 
 def linear_regression(data: Data) -> Model:
@@ -129,15 +160,50 @@ def learning(config: ObjectiveConfig, dtype: torch.dtype, device: torch.device) 
     Raises:
         UserError: data or a batch size that does not fit the problem.
     """
-    settings, data, task = config.parameters, config.data, TASKS[config.name]
+    settings, task = config.parameters, TASKS[config.name]
+    split = _split_of(config, task.datasets, dtype, device).as_numbers(dtype)
+    extra = {key: settings[key] for key in ("hidden",) if key in settings}
+    return Learning(task.model(split.train, **extra), split, config.batch_size)
+
+
+def module_learning(config: ObjectiveConfig, dtype: torch.dtype, device: torch.device) -> Learning:
+    """Return the learning problem of a user's module.
+
+    Raises:
+        UserError: the module, its loss, its data or a batch size does not fit.
+    """
+    settings = config.parameters
+    if config.target is None:
+        raise UserError("objective.target=null: expected package.module:function, which returns a torch.nn.Module")
+    build = Builder(config.target, settings["arguments"])
+    split = _split_of(config, tuple(DATASETS), dtype, device)
+    data = split.train
+    problem = Learning(model_of_module(build, data, config.batch_size, dtype), split, config.batch_size)
+    some = slice(config.batch_size)
+    outputs = problem.evaluated(problem.model.start(0)[None].to(device, dtype), data.features[None, some])[0]
+    if settings["loss"] is None:
+        _check_scores(build, outputs.shape[1:], data.classes)
+        return problem
+    return replace(problem, chosen_error=error_of(settings["loss"], outputs, data.targets[some]))
+
+
+def _check_scores(build: Builder, shape: Sequence[int], classes: int) -> None:
+    """Check that outputs of this shape for a sample fit the usual loss of the data."""
+    if _are_scores(shape, classes) if classes else tuple(shape) == ():
+        return
+    found = "1 number" if tuple(shape) == () else f"shape {tuple(shape)}"
+    allowed = "1 number" if classes == 0 else f"{classes} scores, or 1" if classes == 2 else f"{classes} scores"
+    raise UserError(f"{build}: returns {found} for a sample, expected {allowed}, or set objective.loss")
+
+
+def _split_of(config: ObjectiveConfig, datasets: Sequence[str], dtype: torch.dtype, device: torch.device) -> Split:
+    data = config.data
     assert data is not None
-    if data.kind is Kind.NAME and data.dataset not in task.datasets:
-        raise unknown_dataset(data.dataset, task.datasets)
-    split = load(data, dtype, device).as_numbers(dtype)
-    size = config.batch_size
+    if data.kind is Kind.NAME and data.dataset not in datasets:
+        raise unknown_dataset(data.dataset, tuple(datasets))
+    split, size = load(data, dtype, device), config.batch_size
     if size is not None and not 1 <= size <= len(split.train.features):
         raise UserError(
             f"objective.batch_size={size}: expected 1 to {len(split.train.features)}, or null for all samples at once"
         )
-    extra = {key: settings[key] for key in ("hidden",) if key in settings}
-    return Learning(task.model(split.train, **extra), split, size)
+    return split

@@ -22,12 +22,18 @@ class Model:
             `(runs, n, classes)` scores; two classes have one score.
         start: the default start `(dim,)` for a seed.
         width: the number of outputs and hidden units.
+        evaluated: the outputs in evaluation mode; None where they are the same.
+        draws: whether `outputs` takes keys `(runs,)` of the step's dropout.
+        refusal: why vmap cannot batch the outputs; None where it can.
     """
 
     shapes: Shapes
-    outputs: Callable[[Tensor, Tensor], Tensor]
+    outputs: Callable[..., Tensor]
     start: Callable[[int], Tensor]
     width: int
+    evaluated: Callable[[Tensor, Tensor], Tensor] | None = None
+    draws: bool = False
+    refusal: str | None = None
 
     @property
     def dimension(self) -> int:

@@ -1,7 +1,7 @@
 """Objectives: built-in functions, formulas, a user's own functions, and models with data."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -16,7 +16,7 @@ from runner.messages.ranges import shown
 from runner.objectives.declaration import Declaration, point
 from runner.objectives.functions import FUNCTIONS
 from runner.objectives.imported import check_keywords, import_function, over_rows, without_exit
-from runner.objectives.learning import TASKS, Learning, learning
+from runner.objectives.learning import TASKS, Learning, learning, module_learning
 from runner.tensors.draws import uniform_start
 from runner.tensors.rows import column
 from runner.tensors.shapes import Shapes
@@ -38,6 +38,8 @@ class Objective:
         numbers_a_row: about how many numbers the loss of a row allocates, besides vectors of its dimension.
         parts: the parameters that the weight consists of; None where it is one vector.
         labels: of the classes in its data, where they are not 0, 1, 2 and so on.
+        takes_rows_together: whether all rows are evaluated at once, whatever kernels that calls.
+        draws: whether the samples of a step end with a key for its dropout.
     """
 
     name: str
@@ -51,6 +53,8 @@ class Objective:
     numbers_a_row: int = 0
     parts: Shapes | None = None
     labels: tuple[str, ...] = ()
+    takes_rows_together: bool = False
+    draws: bool = False
 
     @property
     def dimension(self) -> int:
@@ -173,9 +177,20 @@ def _of_code(spec: ObjectiveSpec) -> Objective:
 
 
 def _of_data(spec: ObjectiveSpec) -> Objective:
-    problem: Learning = learning(spec.config, spec.dtype, spec.device)
+    problem = learning(spec.config, spec.dtype, spec.device)
+    return _of_learning(problem, spec)
+
+
+def _of_module(spec: ObjectiveSpec) -> Objective:
+    problem = module_learning(spec.config, spec.dtype, spec.device)
+    return replace(_of_learning(problem, spec), takes_rows_together=True)
+
+
+def _of_learning(problem: Learning, spec: ObjectiveSpec) -> Objective:
     known = Declaration.of(spec.config, problem.model.dimension, {})
-    batches = None if problem.batch_size is None else (problem.samples, problem.batch_size)
+    # Dropout needs a key in each step, also where that sees all samples.
+    size = problem.samples if problem.model.draws and problem.batch_size is None else problem.batch_size
+    batches = None if size is None else (problem.samples, size)
     return Objective(
         spec.config.name,
         problem.loss,
@@ -186,6 +201,8 @@ def _of_data(spec: ObjectiveSpec) -> Objective:
         held_out=problem.held_out,
         numbers_a_row=problem.numbers_a_row,
         parts=problem.model.shapes,
+        refusal=problem.model.refusal,
+        draws=problem.model.draws,
         labels=problem.split.labels,
     )
 
@@ -194,6 +211,7 @@ KINDS: dict[str, Builder] = {
     **dict.fromkeys(FUNCTIONS, _of_function),
     "expression": _of_formula,
     "callable": _of_code,
+    "module": _of_module,
     **dict.fromkeys(TASKS, _of_data),
 }
 

@@ -9,6 +9,8 @@ from torch import Tensor
 
 CHUNK_STEPS = 256
 CHUNK_NUMBERS = 2**18
+# How many keys of dropout there are.
+KEYS = 2**62
 
 
 def generator(seed: int, purpose: str) -> torch.Generator:
@@ -70,20 +72,33 @@ class Noise:
 
 @dataclass
 class MiniBatches:
-    """The mini-batches of some runs: all samples once in a random order, then all in another, and so on."""
+    """The mini-batches of some runs: all samples once in a random order, then all in another, and so on.
+
+    Attributes:
+        seeds: of the runs.
+        samples: how many there are.
+        batch_size: how many a step sees.
+        is_keyed: whether each step has a key too, for the dropout of a model.
+    """
 
     seeds: Sequence[int]
     samples: int
     batch_size: int
+    is_keyed: bool = False
 
     def __post_init__(self) -> None:
+        self._keys = [generator(seed, "dropout") for seed in self.seeds] if self.is_keyed else []
         self._generators = [generator(seed, "order") for seed in self.seeds]
         self._left = [torch.empty(0, dtype=torch.int64) for _ in self.seeds]
 
     def take(self, steps: int) -> Tensor:
-        """Return the indices of the samples of the next steps, `(steps, runs, batch_size)`."""
+        """Return the indices of the samples of the next steps, `(steps, runs, batch_size)`, followed by their keys."""
         taken = [self._take(run, steps * self.batch_size) for run in range(len(self.seeds))]
-        return torch.stack(taken).view(len(self.seeds), steps, self.batch_size).transpose(0, 1)
+        samples = torch.stack(taken).view(len(self.seeds), steps, self.batch_size).transpose(0, 1)
+        if not self.is_keyed:
+            return samples
+        keys = [torch.randint(KEYS, (steps,), generator=one) for one in self._keys]
+        return torch.cat([samples, torch.stack(keys, dim=1)[..., None]], dim=-1)
 
     def _take(self, run: int, count: int) -> Tensor:
         parts = [self._left[run]]

@@ -10,7 +10,11 @@ from runner.config.plain import plain
 from runner.config.schema import GROUPS
 
 OPTIONS = [(group, path.stem) for group in GROUPS for path in sorted((config_folder() / group).glob("*.yaml"))]
-NEEDS = {"callable": ["allow_code=true", "objective.target=math:sin"], "package": ["allow_code=true"]}
+NEEDS = {
+    "callable": ["allow_code=true", "objective.target=math:sin"],
+    "module": ["allow_code=true", "objective.target=torch.nn:Module"],
+    "package": ["allow_code=true"],
+}
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)

@@ -21,7 +21,7 @@ from runner.config.schema import GROUPS
 
 for group in (*GROUPS, "experiment"):
     for file in sorted((config_folder() / group).glob("*.yaml")):
-        code = "allow_code=true" if file.stem in ("callable", "package") else "lr=0.5"
+        code = "allow_code=true" if file.stem in ("callable", "module", "package") else "lr=0.5"
         plain(compose([f"{group}={file.stem}", code]))
 print(hydra.__version__)
 """

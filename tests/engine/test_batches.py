@@ -21,7 +21,7 @@ OBJECTIVES = sorted(path.stem for path in (config_folder() / "objective").glob("
 OPTIMIZERS = sorted(path.stem for path in (config_folder() / "optimizer").glob("*.yaml"))
 SCHEDULES = sorted(path.stem for path in (config_folder() / "schedule").glob("*.yaml"))
 # One needs a user's code, the other runs one job at a time.
-CHOSEN = [name for name in OBJECTIVES if name != "callable"]
+CHOSEN = [name for name in OBJECTIVES if name not in ("callable", "module")]
 RULES = [name for name in OPTIMIZERS if name not in ("torch", "package")]
 
 
