@@ -124,6 +124,14 @@ OPTIMIZER: dict[str, Constraint] = {
     "warmup_steps": at_least(0, "a whole number"),
     "f_star": Constraint("a finite number", is_finite).or_null("the objective's minimum, or 0"),
     "damping": NOT_NEGATIVE,
+    "beta2_decay": number("a finite number of at most 0", lambda value: value <= 0),
+    "d": number("a finite number of at least 1", lambda value: value >= 1),
+    "ns_coefficients": Constraint("three finite numbers", _are(3, lambda _: True)),
+    "ns_steps": at_least(1, "a whole number", at_most=99),
+    "adjust_lr_fn": one_of("original", "match_rms_adamw").or_null("original"),
+    "adamw_lr": POSITIVE.or_null("lr"),
+    "adamw_betas": _betas(2, "two"),
+    **dict.fromkeys(("adamw_eps", "adamw_weight_decay"), NOT_NEGATIVE),
     "variant": one_of("long", "short"),
     **dict.fromkeys(("max_backtracking_steps", "max_iterations", "history_size"), COUNT),
     "line_search_fn": one_of("strong_wolfe").or_null("a fixed step"),
@@ -160,6 +168,18 @@ OPTIMIZER_OWN: dict[str, dict[str, Constraint]] = {
         "betas": Constraint(
             "two numbers below 1, the first above 0, the second at least 0",
             _are(2, lambda betas: 0 < betas[0] < 1 and 0 <= betas[1] < 1),
+        )
+    },
+    "adafactor": {
+        "eps": Constraint(
+            "two numbers of at least 0, the first null for that of the dtype",
+            lambda value: (
+                isinstance(value, list)
+                and len(value) == 2
+                and (value[0] is None or (is_finite(value[0]) and value[0] >= 0))
+                and is_finite(value[1])
+                and value[1] >= 0
+            ),
         )
     },
     "adan": {"betas": _betas(3, "three")},

@@ -10,6 +10,7 @@ from runner.optimizers import (  # noqa: F401  # they register rules
     adaptive_lr,
     layerwise,
     line_search,
+    matrix,
     quasi_newton,
     schedule_free,
     second_order,
@@ -20,9 +21,9 @@ from runner.optimizers.update_rule import RULES, State, UpdateRule, over_paramet
 from runner.tensors.shapes import Shapes
 
 # Hyper-parameters that a rule does not compute with if they are 0.
-OPTIONAL = ("weight_decay", "momentum", "dampening")
+OPTIONAL = ("weight_decay", "adamw_weight_decay", "momentum", "dampening")
 # Hyper-parameters that the runs of a batch share, as whole numbers: how often a rule repeats something.
-FIXED = ("max_backtracking_steps", "max_iterations", "history_size")
+FIXED = ("max_backtracking_steps", "max_iterations", "history_size", "ns_coefficients", "ns_steps")
 
 __all__ = ["FIXED", "OPTIONAL", "RULES", "State", "UpdateRule", "rule_of"]
 

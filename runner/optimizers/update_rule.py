@@ -113,7 +113,9 @@ def over_parameters(rule: UpdateRule, shapes: Shapes) -> UpdateRule:
     """Return the rule on weights `(rows, dim)` that gives it of the parameters what it takes."""
     if rule.takes is Takes.WEIGHT or shapes.is_one_vector:
         return rule
-    seen = shapes.vectors if rule.takes is Takes.VECTORS else shapes
+    # Numbers are given as vectors of one.
+    filled = Shapes(tuple((name, shape or (1,)) for name, shape in shapes.named))
+    seen = shapes.vectors if rule.takes is Takes.VECTORS else filled
     rules = [rule if len(shape) > 1 or rule.companion is None else rule.companion for _, shape in shapes.named]
 
     def init(weight: Tensor, **hyper: Any) -> State:

@@ -60,8 +60,13 @@ def structure(
     The numbers of the keys that are `fixed` must be the same too.
     """
     return tuple(
-        (key, value if key in fixed else _structure(value, key in optional)) for key, value in sorted(settings.items())
+        (key, _hashable(value) if key in fixed else _structure(value, key in optional))
+        for key, value in sorted(settings.items())
     )
+
+
+def _hashable(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _structure(value: Any, is_optional: bool = False) -> Any:

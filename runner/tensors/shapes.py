@@ -69,7 +69,7 @@ class Shapes:
     def views(self, weight: Tensor) -> list[Tensor]:
         """Return views `(..., *shape)` of each parameter of weights `(..., dim)`."""
         parts = zip(self.named, weight.split(self.sizes, dim=-1), strict=True)
-        return [part if len(shape) == 1 else part.reshape(*part.shape[:-1], *shape) for (_, shape), part in parts]
+        return [part if len(shape) == 1 else part.reshape((*part.shape[:-1], *shape)) for (_, shape), part in parts]
 
     def by_name(self, weight: Tensor) -> dict[str, Tensor]:
         """Return views `(..., *shape)` of each parameter of weights `(..., dim)`, by name."""

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from runner import optimizers
 from runner.composition.composition import config_folder, install
 from runner.config.schema import Config
 from runner.engine.batches import Member, grouped, member_of, portions
@@ -20,9 +21,9 @@ install()
 OBJECTIVES = sorted(path.stem for path in (config_folder() / "objective").glob("*.yaml"))
 OPTIMIZERS = sorted(path.stem for path in (config_folder() / "optimizer").glob("*.yaml"))
 SCHEDULES = sorted(path.stem for path in (config_folder() / "schedule").glob("*.yaml"))
-# One needs a user's code, the other runs one job at a time.
+# One needs a user's code; the classes of torch and of packages run one job at a time, the others need matrices.
 CHOSEN = [name for name in OBJECTIVES if name not in ("callable", "module")]
-RULES = [name for name in OPTIMIZERS if name not in ("torch", "package")]
+RULES = [name for name in OPTIMIZERS if name in optimizers.RULES and not optimizers.RULES[name].needs_matrix]
 
 
 @st.composite

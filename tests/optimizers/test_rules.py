@@ -66,6 +66,7 @@ WITHOUT_TWIN = {
     "gd": "held to the seed's four moves in test_descent",
     "sign_descent": "held to its formula below",
     "barzilai_borwein": "in test_line_search",
+    **{name: "in test_matrix" for name, rule in RULES.items() if rule.needs_matrix},
     **{
         name: "in test_line_search, test_quasi_newton and test_second_order"
         for name, rule in RULES.items()
@@ -94,6 +95,7 @@ TWINS: dict[str, Twin] = {
     "adopt": other(pytorch_optimizer.ADOPT),
     "lamb": other(pytorch_optimizer.Lamb),
     "lars": other(pytorch_optimizer.LARS, of_matrix=True),
+    "adafactor": Twin(lambda weights, **hyper: torch.optim.Adafactor(weights, foreach=False, **hyper)),
     "prodigy": Twin(unlimited(Prodigy), 50, 1e-4, maximizes=False, sums=True),
     "dadapt_adam": Twin(unlimited(DAdaptAdam), 50, 1e-4, maximizes=False, sums=True),
     "schedule_free_sgd": replace(other(schedulefree.SGDScheduleFree), maximizes=False),
@@ -148,6 +150,8 @@ VARIANTS: dict[str, Any] = {
     "d0": 1e-3,
     "d_coef": 0.5,
     "growth_rate": 1.3,
+    "beta2_decay": -0.5,
+    "d": 1.5,
 }
 
 
@@ -219,6 +223,8 @@ def changed_options(name: str, changed: str | None) -> dict[str, Any]:
     options = defaults(name)
     if changed is None:
         return options
+    if name == "adafactor" and changed == "eps":
+        return options | {"eps": [1e-4, 1e-2]}
     value = VARIANTS[changed]
     if changed == "decouple":
         return options | {"weight_decay": 0.03, "decouple": not options["decouple"]}
@@ -273,7 +279,9 @@ def test_sign_descent_is_its_formula() -> None:
 
 
 @settings(max_examples=8)
-@pytest.mark.parametrize("name", sorted(name for name, rule in RULES.items() if not rule.evaluates))
+@pytest.mark.parametrize(
+    "name", sorted(name for name, rule in RULES.items() if not (rule.evaluates or rule.needs_matrix))
+)
 @given(seed=st.integers(0, 1000))
 def test_a_run_in_a_batch_of_other_learning_rates_equals_the_run_alone(name: str, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
@@ -285,7 +293,7 @@ def test_a_run_in_a_batch_of_other_learning_rates_equals_the_run_alone(name: str
         assert torch.equal(descended(name, defaults(name), valley, row, rate, 20)[0], together[run])
 
 
-@pytest.mark.parametrize("name", sorted(RULES))
+@pytest.mark.parametrize("name", sorted(name for name, rule in RULES.items() if not rule.needs_matrix))
 def test_a_rule_descends_from_the_command_line(name: str) -> None:
     lr = {"adadelta": 1.0, "lion": 0.01, "sign_descent": 0.01, "prodigy": 1.0, "dadapt_adam": 1.0}.get(name, 0.05)
     steps = 20 if RULES[name].evaluates else 300

@@ -15,10 +15,11 @@ from tests.support.descents import done, gradient_at, member
 Make = Callable[[Sequence[Tensor]], torch.optim.Optimizer]
 MODEL = ["objective=mlp", "objective.dataset=diabetes", "objective.hidden=3", "seed=3"]
 STEPS = 20
-RATES = {"lamb": 0.01, "lars": 0.05, "Adafactor": 0.01, "AdamW": 0.01}
+RATES = {"lamb": 0.01, "lars": 0.05, "adafactor": 0.01, "Adafactor": 0.01, "AdamW": 0.01}
 MAKES: dict[str, Make] = {
     "lamb": lambda parameters: pytorch_optimizer.Lamb(parameters, lr=RATES["lamb"], foreach=False),
     "lars": lambda parameters: pytorch_optimizer.LARS(parameters, lr=RATES["lars"], foreach=False),
+    "adafactor": lambda parameters: torch.optim.Adafactor(parameters, lr=RATES["adafactor"], foreach=False),
     "Adafactor": lambda parameters: torch.optim.Adafactor(parameters, lr=RATES["Adafactor"]),
     "AdamW": lambda parameters: torch.optim.AdamW(parameters, lr=RATES["AdamW"]),
 }
