@@ -64,7 +64,7 @@ class Member:
         dimension = self.objective.dimension
         noise = noise_numbers(dimension) if self.config.gradient_noise else 0
         rule = RULES.get(self.config.optimizer.name)
-        own = 0 if rule is None else rule.numbers(dimension, **self.config.optimizer.settings)
+        own = 0 if rule is None else rule.numbers(self.objective.shapes, **self.config.optimizer.settings)
         numbers = VECTORS_A_ROW * dimension + self.objective.numbers_a_row + noise + own
         return DTYPES[self.config.dtype].itemsize * numbers
 

@@ -11,6 +11,7 @@ from runner.optimizers import (  # noqa: F401  # they register rules
     layerwise,
     line_search,
     matrix,
+    preconditioned,
     quasi_newton,
     schedule_free,
     second_order,

@@ -90,7 +90,7 @@ def times(matrix: Tensor, vector: Tensor) -> Tensor:
     return (matrix * vector[:, None, :]).sum(-1)
 
 
-@rule(_begin_inverse, evaluates=True, numbers=lambda dimension, **_: 4 * dimension**2)
+@rule(_begin_inverse, evaluates=True, numbers=lambda shapes, **_: 4 * shapes.dimension**2)
 def bfgs(
     weight: Tensor,
     gradient: Tensor,
@@ -156,7 +156,7 @@ def _begin_history(weight: Tensor, *, history_size: int, **_hyper: Any) -> Histo
     )  # fmt: skip
 
 
-@rule(_begin_history, evaluates=True, numbers=lambda dimension, history_size, **_: 4 * history_size * dimension)
+@rule(_begin_history, evaluates=True, numbers=lambda shapes, history_size, **_: 4 * history_size * shapes.dimension)
 def lbfgs(
     weight: Tensor,
     gradient: Tensor,

@@ -8,7 +8,7 @@ from runner.optimizers.quasi_newton import times
 from runner.optimizers.update_rule import State, plus, rule
 
 
-@rule(evaluates=True, numbers=lambda dimension, **_: 6 * dimension**2)
+@rule(evaluates=True, numbers=lambda shapes, **_: 6 * shapes.dimension**2)
 def newton(
     weight: Tensor, gradient: Tensor, state: State, function: Function, *, lr: Tensor, damping: Tensor
 ) -> tuple[Tensor, State, Tensor]:

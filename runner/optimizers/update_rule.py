@@ -27,7 +27,7 @@ class Takes(Enum):
     SHAPES = "each parameter by itself, in its shape"
 
 
-def no_numbers(_dimension: int, **_settings: Any) -> int:
+def no_numbers(_shapes: Shapes, **_settings: Any) -> int:
     """Return 0."""
     return 0
 
@@ -49,7 +49,7 @@ class UpdateRule:
         takes: what it is given of the weight.
         evaluates: whether it evaluates the loss at further weights: `update` is given the step's function after the
             state, and also returns how many evaluations it took, `(rows, 1)`.
-        numbers: `numbers(dimension, **settings) -> int`, about how many numbers a row takes besides vectors.
+        numbers: `numbers(shapes, **settings) -> int`, about how many numbers a row takes besides vectors.
         companion: the rule for parameters that are no matrices, if the weight consists of several parameters and this
             rule is for matrices; it is given the same hyper-parameters.
         needs_matrix: whether it cannot optimize a weight without a matrix.

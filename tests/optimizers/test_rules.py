@@ -66,7 +66,7 @@ WITHOUT_TWIN = {
     "gd": "held to the seed's four moves in test_descent",
     "sign_descent": "held to its formula below",
     "barzilai_borwein": "in test_line_search",
-    **{name: "in test_matrix" for name, rule in RULES.items() if rule.needs_matrix},
+    **dict.fromkeys(("muon", "shampoo", "soap"), "in test_matrix"),
     **{
         name: "in test_line_search, test_quasi_newton and test_second_order"
         for name, rule in RULES.items()
