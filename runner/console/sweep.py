@@ -39,7 +39,7 @@ class SweepConsole(ProgressView):
 
     def add(self, jobs: int, steps: int) -> None:
         """Count further jobs that the plan asks for, and their steps."""
-        self._new_jobs = jobs
+        self._new_jobs += jobs
         self._jobs += jobs
         self._steps += steps
         if self._bar is not None:
@@ -50,18 +50,27 @@ class SweepConsole(ProgressView):
         if not self._config.quiet:
             print_lines("resume     no such sweep is recorded: a new one is started")
 
-    def print_batches(self, groups: "Sequence[Sequence[Member]]") -> None:
-        """Print the number of new jobs and of batches, and why some jobs cannot share a batch; count those skipped."""
-        left = sum(map(len, groups))
-        done = self._jobs - left - self._done_jobs
-        self._done_jobs = self._jobs - left
-        self._done_steps = self._steps - sum(member.config.steps for group in groups for member in group)
+    def skip(self, jobs: int, steps: int) -> None:
+        """Count jobs as done that an earlier sweep has done."""
+        self._done_jobs += jobs
+        self._done_steps += steps
+
+    def print_batches(self, groups: "Sequence[Sequence[Member]]", done: int, at_a_time: int | None = None) -> None:
+        """Print the number of new jobs and of batches, and why some jobs cannot share a batch.
+
+        Args:
+            groups: the jobs to run, grouped into those that can share a batch.
+            done: how many other jobs an earlier sweep has done.
+            at_a_time: how many jobs are run before the next; None for all.
+        """
+        new, self._new_jobs = self._new_jobs, 0
         if self._config.quiet:
             return
         skipped = f", {done:,} of them already done" if done else ""
+        skipped += f", {at_a_time:,} at a time" if at_a_time is not None else ""
         kinds = len([group for group in groups if group[0].why_alone is None])
         together = f" in {kinds:,} batch{'es' if kinds != 1 else ''}" if kinds else ""
-        print_lines(f"sweep      {self._new_jobs:,} job{'s' if self._new_jobs != 1 else ''}{together}{skipped}")
+        print_lines(f"sweep      {new:,} job{'s' if new != 1 else ''}{together}{skipped}")
         reasons: dict[str, int] = {}
         for group in groups:
             if (why := group[0].why_alone) is not None:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, overload
 
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
@@ -62,7 +62,7 @@ class ShardsLauncher(Launcher):
         texts = sorted({text for job in jobs for text in job.overrides})
         results = run_sweep(GridPlan(labelled(named(jobs))), texts, self.shards)
         raise_failures(results)
-        return returns_of(results)
+        return list(Returns(results))
 
 
 class BatchedLauncher(ShardsLauncher):
@@ -178,11 +178,28 @@ def _mapping(key: str, value: object) -> dict[str, Any] | None:
     return value
 
 
-def returns_of(results: Sequence[JobResult]) -> list[JobReturn]:
-    """Return what Hydra expects of each job."""
-    returns = []
-    for one in results:
-        returned = JobReturn(overrides=list(one.job.overrides), status=JobStatus.COMPLETED)
-        returned.return_value = one.loss
-        returns.append(returned)
-    return returns
+class Returns(Sequence[JobReturn]):
+    """What Hydra expects of each job, made when it is asked for."""
+
+    def __init__(self, results: Sequence[JobResult]) -> None:
+        self._results = results
+
+    def __len__(self) -> int:
+        return len(self._results)
+
+    @overload
+    def __getitem__(self, index: int) -> JobReturn: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[JobReturn]: ...
+
+    def __getitem__(self, index: int | slice) -> JobReturn | list[JobReturn]:
+        if isinstance(index, slice):
+            return list(map(_return_of, self._results[index]))
+        return _return_of(self._results[index])
+
+
+def _return_of(result: JobResult) -> JobReturn:
+    returned = JobReturn(overrides=list(result.job.overrides), status=JobStatus.COMPLETED)
+    returned.return_value = result.loss
+    return returned

@@ -16,7 +16,7 @@ from runner.config import hydra_values
 from runner.console.view import notes_on_signal
 from runner.messages.errors import UserError
 from runner.messages.redaction import shown_override
-from runner.plugins.launcher import ShardsLauncher, returns_of
+from runner.plugins.launcher import Returns, ShardsLauncher
 from runner.sweeps.foreign_launchers import launch
 from runner.sweeps.job import Job
 from runner.sweeps.outcome import raise_failures
@@ -54,7 +54,7 @@ class GridSweeper(Sweeper):
                     GridPlan(jobs), request.texts, self._launcher.shards, request.resume, request.fail_fast
                 )
             raise_failures(results)
-            return returns_of(results)
+            return Returns(results)
         launcher = self._config.hydra.runtime.choices.get("hydra/launcher")
         if request.resume:
             raise UserError(f"resume={request.resume}: expected with hydra/launcher=batched or ray, given {launcher}")

@@ -15,12 +15,16 @@ NUMBER = re.compile(r"(?<![\w.'\"])[+-]?(?P<digits>\d+\.\d*|\d+(?=[eE]))(?:[eE][
 
 def labelled(jobs: Sequence[Job]) -> list[Job]:
     """Return the jobs of a sweep with short labels, different for each job."""
-    by_key: dict[str, set[str]] = {}
-    for job in jobs:
-        for text in job.varying:
-            by_key.setdefault(key_of(text), set()).add(text)
-    labels = {text: label for texts in by_key.values() for text, label in short(texts).items()}
+    labels = labels_of(text for job in jobs for text in job.varying)
     return [replace(job, labels=tuple(labels[text] for text in job.varying)) for job in jobs]
+
+
+def labels_of(texts: Iterable[str]) -> dict[str, str]:
+    """Return a label for each override, different from those of other values of its key."""
+    by_key: dict[str, set[str]] = {}
+    for text in texts:
+        by_key.setdefault(key_of(text), set()).add(text)
+    return {text: label for given in by_key.values() for text, label in short(given).items()}
 
 
 def short(texts: Iterable[str]) -> dict[str, str]:

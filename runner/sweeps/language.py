@@ -62,6 +62,14 @@ class SweepRequest:
         """Yield every combination of points, one of each axis."""
         return itertools.product(*(axis.points for axis in self.axes))
 
+    def combination(self, number: int) -> tuple[tuple[Override, ...], ...]:
+        """Return a combination by its number, in the order of `combinations`."""
+        points: list[tuple[Override, ...]] = []
+        for axis in reversed(self.axes):
+            number, index = divmod(number, len(axis.points))
+            points.append(axis.points[index])
+        return tuple(reversed(points))
+
     @functools.cached_property
     def _order(self) -> list[int]:
         positions = [position for axis in self.axes for position in axis.positions]

@@ -2,9 +2,11 @@
 
 import itertools
 import math
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from typing import Any, Self
 
 from runner.config.direction import Direction
 from runner.config.schema import Config
@@ -18,6 +20,35 @@ NAMES = 5
 DISTANCE = "final/distance"
 # Statuses that are always counted; others are counted only if there are any.
 ALWAYS_COUNTED = ("COMPLETED", "STOPPED", "DIVERGED", "FAILED", "SKIPPED")
+
+
+class Numbers(Mapping[str, float]):
+    """Numbers by name; many of these with the same names take little memory."""
+
+    __slots__ = ("_names", "_values")
+
+    def __init__(self, names: Mapping[str, int], values: "array[float]") -> None:
+        self._names = names
+        self._values = values
+
+    @classmethod
+    def of(cls, numbers: Mapping[str, float]) -> Self:
+        """Return a copy of a mapping."""
+        return cls(_places(tuple(numbers)), array("d", numbers.values()))
+
+    def __getitem__(self, name: str) -> float:
+        return self._values[self._names[name]]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+@lru_cache(maxsize=256)
+def _places(names: tuple[str, ...]) -> dict[str, int]:
+    return {name: place for place, name in enumerate(names)}
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,7 +1,7 @@
 """The parent run of a sweep in MLflow; the runs of the jobs are its children."""
 
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from runner.config.schema import Config
@@ -41,7 +41,13 @@ class ParentRun:
         return self.config.tracking.experiment
 
     def begin(
-        self, tracker: Tracker, run: str, jobs: Sequence[SweepJob], ledger: Ledger | None = None, resumes: bool = False
+        self,
+        tracker: Tracker,
+        run: str,
+        jobs: Sequence[SweepJob],
+        ledger: Ledger | None = None,
+        resumes: bool = False,
+        shared: Mapping[str, str] | None = None,
     ) -> Inherited | None:
         """Record that the sweep begins, and return what its jobs inherit; None if they record everything themselves.
 
@@ -51,6 +57,7 @@ class ParentRun:
             jobs: the jobs to run, whose configs are recorded as one file.
             ledger: what is recorded of the earlier sweep that is continued.
             resumes: whether `resume` was given.
+            shared: the params in which all jobs of the sweep agree, as far as they are known.
         """
         if self.experiment is None:
             return None
@@ -62,7 +69,7 @@ class ParentRun:
         own |= {RESUMES: "true"} if resumes else {}
         tags = provenance.tags_of(self.config) | own | record.tags
         if ledger is None:
-            params, tags = self._with_shared(params, tags, jobs)
+            params, tags = self._with_shared(params, tags, shared or {})
             inherited = Inherited.of(params, tags)
         elif (inherited := Inherited.of(ledger.params, ledger.tags)) is not None:
             tags = _resumed_tags(tags, params, ledger, inherited)
@@ -73,18 +80,26 @@ class ParentRun:
         return self.left_by(inherited, jobs)
 
     def _with_shared(
-        self, overrides: dict[str, str], tags: dict[str, str], jobs: Sequence[SweepJob]
+        self, overrides: dict[str, str], tags: dict[str, str], shared: Mapping[str, str]
     ) -> tuple[dict[str, str], dict[str, str]]:
         """Return the params and tags of a new parent run, with those that its jobs do not record themselves."""
         from runner.execution.recording import expected_tags
 
-        children = self.config.tracking.children
-        if children in (None, inheritance.ALL):
+        if not self._has_shared:
             return overrides, tags
-        shared = inheritance.shared_params([job.config for job in jobs])
         own = [key for key, text in overrides.items() if shared.get(key) != text]
-        about = {CHILDREN: str(children), OVERRIDES: " ".join(overrides)} | ({OWN_PARAMS: " ".join(own)} if own else {})
-        return shared | overrides, tags | expected_tags(self.config) | about
+        about = {CHILDREN: str(self.config.tracking.children), OVERRIDES: " ".join(overrides)} | (
+            {OWN_PARAMS: " ".join(own)} if own else {}
+        )
+        return {**shared, **overrides}, tags | expected_tags(self.config) | about
+
+    @property
+    def _has_shared(self) -> bool:
+        return self.config.tracking.children not in (None, inheritance.ALL)
+
+    def shared_by(self, configs: Iterable[Config]) -> dict[str, str]:
+        """Return the params in which jobs agree; empty where they record them themselves."""
+        return inheritance.shared_params(list(configs)) if self._has_shared else {}
 
     def left_by(self, inherited: Inherited | None, jobs: Sequence[SweepJob]) -> Inherited | None:
         """Return what jobs inherit, knowing which parts of their configs agree with it."""

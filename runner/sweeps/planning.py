@@ -1,13 +1,15 @@
 """The jobs of a grid: every combination of the swept values, each with the config that Hydra would compose for it.
 
 Hydra composes one config for each choice of groups and of other overrides that change the structure of the config.
-All other overrides set values in copies of it. All jobs are checked before the first one starts.
+All other overrides set values in copies of it. All jobs are checked before the first one starts; those of a large sweep
+are not kept, but made again when they are needed.
 """
 
 import time
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol, cast
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, cast, overload
 
 from hydra.core.override_parser.types import Override, OverrideType, ValueType
 from omegaconf import DictConfig
@@ -22,9 +24,10 @@ from runner.messages.redaction import shown_override
 from runner.sweeps.axes import Axis, overlap
 from runner.sweeps.composed import Composed, Tree
 from runner.sweeps.job import Job, named
-from runner.sweeps.labels import labelled
+from runner.sweeps.labels import labelled, labels_of
 from runner.sweeps.language import SweepRequest, sweep_request
 from runner.sweeps.mistakes import Mistakes, raise_mistakes
+from runner.sweeps.plan import ROUND
 
 LINE_SECONDS = 10
 NOT_IN_FILES = ("allow_code", "max_jobs")
@@ -42,7 +45,7 @@ class JobLoader(Protocol):
 
 def plan_grid(
     arguments: Sequence[str], params: Mapping[str, Any], loader: Any, master: DictConfig
-) -> tuple[SweepRequest, list[Job]]:
+) -> tuple[SweepRequest, Sequence[Job]]:
     """Return the sweep that overrides and `hydra.sweeper.params` ask for, and its jobs in order.
 
     Raises:
@@ -55,7 +58,7 @@ def plan_grid(
     return request, _jobs(request, cast(JobLoader, loader), master)
 
 
-def _jobs(request: SweepRequest, loader: JobLoader, master: DictConfig) -> list[Job]:
+def _jobs(request: SweepRequest, loader: JobLoader, master: DictConfig) -> Sequence[Job]:
     """Return the jobs of a sweep, in order.
 
     Raises:
@@ -63,7 +66,11 @@ def _jobs(request: SweepRequest, loader: JobLoader, master: DictConfig) -> list[
     """
     planner = _Planner(request, loader, master)
     progress = _Progress(request.count, is_quiet=master.get("quiet") is True)
+    is_kept = request.count <= ROUND
     jobs: list[Job] = []
+    numbers = array("Q")
+    texts: set[str] = set()
+    names: set[str | None] = set()
     mistakes: Mistakes = []
     planned = 0
     for combination in request.combinations():
@@ -71,19 +78,26 @@ def _jobs(request: SweepRequest, loader: JobLoader, master: DictConfig) -> list[
             planned += 1
             progress.show(planned)
             try:
-                job = planner.job(combination, repeat, number=len(jobs))
+                job = planner.job(combination, repeat, number=len(numbers))
             except UserError as error:
                 name = " ".join(
                     shown_override(without_plus(override.input_line or "")) for override in planner.varying(combination)
                 )
                 mistakes.append((name, "; ".join(error.lines)))
             else:
-                jobs += [] if job is None else [job]
+                if job is None:
+                    continue
+                numbers.append(planned - 1)
+                if is_kept:
+                    jobs.append(job)
+                else:
+                    texts.update(job.varying)
+                    names.update([job.config.name] if len(names) < 2 else [])
     raise_mistakes(mistakes, planned)
-    if not jobs:
+    if not numbers:
         assert request.where is not None
         raise UserError(f"where={request.where.formula.text}: no job, it is false for all {planned:,} combinations")
-    return labelled(named(jobs))
+    return labelled(named(jobs)) if is_kept else _MadeAgain(planner, numbers, len(names) > 1, labels_of(texts))
 
 
 class _Progress:
@@ -140,8 +154,10 @@ class _Planner:
             or not _is_leaf(override.value(), is_added=override.is_add() or override.is_force_add())
         )
 
-    def job(self, combination: Sequence[tuple[Override, ...]], repeat: int, number: int) -> Job | None:
-        """Return the job of a combination; None if `where` is false for it.
+    def job(
+        self, combination: Sequence[tuple[Override, ...]], repeat: int, number: int, is_checked: bool = False
+    ) -> Job | None:
+        """Return the job of a combination; None if `where` is false for it, unless it is known to be a job.
 
         Raises:
             UserError: its config is wrong.
@@ -162,11 +178,12 @@ class _Planner:
             # Interpolations may use the seed.
             tree = composed.with_values([*settings, seed], composed.hydra_values(number, given))
             varying.append(seed.input_line or "")
-        found = mistakes_in(tree, composed.declared)
-        if not self._is_wanted(tree, found):
-            return None
-        if found:
-            raise UserError(*found)
+        if not is_checked:
+            found = mistakes_in(tree, composed.declared)
+            if not self._is_wanted(tree, found):
+                return None
+            if found:
+                raise UserError(*found)
         overrides = tuple(override.input_line or "" for override in given)
         return Job(overrides, tuple(varying), composed.config_of(tree))
 
@@ -210,6 +227,43 @@ class _Planner:
         axes = [axis for axis, sets_values in zip(self.request.axes, self._sets_values, strict=True) if sets_values]
         repeated = ["seed"] if self.request.repeats > 1 else []
         return [override.key_or_group for axis in axes for override in axis.points[0]] + repeated
+
+
+@dataclass(frozen=True)
+class _MadeAgain(Sequence[Job]):
+    """The jobs of a large sweep, which are made whenever they are needed.
+
+    Attributes:
+        numbers: of those that `where` has left, among all combinations and repeats.
+        are_named: whether their configs have different names.
+        labels: by override.
+    """
+
+    planner: _Planner
+    numbers: "array[int]"
+    are_named: bool
+    labels: Mapping[str, str]
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    @overload
+    def __getitem__(self, index: int) -> Job: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Job]: ...
+
+    def __getitem__(self, index: int | slice) -> Job | list[Job]:
+        if isinstance(index, slice):
+            return [self._job(place) for place in range(*index.indices(len(self.numbers)))]
+        return self._job(range(len(self.numbers))[index])
+
+    def _job(self, place: int) -> Job:
+        request = self.planner.request
+        number, repeat = divmod(self.numbers[place], request.repeats)
+        job = self.planner.job(request.combination(number), repeat, number=place, is_checked=True)
+        assert job is not None
+        return replace(job, is_named=self.are_named, labels=tuple(self.labels[text] for text in job.varying))
 
 
 def _seed(tree: Tree, repeat: int) -> Override:

@@ -1,7 +1,7 @@
 """Running a sweep: ask the plan for jobs, execute them in shards under one parent run, report the results to it."""
 
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -11,20 +11,19 @@ from runner.console.view import notes_on_signal
 from runner.execution.job import no_garbage_collection
 from runner.launchers.shard import NOT_RUN, RunReport, ShardRun
 from runner.launchers.work import ShardLauncher, Work
-from runner.messages.errors import FunctionError, UserError
+from runner.messages.errors import UserError
 from runner.report import drawing
+from runner.sweeps.chosen import Chosen, members_of
 from runner.sweeps.fingerprint import fingerprint, sweep_fingerprint
 from runner.sweeps.job import Job, shared_config
-from runner.sweeps.mistakes import Mistakes, raise_mistakes
-from runner.sweeps.outcome import JobResult, best_of
+from runner.sweeps.outcome import JobResult, Numbers, best_of
 from runner.sweeps.parent import ParentRun
 from runner.sweeps.plan import Plan
 from runner.sweeps.summary import print_results
 from runner.sweeps.unused_seeds import warn_of_unused_seeds
 from runner.tracking.inheritance import Inherited
 from runner.tracking.journal import Artifact, Settle, first_id
-from runner.tracking.ledger import Finished, Ledger
-from runner.tracking.run_files import SweepJob
+from runner.tracking.ledger import Finished, Ledger, Left, take
 from runner.tracking.tracker import Tracker, tracking_to
 
 if TYPE_CHECKING:
@@ -70,12 +69,13 @@ def run_sweep(
         if ledger is None and resume:
             console.print_new()
         run = uuid.uuid4().hex if ledger is None else ledger.parent
-        sweep = _Sweep(tracker, console, launcher, fail_fast, parent, run, ledger)
-        chosen = sweep.prepare(jobs)
-        sweep.inherited = parent.begin(tracker, run, chosen.to_record, ledger, resumes=bool(resume))
+        sweep = _Sweep(tracker, console, launcher, fail_fast, parent, run)
+        sweep.left = {} if ledger is None else ledger.left()
+        sweep.begin(jobs, plan, ledger, resumes=bool(resume))
+        del jobs  # some of a large sweep, of which others follow
         console.find_record = lambda: tracker.recorded(run)
         try:
-            sweep.run(plan, chosen)
+            sweep.run(plan)
         except BaseException:
             console.stop()
             _end(sweep, "KILLED")
@@ -83,7 +83,9 @@ def run_sweep(
         console.stop()
         console.has_ended = True
         _end(sweep, "FAILED" if sweep.has_failed else "FINISHED")
-    results = [_with_run_id(one, tracker) for one in sweep.results]
+    results = sweep.results
+    for index, one in enumerate(results):
+        results[index] = _with_run_id(one, tracker)
     print_results(results, config, tracker.recorded(run))
     return results
 
@@ -135,43 +137,15 @@ def _with_run_id(result: JobResult, tracker: Tracker) -> JobResult:
 
 
 @dataclass
-class _Chosen:
-    """The jobs that the plan returned at one time.
-
-    Attributes:
-        runs: the runner's ids of their runs.
-        prints: their fingerprints.
-        skipped: those that an earlier sweep has done, by index.
-        members: the others with their objectives, by index.
-        groups: these, grouped into those that can share a batch.
-    """
-
-    jobs: Sequence[Job]
-    runs: list[str]
-    prints: list[str]
-    skipped: Mapping[int, Finished]
-    members: "Mapping[int, Member]"
-    groups: "Sequence[Sequence[Member]]"
-
-    @property
-    def to_record(self) -> list[SweepJob]:
-        """The jobs to run, for the record of the parent run."""
-        return [
-            SweepJob(self.runs[index], self.jobs[index].overrides, member.config)
-            for index, member in self.members.items()
-        ]
-
-
-@dataclass
 class _Sweep:
     """A sweep in progress.
 
     Attributes:
         run_id: the runner's id of the parent run.
-        ledger: what is recorded of it already.
         results: how the jobs ended, in the order of the plan.
-        reports: of the runs that ended here, by the runner's ids of them.
-        prints: the fingerprints of all jobs so far.
+        reports: of the runs of the last jobs, by the runner's ids of them, and of the best before.
+        announced: how many of the next jobs the console has counted already.
+        left: the finished jobs of an earlier start that are not found among the jobs so far.
         has_failed: whether a job has failed.
         inherited: what the record of the parent run leaves to the jobs.
     """
@@ -182,35 +156,65 @@ class _Sweep:
     fail_fast: bool
     parent: ParentRun
     run_id: str
-    ledger: Ledger | None
     results: list[JobResult] = field(default_factory=list)
     reports: dict[str, RunReport] = field(default_factory=dict)
-    prints: list[str] = field(default_factory=list)
+    announced: int = 0
+    left: Left = field(default_factory=dict)
     has_failed: bool = False
     inherited: Inherited | None = None
+    _chosen: Chosen = field(init=False)
 
     @property
     def is_over(self) -> bool:
         """Whether a failure has ended the sweep."""
         return self.fail_fast and self.has_failed
 
-    def prepare(self, jobs: Sequence[Job]) -> _Chosen:
+    def prepare(self, jobs: Sequence[Job]) -> Chosen:
         """Check that jobs can run, and find out which an earlier sweep has done.
 
         Raises:
             UserError: with the mistakes of all jobs.
         """
-        first = len(self.prints)
-        self.prints += [fingerprint(job.config) for job in jobs]
-        matching = {} if self.ledger is None else self.ledger.matching(self.prints)
-        skipped = {index - first: finished for index, finished in matching.items() if index >= first}
-        members, groups = _members(jobs, [index for index in range(len(jobs)) if index not in skipped], self.run_id)
-        self.launcher.check(groups)
-        return _Chosen(jobs, [uuid.uuid4().hex for _ in jobs], self.prints[first:], skipped, members, groups)
+        chosen = Chosen.of(jobs, self.left, self.run_id)
+        self.launcher.check(chosen.groups)
+        return chosen
 
-    def run(self, plan: Plan, chosen: _Chosen) -> None:
+    def begin(self, jobs: Sequence[Job], plan: Plan, ledger: Ledger | None, resumes: bool) -> None:
+        """Check the first jobs of a plan and those that it returns later, and begin the record.
+
+        Raises:
+            UserError: with the mistakes of jobs.
+        """
+        self._chosen = chosen = self.prepare(jobs)
+        shared = self._look_at_later(chosen, plan)
+        self.inherited = self.parent.begin(self.tracker, self.run_id, chosen.to_record, ledger, resumes, shared)
+
+    def _look_at_later(self, chosen: Chosen, plan: Plan) -> dict[str, str]:
+        """Check and count the jobs that the plan returns later; return the params that all jobs share.
+
+        Raises:
+            UserError: with the mistakes of jobs.
+        """
+        shared = self.parent.shared_by(member.config for member in chosen.members.values())
+        left = {key: [*runs] for key, runs in self.left.items()}
+        for later in map(_with_steps, plan.later()):
+            _check_one_store([*chosen.jobs[:1], *later])
+            skipped = take(left, [fingerprint(job.config) for job in later]) if left else {}
+            members, groups = members_of(later, [i for i in range(len(later)) if i not in skipped], self.run_id)
+            self.launcher.check(groups)
+            params = self.parent.shared_by(member.config for member in members.values())
+            shared = {key: text for key, text in shared.items() if params.get(key) == text}
+            self.announced += len(later)
+            self.console.add(len(later), sum(job.config.steps for job in later))
+        if self.announced:
+            self.launcher.check(chosen.groups)  # which are the next to run
+        return shared
+
+    def run(self, plan: Plan) -> None:
         """Run the first jobs of a plan, and those that it returns when it knows their results."""
+        self._print(self._chosen)
         while True:
+            chosen = self._chosen
             try:
                 for report in self.launcher.reports(self._work(chosen)):
                     self.reports[first_id(report.run)] = report
@@ -218,26 +222,55 @@ class _Sweep:
             finally:
                 results = list(self._results_of(chosen))
                 self.results += results
+                self._drop_reports(results)
             plan.tell(results)
-            jobs = () if self.is_over else _with_steps(plan.ask())
-            if not jobs:
+            if self.is_over:
+                self.results += (one for jobs in plan.later() for one in self._not_run(_with_steps(jobs)))
                 return
-            _check_one_store([*chosen.jobs[:1], *jobs])
-            self.console.add(len(jobs), sum(job.config.steps for job in jobs))
-            chosen = self.prepare(jobs)
+            if not (jobs := _with_steps(plan.ask())):
+                return
+            if self.announced == 0:
+                _check_one_store([*chosen.jobs[:1], *jobs])
+                self.console.add(len(jobs), sum(job.config.steps for job in jobs))
+            is_announced = self.announced > 0
+            self.announced = max(0, self.announced - len(jobs))
+            self._chosen = chosen = self.prepare(jobs)
+            self._print(chosen, is_announced)
             self.parent.add(self.tracker, self.run_id, chosen.to_record)
             self.inherited = self.parent.left_by(self.inherited, chosen.to_record)
 
-    def _work(self, chosen: _Chosen) -> Work:
+    def _work(self, chosen: Chosen) -> Work:
         index_of = {member: index for index, member in chosen.members.items()}
-        self.console.print_batches(chosen.groups)
+        self.console.skip(len(chosen.skipped), chosen.skipped_steps)
 
         def run_of(member: "Member") -> ShardRun:
-            return _shard_run(chosen, index_of[member], member.config)
+            return chosen.shard_run(index_of[member], member.config)
 
         return Work(chosen.groups, run_of, self.tracker, self.console, self.fail_fast, self.inherited)
 
-    def _results_of(self, chosen: _Chosen) -> Iterator[JobResult]:
+    def _print(self, chosen: Chosen, is_announced: bool = False) -> None:
+        """Print how many jobs there are, unless that was printed with the jobs before."""
+        if not is_announced:
+            at_a_time = len(chosen.jobs) if self.announced else None
+            self.console.print_batches(chosen.groups, len(chosen.skipped), at_a_time)
+
+    def _drop_reports(self, results: Sequence[JobResult]) -> None:
+        """Keep the report of the best run, whose weights may be recorded at the end."""
+        best = best_of(results)
+        kept = None if best is None else self.reports.pop(first_id(best.run), None)
+        for run in [one.run for one in results]:
+            self.reports.pop(first_id(run), None)
+        if kept is not None:
+            self.reports[first_id(kept.run)] = kept
+
+    def _not_run(self, jobs: Sequence[Job]) -> Iterator[JobResult]:
+        """Yield the results of jobs that a failure has left, and of those of them that an earlier sweep has done."""
+        skipped = take(self.left, [fingerprint(job.config) for job in jobs])
+        for index, job in enumerate(jobs):
+            found = skipped.get(index)
+            yield _skipped(job, found) if found else JobResult(job, uuid.uuid4().hex, None, "NOT_RUN", {}, NOT_RUN)
+
+    def _results_of(self, chosen: Chosen) -> Iterator[JobResult]:
         """Yield how the jobs ended, in order, without those that a signal stopped."""
         for index, (job, run) in enumerate(zip(chosen.jobs, chosen.runs, strict=True)):
             report = self.reports.get(run)
@@ -247,47 +280,6 @@ class _Sweep:
                 yield _reported(job, report)
             elif self.is_over:
                 yield JobResult(job, run, None, "NOT_RUN", {}, NOT_RUN)
-
-
-def _members(
-    jobs: Sequence[Job], indices: Sequence[int], parent: str
-) -> "tuple[dict[int, Member], list[list[Member]]]":
-    """Return jobs with their objectives, by index and in groups; each kind of job is tried out with its first.
-
-    Raises:
-        UserError: with the mistakes of all jobs.
-    """
-    from runner.engine.batches import grouped, member_of
-    from runner.engine.problem import check_batch, prepare
-
-    members: dict[int, Member] = {}
-    mistakes: Mistakes = []
-    for index in indices:
-        try:
-            members[index] = member_of(_child_config(jobs[index], parent))
-        except UserError as error:
-            mistakes.append((jobs[index].name, "; ".join(error.lines)))
-    index_of = {member: index for index, member in members.items()}
-    groups = grouped(members.values())
-    for group in groups:
-        try:
-            check_batch(prepare(group[:1]))
-        except FunctionError:  # perhaps a failure of this job alone, which its run will report
-            continue
-        except UserError as error:
-            mistakes += ((jobs[index_of[member]].name, "; ".join(error.lines)) for member in group)
-    raise_mistakes(mistakes, len(jobs))
-    return members, groups
-
-
-def _child_config(job: Job, parent: str) -> Config:
-    name = job.config.name if job.is_named or not job.varying else job.name
-    return replace(job.config, name=name, parent_run=parent)
-
-
-def _shard_run(chosen: _Chosen, index: int, config: Config) -> ShardRun:
-    tags = {"runner.fingerprint": chosen.prints[index]}
-    return ShardRun(config, chosen.runs[index], tags, keeps_weights=config.keep_weights == "all")
 
 
 def _skipped(job: Job, earlier: Finished) -> JobResult:
@@ -305,7 +297,7 @@ def _skipped(job: Job, earlier: Finished) -> JobResult:
 
 def _reported(job: Job, report: RunReport) -> JobResult:
     has_diverged = report.status == "DIVERGED"
-    how = report.status, report.metrics, report.reason, has_diverged, report.still_since, report.remark
+    how = report.status, Numbers.of(report.metrics), report.reason, has_diverged, report.still_since, report.remark
     return JobResult(job, report.run, None, *how)
 
 

@@ -81,7 +81,9 @@ class JournalTracker:
         if folder is None:
             check_places(self._path.parent, tracking)
         self._journal: JournalWriter | None = None
-        self._recorded: dict[str, Recorded] = {}
+        # The run's id in MLflow, by the runner's; and the experiment, which has few different values.
+        self._recorded: dict[str, tuple[str, str]] = {}
+        self._experiments: dict[str, str] = {}
         self._on_recorded = on_recorded
         self._ledger: Ledger | None = None
         self._is_answered = False
@@ -155,7 +157,8 @@ class JournalTracker:
 
     def recorded(self, run: str) -> Recorded | None:
         """Return the run in MLflow, once the recorder has created it."""
-        return self._recorded.get(run)
+        found = self._recorded.get(run)
+        return None if found is None else Recorded(*found)
 
     def wait_for(self, run: str) -> Recorded:
         """Wait until the recorder has created a run that has begun.
@@ -163,7 +166,7 @@ class JournalTracker:
         Raises:
             RecordingError: it cannot.
         """
-        while (found := self._recorded.get(run)) is None:
+        while (found := self.recorded(run)) is None:
             self.check()
             if (reason := self._failed or self._away) is not None:
                 raise RecordingError(reason)
@@ -321,7 +324,7 @@ class JournalTracker:
 
     def _handle(self, message: dict[str, Any]) -> None:
         for run, run_id, experiment_id in message.get("runs", ()):
-            self._recorded[run] = Recorded(run_id, experiment_id)
+            self._recorded[run] = run_id, self._experiments.setdefault(experiment_id, experiment_id)
         if "away" in message:
             self._away = message["away"]
             self._warn(f"{self._away}; the record waits in {self._path}: {self._replay} records it there")

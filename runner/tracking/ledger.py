@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,15 @@ class Ledger:
             finished.setdefault(key, []).append(Finished(*job))
         return cls(message["parent"], finished, message["params"], message["tags"])
 
-    def matching(self, prints: Sequence[str]) -> dict[int, Finished]:
-        """Return, by index, which jobs with these fingerprints are finished; each recorded run counts for one job."""
-        left = {key: list(runs) for key, runs in self.finished.items()}
-        return {index: left[key].pop(0) for index, key in enumerate(prints) if left.get(key)}
+    def left(self) -> "Left":
+        """Return the finished jobs for `take` to take from."""
+        return {key: list(runs) for key, runs in self.finished.items()}
+
+
+# The finished jobs that no job of the sweep has been found to be yet, by fingerprint.
+Left: TypeAlias = dict[str, list[Finished]]
+
+
+def take(left: Left, prints: Sequence[str]) -> dict[int, Finished]:
+    """Return, by index, which jobs with these fingerprints are finished; each recorded run counts for one job."""
+    return {index: left[key].pop(0) for index, key in enumerate(prints) if left.get(key)}

@@ -69,7 +69,7 @@ def as_hydra_has_it(overrides: list[str], job: int | None) -> dict[str, Any]:
 
 def jobs_of(overrides: list[str]) -> list[Any]:
     loader, master = composition.compose_sweep(overrides)
-    return plan_grid(task_overrides(master), {}, loader, master)[1]
+    return list(plan_grid(task_overrides(master), {}, loader, master)[1])
 
 
 def test_a_run_gets_the_values_that_hydra_would_set(folder: Path) -> None:

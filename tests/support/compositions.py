@@ -18,7 +18,7 @@ from runner.sweeps.planning import plan_grid
 
 def jobs_of(arguments: Sequence[str], params: dict[str, Any] | None = None) -> list[Job]:
     loader, master = compose_sweep(arguments)
-    return plan_grid(task_overrides(master), params or {}, loader, master)[1]
+    return list(plan_grid(task_overrides(master), params or {}, loader, master)[1])
 
 
 def composed(folder: Path, *overrides: str, primary: str = "config") -> DictConfig:

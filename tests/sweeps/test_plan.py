@@ -1,12 +1,18 @@
 """Plans: `run_sweep` asks for jobs, runs them, and reports the results, until the plan has no more jobs."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pytest
 from mlflow.tracking import MlflowClient
 
+import runner
 from runner.composition.composition import install
 from runner.launchers.in_process import InProcess
+from runner.messages.errors import UserError
+from runner.sweeps import plan, planning
 from runner.sweeps.job import Job
 from runner.sweeps.outcome import JobResult, best_of, counts
 from runner.sweeps.plan import GridPlan
@@ -32,6 +38,9 @@ class BestThenLonger:
         best = best_of(self.received[0])
         assert best is not None
         return jobs_of([*best.job.varying, "steps=3,4", *self.overrides])
+
+    def later(self) -> Iterator[Sequence[Job]]:
+        return iter(())
 
     def tell(self, results: Sequence[JobResult]) -> None:
         self.received.append(list(results))
@@ -86,3 +95,62 @@ def test_pruned_jobs_are_counted_and_have_no_rank() -> None:
     best = best_of(results)
     assert best is not None
     assert best.status == "COMPLETED"
+
+
+@pytest.fixture
+def in_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let grids of more than four jobs run four jobs at a time, made again when they are needed."""
+    monkeypatch.setattr(plan, "ROUND", 4)
+    monkeypatch.setattr(planning, "ROUND", 4)
+
+
+GRID = ["lr=logspace(-2,-1,5)", "optimizer=gd,momentum", "gradient_noise=0.1", "repeats=2", "where='lr < 0.09'"]
+SETTINGS = ["steps=3", "tracking.children=varied", "report=false", "quiet=true"]
+
+
+def record_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return what was recorded of the jobs of a sweep, the params as they are read."""
+    uri = "sqlite:///outputs/mlflow.db"
+    measured = {"seconds", "steps_per_second"}
+    sweep = runner.runs(frame.run_id[0], uri=uri)[0].sweep
+    assert sweep is not None
+    found = sorted(runner.runs(sweep, uri=uri), key=lambda run: run.name)
+    assert all(run.config.lr == run.params["lr"] for run in found)
+    return [
+        {"name": run.name, **run.params, **{key: run.metrics[key] for key in run.metrics if key not in measured}}
+        for run in found
+    ]
+
+
+@pytest.mark.usefixtures("in_empty_folder")
+def test_jobs_in_rounds_give_the_record_of_jobs_at_once(request: pytest.FixtureRequest) -> None:
+    columns = ["run_id", "seconds", "steps_per_second"]
+    at_once = runner.sweep([*GRID, *SETTINGS])
+    request.getfixturevalue("in_rounds")
+    in_rounds = runner.sweep([*GRID, *SETTINGS])
+    assert len(in_rounds) == 16
+    pd.testing.assert_frame_equal(in_rounds.drop(columns=columns), at_once.drop(columns=columns))
+    assert record_of(in_rounds) == record_of(at_once)
+    again = runner.sweep([*GRID, *SETTINGS, "resume=true"])
+    assert set(again.status) == {"SKIPPED"}
+    assert list(again.run_id) == list(in_rounds.run_id)
+
+
+@pytest.mark.usefixtures("in_rounds")
+def test_a_mistake_in_a_later_round_refuses_the_whole_sweep(in_empty_folder: Callable[[], list[str]]) -> None:
+    for key, wrong in (("lr", "0"), ("initial_weight", "1e300")):  # to any objective, and to this one
+        with pytest.raises(UserError, match=f"{key}="):
+            runner.sweep([f"{key}=0.1,0.2,0.3,0.4,0.5,{wrong}", "steps=2", "quiet=true"])
+    assert in_empty_folder() == []
+
+
+@pytest.mark.usefixtures("in_rounds", "in_empty_folder")
+def test_a_failure_with_fail_fast_leaves_the_later_rounds() -> None:
+    Path("brittle.py").write_text(
+        "def bowl(w):\n    if float(w[0]) == 4:\n        raise ValueError('4')\n    return w @ w\n"
+    )
+    own = ["objective=callable", "objective.target=brittle:bowl", "allow_code=true"]
+    sweep = [*own, "initial_weight=1,2,3,4,5,6,7,8,9", "steps=2", "lr=0.01", "fail_fast=true", "quiet=true"]
+    frame = runner.sweep([*sweep, "tracking=off"])
+    assert [*frame.status[4:]] == ["NOT_RUN"] * 5
+    assert "FAILED" in set(frame.status)
