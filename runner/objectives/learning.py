@@ -78,7 +78,7 @@ class Learning:
         taken = 0 if self.batch_size is None else math.prod(self.split.train.sample_shape)
         return seen * (taken + ACTIVATIONS * max(1, self.model.width))
 
-    def loss(self, weight: Tensor, samples: Tensor | None, *, l2: Tensor) -> Tensor:
+    def loss(self, weight: Tensor, samples: Tensor | None, *, l2: Tensor | None = None) -> Tensor:
         """Return the mean errors `(runs,)` on the samples of indices `(runs, batch_size)`, or on all, plus a penalty.
 
         The penalty is `l2 / 2 * |w|**2`.
@@ -88,7 +88,8 @@ class Learning:
             samples, keys = samples[:, :-1], samples[:, -1]
         features, targets = self._seen(self.split.train, len(weight), samples)
         outputs = self.evaluated(weight, features) if samples is None else self._trained(weight, features, keys)
-        return self.error(outputs, targets) + l2 / 2 * (weight**2).sum(-1)
+        error = self.error(outputs, targets)
+        return error if l2 is None else error + l2 / 2 * (weight**2).sum(-1)
 
     def held_out(self, weight: Tensor) -> dict[str, Tensor]:
         """Return the metrics on held-out data, each `(runs,)`, by key."""

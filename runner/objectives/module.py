@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, vmap
+from torch.func import vmap
 
 from runner.messages.errors import UserError
 from runner.objectives.data import Data
@@ -60,19 +60,24 @@ class Builder:
         return f"objective.target={self.target}"
 
 
-@dataclass(frozen=True)
 class Pass:
     """The forward pass of one run.
 
     Attributes:
-        module: in training or in evaluation mode.
+        module: in training or in evaluation mode; its trainable parameters are those of the last pass.
         shapes: of its trainable parameters.
-        constants: its other parameters and its buffers.
     """
 
-    module: nn.Module
-    shapes: Shapes
-    constants: Mapping[str, Tensor]
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+        trained = {name: one for name, one in module.named_parameters() if one.requires_grad}
+        self.shapes = Shapes.of_tensors(trained)
+        layers = list(module.modules())
+        # A parameter that layers share has several places.
+        self._places = [
+            [(layer._parameters, name) for layer in layers for name, found in layer._parameters.items() if found is one]
+            for one in trained.values()
+        ]
 
     def __call__(self, weight: Tensor, features: Tensor, key: Tensor | None = None) -> Any:
         """Return the outputs of a weight `(dim,)` for features `(n, *sample_shape)`; `key` `()` draws the dropout."""
@@ -80,9 +85,12 @@ class Pass:
 
     def outputs(self, weight: Tensor, features: Tensor, dropout: Dropout | None) -> Any:
         """Return the outputs with the given dropout, torch's own where there is none."""
-        given = {**self.constants, **self.shapes.by_name(weight)}
+        # What torch.func.functional_call does, without looking for tied parameters in each call, nor putting back.
+        for places, parameter in zip(self._places, self.shapes.views(weight), strict=True):
+            for parameters, name in places:
+                parameters[name] = parameter  # type: ignore[assignment]  # a tensor that is no Parameter
         with replaced_functions(dropout):
-            outputs = functional_call(self.module, given, (features,))
+            outputs = self.module(features)
         is_column = isinstance(outputs, Tensor) and outputs.dim() == 2 and outputs.shape[1] == 1
         return outputs[:, 0] if is_column else outputs
 
@@ -132,15 +140,14 @@ def model_of_module(build: Builder, data: Data, batch_size: int | None, dtype: t
     if not weights:
         raise UserError(f"{build}: has no parameter that requires a gradient")
     _check_seeds(build)
-    shapes, constants = Shapes.of_tensors(weights), _constants(module, dtype, device)
-    training = Pass(module.train(), shapes, constants)
-    evaluation = Pass(build(SEEDS[0]).eval().requires_grad_(False), shapes, constants)
+    training = Pass(module.to(device, dtype).train())
+    evaluation = Pass(build(SEEDS[0]).to(device, dtype).eval())
     trial = Trial(_flat(weights).to(device, dtype), data.features[:batch_size])
     _check_outputs(build, training, [Trial(trial.weight, data.features[:count]) for count in TRIALS])
     _check_repeatable(build, training, trial)
     outputs, refusal = over_rows(training, trial)
     return Model(
-        shapes,
+        training.shapes,
         outputs,
         lambda seed: _flat(_trainable(build(seed))),
         width=_width(training, trial),
@@ -152,13 +159,6 @@ def model_of_module(build: Builder, data: Data, batch_size: int | None, dtype: t
 
 def _trainable(module: nn.Module) -> dict[str, Tensor]:
     return {name: one.detach() for name, one in module.named_parameters() if one.requires_grad}
-
-
-def _constants(module: nn.Module, dtype: torch.dtype, device: torch.device) -> dict[str, Tensor]:
-    """Return the parameters that are not trained, and the buffers."""
-    frozen = {name: one.detach() for name, one in module.named_parameters() if not one.requires_grad}
-    every = frozen | dict(module.named_buffers())
-    return {name: one.to(device, dtype if one.is_floating_point() else one.dtype) for name, one in every.items()}
 
 
 def _flat(parameters: Mapping[str, Tensor]) -> Tensor:
@@ -241,14 +241,15 @@ def _each(shape: torch.Size) -> str:
 
 def _check_repeatable(build: Builder, forward: Pass, trial: Trial) -> None:
     """Check that a pass draws no random numbers but by dropout, and changes no buffer."""
-    before = {name: one.clone() for name, one in forward.constants.items()}
+    before = {name: one.clone() for name, one in forward.module.named_buffers()}
     found = []
     for seed in SEEDS:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             found.append(_called(build, forward, trial))
+    after = dict(forward.module.named_buffers())
     for name, one in before.items():
-        if not torch.equal(one, forward.constants[name]):
+        if not torch.equal(one, after[name]):
             raise UserError(f"{build}: its forward pass changes buffer {name}, expected one that changes nothing")
     if not torch.equal(found[0], found[1]) and not bool(found[0].isnan().any()):
         raise UserError(f"{build}: its forward pass draws random numbers, expected none but those of nn.Dropout")
@@ -274,7 +275,7 @@ def over_rows(forward: Pass, trial: Trial) -> tuple[Outputs, str | None]:
     def one_by_one(*given: Tensor) -> Tensor:
         return torch.cat([alone(*(values[row : row + 1] for values in given)) for row in range(len(given[0]))])
 
-    lifted: Outputs = vmap(forward)
+    lifted: Outputs = vmap(forward.__call__)  # a method, because vmap asks for a name in each call
     is_direct, refusal = True, None
     try:
         of_two = _gradient(lifted, trial.rows(2))

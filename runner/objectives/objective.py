@@ -187,14 +187,14 @@ def _of_module(spec: ObjectiveSpec) -> Objective:
 
 
 def _of_learning(problem: Learning, spec: ObjectiveSpec) -> Objective:
-    known = Declaration.of(spec.config, problem.model.dimension, {})
+    known, l2 = Declaration.of(spec.config, problem.model.dimension, {}), spec.config.parameters["l2"]
     # Dropout needs a key in each step, also where that sees all samples.
     size = problem.samples if problem.model.draws and problem.batch_size is None else problem.batch_size
     batches = None if size is None else (problem.samples, size)
     return Objective(
         spec.config.name,
         problem.loss,
-        {"l2": spec.config.parameters["l2"]},
+        {"l2": l2} if l2 else {},
         known,
         usual_start=problem.model.start,
         batches=batches,
