@@ -7,7 +7,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from runner.engine.descent import AnyStep, Carry, Outputs
+from runner.engine.descent import AnyStep, BatchLoss, Carry, Outputs
 from runner.engine.inputs import Inputs
 from runner.optimizers import State
 from runner.optimizers.function import Function
@@ -24,11 +24,13 @@ class EvaluatingStep(AnyStep):
             weights and state, and the number of evaluations besides the first, `(rows, 1)`.
         clip: clips gradients `(rows, dim)`.
         minimum: the known minima of the objectives, `(rows, 1)` in float64; 0 where none is known.
+        residuals: weights `(rows, dim)` and the step's samples to the residuals `(rows, n)`, where there are any.
     """
 
     update: EvaluatingUpdate
     clip: Callable[[Tensor], Tensor]
     minimum: Tensor
+    residuals: BatchLoss | None = None
 
     def __call__(self, carry: Carry, inputs: Inputs) -> tuple[Carry, Outputs]:
         """Make the step."""
@@ -43,7 +45,12 @@ class EvaluatingStep(AnyStep):
         def hessian(weight: Tensor) -> Tensor:
             return hessians(lambda point: self.loss(point, inputs.samples), weight)
 
-        function = Function(loss[:, None], self.minimum, evaluate, hessian)
+        def jacobian(weight: Tensor) -> Tensor:
+            residuals = self.residuals
+            assert residuals is not None, "rules that need residuals are refused where there are none"
+            return jacobians(lambda point: residuals(point, inputs.samples), weight)
+
+        function = Function(loss[:, None], self.minimum, evaluate, hessian, jacobian)
         weight, state, more = self.update(carry.weight, self.clip(gradient), carry.optimizer_state, function, lr)
         outputs = Outputs(loss, gradient, weight, rates, 1 + more[:, 0].to(torch.int64))
         return Carry(weight, state, self.schedule_after(carry, inputs, loss)), outputs
@@ -62,3 +69,12 @@ def hessians(loss: Callable[[Tensor], Tensor], weight: Tensor) -> Tensor:
             (row,) = torch.autograd.grad(slope, point, ones, retain_graph=True, allow_unused=True)
         rows.append(torch.zeros_like(weight) if row is None else row)
     return torch.stack(rows, dim=1)
+
+
+def jacobians(residuals: Callable[[Tensor], Tensor], weight: Tensor) -> Tensor:
+    """Return the Jacobians `(rows, n, dim)` at weights `(rows, dim)` of residuals, column by column."""
+    residuals(weight)  # outside of the derivative, where its kernels can be recorded
+    columns = []
+    for unit in torch.eye(weight.shape[-1], dtype=weight.dtype, device=weight.device).unbind(0):
+        columns.append(torch.func.jvp(residuals, (weight.detach(),), (unit.expand_as(weight),))[1])
+    return torch.stack(columns, dim=-1)

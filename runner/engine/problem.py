@@ -17,6 +17,7 @@ from runner.messages.errors import UserError
 from runner.messages.ranges import shown
 from runner.objectives import Objective, parameters_of
 from runner.objectives.imported import check_curvature, check_loss
+from runner.objectives.residuals import RESIDUALS
 from runner.optimizers import FIXED, OPTIONAL, State, rule_of
 from runner.optimizers.clipping import clip_by_norm, clip_by_value
 from runner.optimizers.function import Function
@@ -103,6 +104,11 @@ def _step(members: Sequence[Member], weight: Tensor, loss: BatchLoss, rates: Rat
         optimizer = TorchOptimizer(config.optimizer, weight, shapes, config.lr, config.seed)
         return TorchStep(loss, ones, driven, torch.float64, optimizer, clip), ()
     rule = rule_of(config.optimizer, shapes)
+    if rule.needs_residuals and members[0].objective.residuals is None:
+        raise UserError(
+            f"optimizer={config.optimizer.name}: is for least squares, objective {members[0].objective.name} gives no "
+            f"residuals, expected a regression or one of {', '.join(RESIDUALS)}"
+        )
     settings = [config.optimizer.settings for config in configs]
     hyper = hyper_parameters(settings, len(weight), weight.device, OPTIONAL, FIXED)
     lr_dtype = weight.dtype if rule.casts_lr else torch.float64
@@ -117,7 +123,7 @@ def _step(members: Sequence[Member], weight: Tensor, loss: BatchLoss, rates: Rat
             return made
 
         minimum = column(minima, len(weight), weight.device)
-        return EvaluatingStep(loss, ones, driven, lr_dtype, search, clip, minimum), state
+        return EvaluatingStep(loss, ones, driven, lr_dtype, search, clip, minimum, _residuals(members, weight)), state
 
     def update(weight: Tensor, gradient: Tensor, state: State, lr: Tensor) -> tuple[Tensor, State]:
         made: tuple[Tensor, State] = rule.update(weight, gradient, state, lr=lr, **hyper)
@@ -129,6 +135,15 @@ def _step(members: Sequence[Member], weight: Tensor, loss: BatchLoss, rates: Rat
     is_clipped = config.clip_value is not None or config.clip_norm is not None
     recorded = None if rule.recorded is None else functools.partial(rule.recorded, **hyper)
     return Step(loss, ones, driven, lr_dtype, update_clipped if is_clipped else update, recorded), state
+
+
+def _residuals(members: Sequence[Member], weight: Tensor) -> BatchLoss | None:
+    """Return the function of weights `(rows, dim)` and samples to the residuals `(rows, n)`; None without any."""
+    objective = members[0].objective
+    if objective.residuals is None:
+        return None
+    parameters = parameters_of([member.objective for member in members], weight)
+    return functools.partial(InPieces(objective.residuals, _multiple(members[0])), **parameters)
 
 
 def _clipping(configs: Sequence[Config], weight: Tensor) -> Callable[[Tensor], Tensor]:

@@ -91,6 +91,18 @@ class Learning:
         error = self.error(outputs, targets)
         return error if l2 is None else error + l2 / 2 * (weight**2).sum(-1)
 
+    @property
+    def has_residuals(self) -> bool:
+        """Whether the loss is the sum of squares of `residuals`."""
+        return self.error is squared_error and not self.model.draws
+
+    def residuals(self, weight: Tensor, samples: Tensor | None, *, l2: Tensor) -> Tensor:
+        """Return the residuals `(runs, n)` of a squared error; those of the penalty are `sqrt(l2 / 2) * w`."""
+        features, targets = self._seen(self.split.train, len(weight), samples)
+        outputs = self.evaluated(weight, features) if samples is None else self.model.outputs(weight, features)
+        errors = (outputs - targets).flatten(1)
+        return torch.cat([errors / math.sqrt(errors.shape[1]), (l2 / 2).sqrt()[:, None] * weight], -1)
+
     def held_out(self, weight: Tensor) -> dict[str, Tensor]:
         """Return the metrics on held-out data, each `(runs,)`, by key."""
         features, targets = self._seen(self.split.held_out, len(weight), None)

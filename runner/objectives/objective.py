@@ -17,6 +17,7 @@ from runner.objectives.declaration import Declaration, point
 from runner.objectives.functions import FUNCTIONS
 from runner.objectives.imported import check_keywords, import_function, over_rows, without_exit
 from runner.objectives.learning import TASKS, Learning, learning, module_learning
+from runner.objectives.residuals import RESIDUALS
 from runner.tensors.draws import uniform_start
 from runner.tensors.rows import column
 from runner.tensors.shapes import Shapes
@@ -36,6 +37,8 @@ class Objective:
         held_out: maps weights `(rows, dim)` to metrics on held-out data, each `(rows,)`, by key.
         refusal: why vmap cannot batch the function; None where it can.
         numbers_a_row: about how many numbers the loss of a row allocates, besides vectors of its dimension.
+        residuals: as `function`, to residuals `(rows, n)`, whose squares sum to the loss but for a constant; None where
+            the loss is no such sum.
         parts: the parameters that the weight consists of; None where it is one vector.
         labels: of the classes in its data, where they are not 0, 1, 2 and so on.
         takes_rows_together: whether all rows are evaluated at once, whatever kernels that calls.
@@ -51,6 +54,7 @@ class Objective:
     held_out: Callable[[Tensor], dict[str, Tensor]] | None = None
     refusal: str | None = None
     numbers_a_row: int = 0
+    residuals: Callable[..., Tensor] | None = None
     parts: Shapes | None = None
     labels: tuple[str, ...] = ()
     takes_rows_together: bool = False
@@ -143,7 +147,13 @@ def _of_function(spec: ObjectiveSpec) -> Objective:
         return function.loss(weight, **given)
 
     known = Declaration.of(config, dimension, parameters)
-    return Objective(config.name, loss, parameters, known)
+    return Objective(config.name, loss, parameters, known, residuals=_without_samples(RESIDUALS.get(config.name)))
+
+
+def _without_samples(residuals: Callable[..., Tensor] | None) -> Callable[..., Tensor] | None:
+    if residuals is None:
+        return None
+    return lambda weight, _samples=None, **given: residuals(weight, **given)
 
 
 def _of_formula(spec: ObjectiveSpec) -> Objective:
@@ -200,6 +210,7 @@ def _of_learning(problem: Learning, spec: ObjectiveSpec) -> Objective:
         batches=batches,
         held_out=problem.held_out,
         numbers_a_row=problem.numbers_a_row,
+        residuals=problem.residuals if problem.has_residuals else None,
         parts=problem.model.shapes,
         refusal=problem.model.refusal,
         draws=problem.model.draws,

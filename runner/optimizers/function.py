@@ -23,12 +23,15 @@ class Function:
         minimum: the known minima of the objectives, `(rows, 1)` in float64; 0 where none is known.
         evaluate: maps weights `(rows, dim)` to losses `(rows, 1)` and clipped gradients `(rows, dim)`.
         hessian: maps weights `(rows, dim)` to the Hessians there, `(rows, dim, dim)`.
+        jacobian: maps weights `(rows, dim)` to the Jacobians of the residuals there, `(rows, n, dim)`; only for rules
+            that need residuals.
     """
 
     loss: Tensor
     minimum: Tensor
     evaluate: Callable[[Tensor], tuple[Tensor, Tensor]]
     hessian: Callable[[Tensor], Tensor]
+    jacobian: Callable[[Tensor], Tensor]
 
 
 class Point(NamedTuple):

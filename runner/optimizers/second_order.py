@@ -1,4 +1,6 @@
-"""Rules that compute the curvature: Newton's method."""
+"""Rules that compute the curvature: Newton's method, and that of Levenberg and Marquardt for least squares."""
+
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -6,6 +8,8 @@ from torch import Tensor
 from runner.optimizers.function import Function
 from runner.optimizers.quasi_newton import times
 from runner.optimizers.update_rule import State, plus, rule
+
+LEAST_DAMPING, MOST_DAMPING = 1e-30, 1e30
 
 
 @rule(evaluates=True, numbers=lambda shapes, **_: 6 * shapes.dimension**2)
@@ -33,3 +37,46 @@ def newton(
     # Where the Hessian is not finite, neither is the step, so that the run counts as diverged.
     step = torch.where(is_finite[:, 0], step, torch.nan)
     return plus(weight, -lr, step), state, torch.full_like(lr, dimension)
+
+
+class Damping(NamedTuple):
+    """How much the matrix of a step is damped, `(rows, 1)` in float64."""
+
+    damping: Tensor
+
+
+def _begin_damping(_weight: Tensor, *, damping: Tensor, **_hyper: Any) -> Damping:
+    return Damping(damping.clone())
+
+
+@rule(_begin_damping, evaluates=True, needs_residuals=True, numbers=lambda shapes, **_: 6 * shapes.dimension**2)
+def levenberg_marquardt(
+    weight: Tensor,
+    gradient: Tensor,
+    state: Damping,
+    function: Function,
+    *,
+    lr: Tensor,
+    damping: Tensor,  # noqa: ARG001  # in the state
+    increase_factor: Tensor,
+    decrease_factor: Tensor,
+) -> tuple[Tensor, Damping, Tensor]:
+    """`w = w - lr * (J' J + damping * diag(J' J))**-1 g / 2` where that lowers the loss, J the Jacobian of residuals.
+
+    The damping is multiplied by `decrease_factor` after a step, and by `increase_factor` where the weight stays. The
+    Jacobian counts as many evaluations as it has columns.
+
+    Levenberg, "A method for the solution of certain non-linear problems in least squares", 1944; Marquardt, "An
+    algorithm for least-squares estimation of nonlinear parameters", 1963.
+    """
+    jacobian = function.jacobian(weight)
+    matrix = torch.bmm(jacobian.mT, jacobian)
+    diagonal = matrix.diagonal(dim1=1, dim2=2)
+    damped = matrix + torch.diag_embed(diagonal * state.damping.to(weight.dtype))
+    step, _ = torch.linalg.solve_ex(damped, gradient[:, :, None] / 2)
+    moved = plus(weight, -lr, step[:, :, 0])
+    loss, _ = function.evaluate(moved)
+    is_lower = loss < function.loss
+    factor = torch.where(is_lower, decrease_factor, increase_factor)
+    kept = Damping((state.damping * factor).clamp(LEAST_DAMPING, MOST_DAMPING))
+    return torch.where(is_lower, moved, weight), kept, torch.full_like(lr, weight.shape[-1] + 1)

@@ -49,6 +49,7 @@ class UpdateRule:
         takes: what it is given of the weight.
         evaluates: whether it evaluates the loss at further weights: `update` is given the step's function after the
             state, and also returns how many evaluations it took, `(rows, 1)`.
+        needs_residuals: whether it is for least squares: the objective must give its residuals.
         numbers: `numbers(shapes, **settings) -> int`, about how many numbers a row takes besides vectors.
         companion: the rule for parameters that are no matrices, if the weight consists of several parameters and this
             rule is for matrices; it is given the same hyper-parameters.
@@ -61,6 +62,7 @@ class UpdateRule:
     recorded: Callable[..., Tensor] | None = None
     takes: Takes = Takes.WEIGHT
     evaluates: bool = False
+    needs_residuals: bool = False
     numbers: Callable[..., int] = no_numbers
     companion: "UpdateRule | None" = None
     needs_matrix: bool = False
@@ -86,6 +88,7 @@ def rule(
     recorded: Callable[..., Tensor] | None = None,
     takes: Takes = Takes.WEIGHT,
     evaluates: bool = False,
+    needs_residuals: bool = False,
     numbers: Callable[..., int] = no_numbers,
     companion: UpdateRule | None = None,
     needs_matrix: bool = False,
@@ -100,6 +103,7 @@ def rule(
             recorded=recorded,
             takes=takes,
             evaluates=evaluates,
+            needs_residuals=needs_residuals,
             numbers=numbers,
             companion=companion,
             needs_matrix=needs_matrix,

@@ -1,8 +1,16 @@
-"""Newton's method against closed forms, in float64."""
+"""Newton's method and that of Levenberg and Marquardt against closed forms and SciPy, in float64."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
+import torch
+from scipy.optimize import least_squares
 
-from tests.support.descents import done
+from runner.messages.errors import UserError
+from runner.objectives.residuals import RESIDUALS
+from tests.support.batches import assert_equal_to_alone, base
+from tests.support.descents import done, gradient_at, member
 
 EXACT = ["dtype=float64", "lr=1"]
 
@@ -40,3 +48,63 @@ def test_damping_shortens_a_step_and_a_flat_direction_is_left_out() -> None:
 def test_a_hessian_that_is_not_finite_is_a_divergence() -> None:
     result, _ = done("optimizer=newton", "objective=expression", "objective.formula='abs(x)**1.5'", "initial_weight=0")
     assert result.divergence == "diverged at step 1"
+
+
+MARQUARDT = ["optimizer=levenberg_marquardt", *EXACT]
+
+
+@pytest.mark.parametrize("name", [*RESIDUALS, "linear_regression"])
+def test_the_squares_of_residuals_sum_to_the_loss_but_for_a_constant(name: str) -> None:
+    l2 = ["objective.l2=0.3"] if name == "linear_regression" else []
+    objective = member(f"objective={name}", "dtype=float64", *l2).objective
+    assert objective.residuals is not None
+    generator = torch.Generator().manual_seed(1)
+    weight = torch.randn(3, objective.dimension, dtype=torch.float64, generator=generator)
+    given = objective.parameters_for(weight)
+    loss = objective.function(weight, None, **given)
+    squares = (objective.residuals(weight, None, **given) ** 2).sum(-1)
+    assert (loss - squares).tolist() == pytest.approx([given.get("offset", torch.zeros(1))[0].item()] * 3, abs=1e-9)
+
+
+def test_linear_least_squares_are_solved_in_a_step_without_damping() -> None:
+    booth, _ = done(*MARQUARDT, "optimizer.damping=0", "objective=booth", "initial_weight=[5,-3]", "steps=1")
+    assert booth.weight.tolist() == pytest.approx([1, 3], abs=1e-8)
+    assert booth.gradient_evaluations == 1 + 2 + 1
+    model = ["objective=linear_regression", "objective.l2=0.01"]
+    result, _ = done(*MARQUARDT, *model, "optimizer.damping=0", "steps=1")
+    objective = member(*model, "dtype=float64").objective
+
+    def loss(weight: torch.Tensor) -> torch.Tensor:
+        return objective.function(weight, None, **objective.parameters_for(weight))
+
+    assert float(gradient_at(loss, result.weight[None]).abs().max()) < 1e-8
+
+
+def test_a_damped_step_is_its_formula() -> None:
+    result, _ = done(*MARQUARDT, "optimizer.damping=0.5", "objective=booth", "initial_weight=[5,-3]", "steps=1")
+    jacobian, start = np.array([[1.0, 2.0], [2.0, 1.0]]), np.array([5.0, -3.0])
+    matrix = jacobian.T @ jacobian
+    step = np.linalg.solve(matrix + 0.5 * np.diag(np.diag(matrix)), jacobian.T @ (jacobian @ start - [7, 5]))
+    assert result.weight.tolist() == pytest.approx((start - step).tolist(), abs=1e-12)
+
+
+@pytest.mark.parametrize("name", ["rosenbrock", "beale", "himmelblau"])
+def test_it_ends_where_scipys_does(name: str) -> None:
+    residuals, start = RESIDUALS[name], [2.5, 0.2]
+    given = {"steepness": torch.tensor(100.0, dtype=torch.float64)} if name == "rosenbrock" else {}
+    twin = least_squares(lambda w: residuals(torch.tensor(w), **given).numpy(), start, method="lm", xtol=1e-14)
+    result, _ = done(*MARQUARDT, f"objective={name}", f"initial_weight={start}".replace(" ", ""), "steps=60")
+    assert result.weight.tolist() == pytest.approx(twin.x.tolist(), abs=1e-8)
+    assert result.loss < 1e-15
+
+
+def test_least_squares_alone_and_in_a_batch() -> None:
+    config = base("linear_regression", "levenberg_marquardt", "constant", "objective.batch_size=16", "steps=5")
+    assert_equal_to_alone([replace(config, lr=0.2 * run, seed=run) for run in range(1, 5)], [0, 3])
+
+
+@pytest.mark.parametrize("name", ["ackley", "logistic_regression"])
+def test_an_objective_without_residuals_is_refused(name: str) -> None:
+    line = f"optimizer=levenberg_marquardt: is for least squares, objective {name} gives no residuals, expected a regr"
+    with pytest.raises(UserError, match=line):
+        done(*MARQUARDT, f"objective={name}", "steps=1")
