@@ -62,8 +62,9 @@ class Member:
     def bytes_a_row(self) -> int:
         """About how many bytes one row takes in a step."""
         dimension = self.objective.dimension
-        noise = noise_numbers(dimension) if self.config.gradient_noise else 0
         rule = RULES.get(self.config.optimizer.name)
+        drawn = (self.config.gradient_noise != 0) + (rule is not None and rule.probes)
+        noise = drawn * noise_numbers(dimension)
         own = 0 if rule is None else rule.numbers(self.objective.shapes, **self.config.optimizer.settings)
         numbers = VECTORS_A_ROW * dimension + self.objective.numbers_a_row + noise + own
         return DTYPES[self.config.dtype].itemsize * numbers

@@ -50,7 +50,14 @@ class EvaluatingStep(AnyStep):
             assert residuals is not None, "rules that need residuals are refused where there are none"
             return jacobians(lambda point: residuals(point, inputs.samples), weight)
 
-        function = Function(loss[:, None], self.minimum, evaluate, hessian, jacobian)
+        def product(weight: Tensor, vector: Tensor) -> Tensor:
+            return products(lambda point: self.loss(point, inputs.samples), weight, vector)
+
+        def probe() -> Tensor:
+            assert inputs.probe is not None, "rules that need probes are given them"
+            return inputs.probe
+
+        function = Function(loss[:, None], self.minimum, evaluate, hessian, jacobian, product, probe)
         weight, state, more = self.update(carry.weight, self.clip(gradient), carry.optimizer_state, function, lr)
         outputs = Outputs(loss, gradient, weight, rates, 1 + more[:, 0].to(torch.int64))
         return Carry(weight, state, self.schedule_after(carry, inputs, loss)), outputs
@@ -69,6 +76,17 @@ def hessians(loss: Callable[[Tensor], Tensor], weight: Tensor) -> Tensor:
             (row,) = torch.autograd.grad(slope, point, ones, retain_graph=True, allow_unused=True)
         rows.append(torch.zeros_like(weight) if row is None else row)
     return torch.stack(rows, dim=1)
+
+
+def products(loss: Callable[[Tensor], Tensor], weight: Tensor, vector: Tensor) -> Tensor:
+    """Return the products `(rows, dim)` of the Hessians at weights `(rows, dim)` with vectors; arguments as above."""
+    point = weight.detach().requires_grad_()
+    value = loss(point)
+    (gradient,) = torch.autograd.grad(value, point, torch.ones_like(value), create_graph=True)
+    if not gradient.requires_grad:  # the loss is linear
+        return torch.zeros_like(vector)
+    (product,) = torch.autograd.grad(gradient, point, vector, allow_unused=True)
+    return torch.zeros_like(vector) if product is None else product
 
 
 def jacobians(residuals: Callable[[Tensor], Tensor], weight: Tensor) -> Tensor:

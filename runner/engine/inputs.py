@@ -24,12 +24,14 @@ class Inputs(NamedTuple):
         lr: the learning rates `(rows, 1)` as the update takes them; None where they follow the losses.
         noise: `(rows, dim)`, added to the gradient; None for nothing.
         samples: `(rows, batch_size)`, the indices of the samples that each row sees; None for all samples.
+        probe: `(rows, dim)`, random vectors; None where the update rule needs none.
     """
 
     schedule: Tensor
     lr: Tensor | None = None
     noise: Tensor | None = None
     samples: Tensor | None = None
+    probe: Tensor | None = None
 
 
 @dataclass
@@ -42,6 +44,7 @@ class InputSource:
         lr_dtype: of the learning rates that the update takes.
         noise: of the runs, scaled by `noise_scale` `(rows, 1)`.
         batches: the mini-batches of the runs.
+        probes: random vectors for the update rule.
     """
 
     rates: Rates
@@ -50,6 +53,7 @@ class InputSource:
     noise: Noise | None = None
     noise_scale: Tensor | None = None
     batches: MiniBatches | None = None
+    probes: Noise | None = None
 
     def __post_init__(self) -> None:
         self._next = 1
@@ -68,7 +72,8 @@ class InputSource:
         if noise is not None and self.noise_scale is not None:
             noise = self.noise_scale * noise
         samples = None if self.batches is None else self._for_rows(self.batches.take(count))
-        return Inputs(schedule, lr, noise, samples)
+        probe = None if self.probes is None else self._for_rows(self.probes.take(count))
+        return Inputs(schedule, lr, noise, samples, probe)
 
     def _for_rows(self, drawn: Tensor) -> Tensor:
         """Return numbers drawn for the runs, `(steps, runs, n)`, for all rows; padding repeats the first run's."""
@@ -81,6 +86,7 @@ class InputSource:
         most = min(BLOCK_STEPS, GRAIN // padded_length(len(self.weight)))
         most = most if self.rates.vary else BLOCK_STEPS
         numbers = 0 if self.noise is None else self.weight.shape[-1]
+        numbers += 0 if self.probes is None else self.weight.shape[-1]
         numbers += 0 if self.batches is None else self.batches.batch_size
         bytes_a_step = 8 * len(self.weight) * numbers
         return max(1, min(most, BLOCK_BYTES // bytes_a_step if bytes_a_step else most))

@@ -18,7 +18,7 @@ from runner.messages.ranges import shown
 from runner.objectives import Objective, parameters_of
 from runner.objectives.imported import check_curvature, check_loss
 from runner.objectives.residuals import RESIDUALS
-from runner.optimizers import FIXED, OPTIONAL, State, rule_of
+from runner.optimizers import FIXED, OPTIONAL, RULES, State, rule_of
 from runner.optimizers.clipping import clip_by_norm, clip_by_value
 from runner.optimizers.function import Function
 from runner.optimizers.torch_optim import TorchOptimizer
@@ -170,7 +170,9 @@ def _inputs(members: Sequence[Member], weight: Tensor, rates: Rates, lr_dtype: t
         noise = Noise(seeds, weight.shape[-1], weight.dtype)
         scale = column([config.gradient_noise for config in configs], len(weight), weight.device).to(weight.dtype)
     batches = None if sizes is None else MiniBatches(seeds, *sizes, members[0].objective.draws)
-    return InputSource(rates, weight, lr_dtype, noise, scale, batches)
+    rule = RULES.get(configs[0].optimizer.name)
+    probes = Noise(seeds, weight.shape[-1], weight.dtype, "probe") if rule is not None and rule.probes else None
+    return InputSource(rates, weight, lr_dtype, noise, scale, batches, probes)
 
 
 def check_batch(batch: Batch) -> None:

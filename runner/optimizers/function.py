@@ -25,6 +25,8 @@ class Function:
         hessian: maps weights `(rows, dim)` to the Hessians there, `(rows, dim, dim)`.
         jacobian: maps weights `(rows, dim)` to the Jacobians of the residuals there, `(rows, n, dim)`; only for rules
             that need residuals.
+        product: maps weights and vectors, `(rows, dim)`, to the products of the Hessians there with these.
+        probe: returns standard normal vectors `(rows, dim)`, other ones in each step; only for rules that need probes.
     """
 
     loss: Tensor
@@ -32,6 +34,8 @@ class Function:
     evaluate: Callable[[Tensor], tuple[Tensor, Tensor]]
     hessian: Callable[[Tensor], Tensor]
     jacobian: Callable[[Tensor], Tensor]
+    product: Callable[[Tensor, Tensor], Tensor]
+    probe: Callable[[], Tensor]
 
 
 class Point(NamedTuple):

@@ -1,13 +1,15 @@
-"""Rules that compute the curvature: Newton's method, and that of Levenberg and Marquardt for least squares."""
+"""Rules that compute the curvature: Newton's method, that of Levenberg and Marquardt for least squares, and Sophia."""
 
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from runner.optimizers.adam import Betas
 from runner.optimizers.function import Function
 from runner.optimizers.quasi_newton import times
-from runner.optimizers.update_rule import State, plus, rule
+from runner.optimizers.update_rule import State, no_steps, plus, rule, with_decay
+from runner.tensors.torch_private import is_traced
 
 LEAST_DAMPING, MOST_DAMPING = 1e-30, 1e30
 
@@ -80,3 +82,54 @@ def levenberg_marquardt(
     factor = torch.where(is_lower, decrease_factor, increase_factor)
     kept = Damping((state.damping * factor).clamp(LEAST_DAMPING, MOST_DAMPING))
     return torch.where(is_lower, moved, weight), kept, torch.full_like(lr, weight.shape[-1] + 1)
+
+
+class Diagonal(NamedTuple):
+    """The step count `(1, 1)`, and the means of gradients and of estimates of the Hessian's diagonal, `(rows, dim)`."""
+
+    step: Tensor
+    mean: Tensor
+    diagonal: Tensor
+
+
+def _begin_diagonal(weight: Tensor, **_hyper: Any) -> Diagonal:
+    return Diagonal(no_steps(weight), torch.zeros_like(weight), torch.zeros_like(weight))
+
+
+@rule(_begin_diagonal, evaluates=True, probes=True)
+def sophia(
+    weight: Tensor,
+    gradient: Tensor,
+    state: Diagonal,
+    function: Function,
+    *,
+    lr: Tensor,
+    betas: Betas,
+    weight_decay: Tensor | None,
+    weight_decouple: bool,
+    fixed_decay: bool,
+    p: Tensor,
+    update_period: Tensor,
+    hessian_distribution: str,
+    eps: Tensor,
+) -> tuple[Tensor, Diagonal, Tensor]:
+    """`w = w - lr * clamp(m / max(h, eps), -p, p)`, h a mean of estimates of the Hessian's diagonal: Sophia-H.
+
+    Each `update_period` steps, at the cost of an evaluation, `h = beta2 * h + (1 - beta2) * z * (H z)`, z drawn from
+    the run's seed. Equal to SophiaH of pytorch_optimizer, given its z.
+
+    Liu et al., "Sophia: a scalable stochastic second-order optimizer for language model pre-training", 2024; the
+    estimate from Hutchinson, 1989.
+    """
+    dtype, is_due = weight.dtype, state.step.remainder(update_period) == 0
+    diagonal = state.diagonal
+    if is_traced() or bool(is_due.any()):
+        probe = function.probe()
+        probe = probe.sign() if hessian_distribution == "rademacher" else probe
+        estimate = function.product(weight, probe) * probe
+        diagonal = torch.where(is_due, torch.lerp(diagonal, estimate, (1 - betas[1]).to(dtype)), diagonal)
+    weight, gradient = with_decay(weight, gradient, lr, weight_decay, weight_decouple, fixed_decay)
+    mean = torch.lerp(state.mean, gradient, (1 - betas[0]).to(dtype))
+    most = p.to(dtype)
+    update = torch.clamp(mean / torch.maximum(diagonal, eps.to(dtype)), -most, most)
+    return plus(weight, -lr, update), Diagonal(state.step + 1, mean, diagonal), is_due.to(torch.float64)

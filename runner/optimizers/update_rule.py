@@ -50,6 +50,7 @@ class UpdateRule:
         evaluates: whether it evaluates the loss at further weights: `update` is given the step's function after the
             state, and also returns how many evaluations it took, `(rows, 1)`.
         needs_residuals: whether it is for least squares: the objective must give its residuals.
+        probes: whether it is given random vectors, drawn from each run's seed.
         numbers: `numbers(shapes, **settings) -> int`, about how many numbers a row takes besides vectors.
         companion: the rule for parameters that are no matrices, if the weight consists of several parameters and this
             rule is for matrices; it is given the same hyper-parameters.
@@ -63,6 +64,7 @@ class UpdateRule:
     takes: Takes = Takes.WEIGHT
     evaluates: bool = False
     needs_residuals: bool = False
+    probes: bool = False
     numbers: Callable[..., int] = no_numbers
     companion: "UpdateRule | None" = None
     needs_matrix: bool = False
@@ -89,6 +91,7 @@ def rule(
     takes: Takes = Takes.WEIGHT,
     evaluates: bool = False,
     needs_residuals: bool = False,
+    probes: bool = False,
     numbers: Callable[..., int] = no_numbers,
     companion: UpdateRule | None = None,
     needs_matrix: bool = False,
@@ -104,6 +107,7 @@ def rule(
             takes=takes,
             evaluates=evaluates,
             needs_residuals=needs_residuals,
+            probes=probes,
             numbers=numbers,
             companion=companion,
             needs_matrix=needs_matrix,

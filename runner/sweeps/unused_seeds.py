@@ -9,6 +9,8 @@ from runner.sweeps.job import Job
 
 # Objectives that start from random weights unless `initial_weight` is given.
 RANDOM_STARTS = ("mlp",)
+# Optimizers that draw random vectors.
+RANDOM_RULES = ("sophia",)
 
 
 def uses_seed(config: Config) -> bool:
@@ -19,6 +21,7 @@ def uses_seed(config: Config) -> bool:
         or config.initial_weight == "random"
         or (config.initial_weight is None and objective.name in RANDOM_STARTS)
         or objective.batch_size is not None
+        or config.optimizer.name in RANDOM_RULES
         or bool(config.targets)
     )
 

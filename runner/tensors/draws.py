@@ -47,9 +47,10 @@ class Noise:
     seeds: Sequence[int]
     dimension: int
     dtype: torch.dtype
+    purpose: str = "noise"
 
     def __post_init__(self) -> None:
-        self._generators = [generator(seed, "noise") for seed in self.seeds]
+        self._generators = [generator(seed, self.purpose) for seed in self.seeds]
         self._left = torch.empty((0, len(self.seeds), self.dimension), dtype=self.dtype)
 
     def take(self, steps: int) -> Tensor:

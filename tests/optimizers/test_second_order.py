@@ -1,16 +1,19 @@
 """Newton's method and that of Levenberg and Marquardt against closed forms and SciPy, in float64."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
+import pytorch_optimizer
 import torch
 from scipy.optimize import least_squares
 
 from runner.messages.errors import UserError
 from runner.objectives.residuals import RESIDUALS
+from runner.tensors.draws import Noise
 from tests.support.batches import assert_equal_to_alone, base
-from tests.support.descents import done, gradient_at, member
+from tests.support.descents import done, gradient_at, member, rosenbrock
 
 EXACT = ["dtype=float64", "lr=1"]
 
@@ -108,3 +111,46 @@ def test_an_objective_without_residuals_is_refused(name: str) -> None:
     line = f"optimizer=levenberg_marquardt: is for least squares, objective {name} gives no residuals, expected a regr"
     with pytest.raises(UserError, match=line):
         done(*MARQUARDT, f"objective={name}", "steps=1")
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {},
+        {"weight_decay": 0.1},
+        {"weight_decay": 0.1, "weight_decouple": False},
+        {"weight_decay": 0.1, "fixed_decay": True},
+        {"betas": [0.8, 0.9]},
+        {"p": 0.5},
+        {"update_period": 3},
+        {"eps": 100.0},
+        {"hessian_distribution": "rademacher"},
+    ],
+    ids=str,
+)
+def test_sophia_is_its_twin_given_the_same_probes(changed: dict[str, Any]) -> None:
+    steps, probes = 25, Noise([7], 2, torch.float64, "probe").take(25)[:, 0]
+    weight = torch.tensor([-1.2, 1.0], dtype=torch.float64, requires_grad=True)
+    given: Any = {key: tuple(value) if isinstance(value, list) else value for key, value in changed.items()}
+    twin = pytorch_optimizer.SophiaH([weight], lr=0.5, foreach=False, **given)
+    for step in range(steps):
+        point = weight.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(rosenbrock(point), point, create_graph=True)
+        probe = probes[step].sign() if "hessian_distribution" in changed else probes[step]
+        (product,) = torch.autograd.grad(gradient, point, probe)
+        weight.grad = gradient.detach()
+        is_due = step % changed.get("update_period", 10) == 0
+        twin.step(hessian=[product * probe] if is_due else None)
+        twin.update_period = 10**9
+    options = [f"optimizer.{key}={value}".replace(" ", "") for key, value in changed.items()]
+    asked = ["optimizer=sophia", *options, "objective=rosenbrock", "dtype=float64", "lr=0.5", "seed=7"]
+    result, _ = done(*asked, f"steps={steps}")
+    assert result.weight.tolist() == pytest.approx(weight.tolist(), abs=1e-10)
+    assert result.gradient_evaluations == steps + -(-steps // changed.get("update_period", 10))
+
+
+def test_the_probes_of_sophia_depend_on_the_seed() -> None:
+    asked = ["optimizer=sophia", "optimizer.p=1e3", "objective=beale", "dtype=float64", "steps=30"]
+    first, again, other = (done(*asked, f"seed={seed}")[0].weight for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
