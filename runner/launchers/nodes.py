@@ -5,12 +5,12 @@ import platform
 import socket
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from runner.config.data_settings import DataSettings, Kind, kind_of
 from runner.config.schema import Config
-from runner.messages.errors import RunnerError, UserError
-from runner.messages.redaction import shown_text, shown_tree
+from runner.messages.errors import RunnerError, UserError, one_line
+from runner.messages.redaction import HIDDEN, shown_text, shown_tree
 from runner.recorder.reachability import unreachable
 
 if TYPE_CHECKING:
@@ -29,6 +29,19 @@ def _needs(config: Config) -> tuple[str, ...]:
     data = config.objective.data
     files = () if data is None or data.kind is not Kind.FILE else (data.dataset,)
     return config.targets + files
+
+
+def check_arguments(groups: "Sequence[Sequence[Member]]", why: str) -> None:
+    """Check that no argument of a user's function is a secret; `why` says where it would go.
+
+    Raises:
+        UserError: one is.
+    """
+    for config in (member.config for group in groups for member in group):
+        for key, value in (config.objective.parameters.get("arguments") or {}).items():
+            if shown_tree({key: value}) != {key: value}:
+                given = f"objective.arguments.{key}={HIDDEN}"
+                raise UserError(f"{given}: {why}, expected the function to read it from the environment")
 
 
 def without_secrets(config: Config) -> Config:
@@ -66,7 +79,7 @@ def description(targets: Sequence[str], folder: str | None, store: str | None = 
             import_function(target)
             found |= {f"module {name}": source.digest[:12] for name, source in sources_of(target).items()}
     except RunnerError as error:
-        found["error"] = first_line(error)
+        found["error"] = one_line(error)
     return found
 
 
@@ -88,10 +101,3 @@ def check_this_node(expected: Mapping[str, str], targets: Sequence[str], folder:
     differs = difference(expected, description(targets, folder), list(expected))
     if differs:
         raise UserError(f"node {socket.gethostname()}: {differs}")
-
-
-def first_line(error: Any) -> str:
-    """Return the first line of an error's message."""
-    if isinstance(error, RunnerError):
-        return "; ".join(error.lines)
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

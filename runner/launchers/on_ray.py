@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from runner.launchers.elsewhere import Died, Ended, Event, Execution
 from runner.launchers.node_record import RECORDERS, place_of, store_of
-from runner.launchers.nodes import HARDWARE, check_this_node, description, difference, first_line, targets_of
+from runner.launchers.nodes import HARDWARE, check_arguments, check_this_node, description, difference, targets_of
 from runner.launchers.shard import RunReport, Shard
 from runner.launchers.shards import Cutter
 from runner.launchers.work import Work
@@ -28,6 +28,8 @@ KEY = "hydra.launcher"
 INSTALL = "pip install ray"
 # Ray itself tries for minutes.
 CONNECT_SECONDS = 5
+# How often Ray tries for half a minute each to connect to a head that answered just now.
+CONNECT_TRIES = 1
 # How a connection of gRPC begins: HTTP/2's preface and an empty frame of settings; the answer has settings too.
 HTTP2_START = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
 HTTP2_SETTINGS = bytes((4,))
@@ -99,6 +101,8 @@ class OnRay:
                 memory, the user's modules.
         """
         targets = targets_of(groups)
+        if targets:
+            check_arguments(groups, "hydra/launcher=ray would send it to other processes")
         store = store_of(KEY, groups) if self.records_on_nodes else None
         if self._cluster is None:
             environment = dict(self.runtime_env or {})
@@ -145,11 +149,26 @@ def _connect(address: str | None, environment: Mapping[str, Any]) -> None:
         own = {"address": "local", "include_dashboard": False, "_node_ip_address": "127.0.0.1", **store}
     quiet = {"log_to_driver": False, "configure_logging": False, "logging_level": logging.CRITICAL}
     try:
-        with signals.restored():  # Ray sets a handler of its own
+        with (
+            signals.restored(),
+            _tries(ray, None if address is None else CONNECT_TRIES),
+        ):  # Ray sets handlers of its own
             ray.init(runtime_env=environment or None, **own, **quiet)
     except (ConnectionError, RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
         ray.shutdown()
         raise UserError(f"{KEY}.address={shown(address)}: {one_line(error)}") from None
+
+
+@contextlib.contextmanager
+def _tries(ray: Any, most: int | None) -> Iterator[None]:
+    """Let Ray try at most so often to connect to a head; None for as often as usual."""
+    constants = ray._private.ray_constants
+    usual = constants.NUM_REDIS_GET_RETRIES
+    constants.NUM_REDIS_GET_RETRIES = usual if most is None else most
+    try:
+        yield
+    finally:
+        constants.NUM_REDIS_GET_RETRIES = usual
 
 
 def _ray() -> Any:
@@ -179,7 +198,7 @@ def _check_answers(address: str) -> None:
             connection.sendall(HTTP2_START)
             answer = connection.recv(9)
     except (OSError, OverflowError, ValueError) as error:
-        raise UserError(f"{KEY}.address={address}: no cluster answers ({first_line(error)})") from None
+        raise UserError(f"{KEY}.address={address}: no cluster answers ({one_line(error)})") from None
     if answer[3:4] != HTTP2_SETTINGS:
         raise UserError(f"{KEY}.address={address}: no head of a Ray cluster, another program answers there")
 
@@ -332,4 +351,4 @@ class _Cluster:
 
 def _reason(error: Any) -> str:
     cause = getattr(error, "cause", None)
-    return first_line(cause if isinstance(cause, BaseException) else error)
+    return one_line(cause if isinstance(cause, BaseException) else error)

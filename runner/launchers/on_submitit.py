@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from runner.launchers.elsewhere import Execution
 from runner.launchers.node_record import RECORDERS, check_no_password, place_of, store_of
-from runner.launchers.nodes import first_line, targets_of
+from runner.launchers.nodes import check_arguments, targets_of
 from runner.launchers.shard import RunReport
 from runner.launchers.shards import Cutter
 from runner.launchers.shared_folder import Heartbeat, driver_of
 from runner.launchers.submitted_jobs import KEY, Jobs
 from runner.launchers.work import Work
-from runner.messages.errors import UserError, nearest
+from runner.messages.errors import UserError, nearest, one_line
 from runner.messages.ranges import shown
-from runner.messages.redaction import HIDDEN, shown_tree
 from runner.tracking.files import open_folder
 from runner.tracking.processes import is_alive
 
@@ -74,7 +73,7 @@ class OnSubmitit:
         try:
             os.close(open_folder(base))
         except OSError as error:
-            raise UserError(f"{KEY}.folder={shown(self.folder)}: {first_line(error)}") from None
+            raise UserError(f"{KEY}.folder={shown(self.folder)}: {one_line(error)}") from None
         _remove_abandoned(base)
         folder = base / uuid.uuid4().hex
         folder.mkdir(mode=0o700)
@@ -107,7 +106,7 @@ class OnSubmitit:
             check_no_password(KEY, store_of(KEY, groups))
         targets = targets_of(groups)
         if targets:
-            _check_arguments(groups)
+            check_arguments(groups, "hydra/launcher=submitit would write it to a file")
         self._jobs.expect(targets)
 
     def reports(self, work: Work) -> Iterator[RunReport]:
@@ -157,7 +156,7 @@ def _executor(submitit: Any, name: str, folder: Path, parameters: Mapping[str, A
                 f"slurm_partition{nearest(key, known)}"
             ) from None
         except (AssertionError, TypeError, ValueError) as error:
-            raise UserError(f"{setting}: {first_line(error)}") from None
+            raise UserError(f"{setting}: {one_line(error)}") from None
     executor.update_parameters(**given)
     return executor
 
@@ -166,20 +165,6 @@ def _names(submitit: Any) -> list[str]:
     """Return the names of submitit's parameters."""
     kinds = {"": submitit.AutoExecutor, "slurm_": submitit.SlurmExecutor, "local_": submitit.LocalExecutor}
     return [f"{prefix}{name}" for prefix, kind in kinds.items() for name in kind._valid_parameters()]
-
-
-def _check_arguments(groups: "Sequence[Sequence[Member]]") -> None:
-    """Check that no argument of a user's function is a secret.
-
-    Raises:
-        UserError: one is.
-    """
-    for config in (member.config for group in groups for member in group):
-        for key, value in (config.objective.parameters.get("arguments") or {}).items():
-            if shown_tree({key: value}) != {key: value}:
-                given = f"objective.arguments.{key}={HIDDEN}"
-                instead = "expected the function to read it from the environment"
-                raise UserError(f"{given}: hydra/launcher=submitit would write it to a file, {instead}")
 
 
 def _remove_abandoned(base: Path) -> None:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runner.launchers.elsewhere import Died, Ended
-from runner.launchers.nodes import check_this_node, first_line
+from runner.launchers.nodes import check_this_node
 from runner.launchers.shard import Shard
 from runner.launchers.shared_folder import append, end_with_driver, exit_on
-from runner.messages.errors import RecordingError, UserError
+from runner.messages.errors import RecordingError, UserError, one_line
 
 # What numbers of threads are read from; a job gets them from the driver's environment otherwise.
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -67,12 +67,12 @@ def _executed(order: Order) -> Ended | Died | Unfit:
     try:
         check_this_node(order.expected, order.targets, None)
     except UserError as error:
-        return Unfit(first_line(error))
+        return Unfit(one_line(error))
     try:
         for update in updates_of(order.shard):
             append(order.updates, update)
     except Exception as error:  # of the runner, or of a user's function
-        return Died(first_line(error), is_final=not isinstance(error, UserError | RecordingError))
+        return Died(one_line(error), is_final=not isinstance(error, UserError | RecordingError))
     return Ended()
 
 

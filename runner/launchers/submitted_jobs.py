@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from runner.launchers.elsewhere import Died, Ended, Event
-from runner.launchers.nodes import HARDWARE, description, first_line
+from runner.launchers.nodes import HARDWARE, description
 from runner.launchers.shard import Shard
 from runner.launchers.shared_folder import Tail
 from runner.launchers.submitit_job import Order, Unfit, execute
-from runner.messages.errors import UserError
+from runner.messages.errors import UserError, one_line
 
 KEY = "hydra.launcher"
 # How often Slurm is asked how its jobs are; what they send is seen at once.
@@ -117,7 +117,7 @@ class Jobs:
             now = time.monotonic()
             self._refused_since = since = self._refused_since or now
             if self._count == 1 or now - since > SUBMIT_AT_MOST_SECONDS:
-                raise UserError(f"{KEY}.executor={self._name}: {first_line(error)}") from None
+                raise UserError(f"{KEY}.executor={self._name}: {one_line(error)}") from None
             self._submit_at = now + SUBMIT_AGAIN_SECONDS
             return None
         self._refused_since = None

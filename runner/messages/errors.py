@@ -55,7 +55,9 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """Return the type and message of an error in one line."""
+    """Return the type and message of an error in one line; the lines of an error for users as they are."""
+    if isinstance(error, RunnerError):
+        return "; ".join(error.lines)
     try:
         text = str(error)
     except Exception:  # the class of another program's error may fail here too

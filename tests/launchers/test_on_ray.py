@@ -193,6 +193,18 @@ def test_a_node_without_the_users_module_is_reported_before_anything_starts(runn
     assert rows(runner, "select count(*) from runs") == [(0,)]
 
 
+def test_no_secret_is_sent_to_other_processes(runner: Command) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed")
+    (runner.folder / "mine.py").write_text("def bowl(weight, token):\n    return (weight**2).sum(-1)\n")
+    given = ["-m", *OWN, "initial_weight=1,2", "+objective.arguments.token=hunter2hunter2", "hydra/launcher=ray"]
+    done = runner(*given)
+    assert (done.code, len(done.errors)) == (2, 1), done.err
+    assert done.errors[0].startswith("objective.arguments.token=***")
+    assert "hydra/launcher=ray would send it to other processes, expected" in done.errors[0]
+    assert "hunter2hunter2" not in done.out + done.err
+    assert rows(runner, "select count(*) from runs") == [(0,)]
+
+
 def test_ray_starts_on_this_machine_without_an_address(runner: Command) -> None:
     pytest.importorskip("ray", reason="Ray is not installed")
     (runner.folder / "mine.py").write_text(MINE)
