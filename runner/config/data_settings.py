@@ -16,7 +16,14 @@ CODE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 TASKS = {"linear_regression": REGRESSION, "logistic_regression": CLASSIFICATION}
 
 # Keys that the files and records of earlier versions do not have, with what they mean there.
-LATER = {"features": None, "target_column": None, "task": None, "standardize": True, "epochs": None}
+LATER = {
+    "features": None,
+    "target_column": None,
+    "task": None,
+    "standardize": True,
+    "epochs": None,
+    "activation": "tanh",
+}
 
 
 class Kind(Enum):

@@ -10,6 +10,8 @@ from runner.config.schema import GROUPS
 from runner.messages.ranges import FLAG, POINT, TEXT, is_finite, is_point, is_text, is_whole, shown
 
 # Keys that the files of users, which are older, need not have.
+# Keys whose file has a number, but which take lists, too.
+LISTS = ("objective.hidden",)
 OPTIONAL = ("tracking.children", *(f"objective.{key}" for key in LATER))
 
 
@@ -30,7 +32,7 @@ def unlike_declared(given: object, declared: object, path: str) -> Iterator[str]
                 yield from unlike_declared(value, declared[key], f"{path}.{key}")
             else:
                 yield unknown_key_of_group(f"{path}.{key}", value, [f"{path}.{name}" for name in declared])
-    elif not _same_kind(given, declared):
+    elif not _same_kind(given, declared, path):
         yield f"{path}={shown(given)}: expected {_kind_of(declared)}"
 
 
@@ -52,12 +54,14 @@ def not_given(given: object, declared: object, path: str) -> Iterator[str]:
             yield f"{path}.{key}: missing, expected {_kind_of(inner)}"
 
 
-def _same_kind(given: object, declared: object) -> bool:
+def _same_kind(given: object, declared: object, path: str) -> bool:
     if declared is None or (isinstance(declared, str) and "${" in declared):
         return True
     if isinstance(declared, list):
         return _is_numeric(given) if is_point(declared) else isinstance(given, list)
     if is_finite(declared):
+        if path in LISTS and isinstance(given, list):
+            return True  # checked by `group_ranges.OBJECTIVE`
         return not isinstance(given, list) and _is_numeric(given)
     return isinstance(given, type(declared))
 

@@ -62,6 +62,7 @@ OBJECTIVE_REQUIRED: dict[str, tuple[str, ...]] = {
     "logistic_regression": LEARNING,
     "mlp": (*LEARNING, "hidden"),
     "module": (*LEARNING, "target", "arguments", "loss"),
+    "cnn": (*LEARNING, "channels", "kernel_size", "stride", "activation"),
 }
 OPTIMIZER_REQUIRED: dict[str, tuple[str, ...]] = {
     "torch": ("algorithm", "arguments"),
@@ -80,8 +81,11 @@ OBJECTIVE: dict[str, Constraint] = {
     "minimum": WRITTEN.or_null("not known"),
     "batch_size": COUNT.or_null("all samples"),
     "epochs": COUNT.or_null("as many as steps make"),
-    "hidden": COUNT,
     "loss": Constraint("a loss of torch.nn.functional or package.module:function", is_text).or_null("the usual one"),
+    "hidden": Constraint(f"{COUNT.allowed}, or a list of them", lambda value: COUNT.accepts(value) or _is_shape(value)),
+    "channels": Constraint("a list of whole numbers of at least 1", _is_shape),
+    "activation": one_of("tanh", "relu", "sigmoid", "silu", "gelu", "elu"),
+    **dict.fromkeys(("kernel_size", "stride"), COUNT),
     "dataset": Constraint("the name of a data set, a file, or package.module:function", is_text),
     "features": Constraint("a list of columns or arrays", _are_columns).or_null("all but the target"),
     "target_column": Constraint("a column or array", _is_column).or_null("the one named target"),

@@ -1,7 +1,8 @@
 """Diagnostics of the recorded steps: held-out metrics, curvature, and the bound it sets on the learning rate."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -9,9 +10,10 @@ from torch import Tensor
 from runner.engine.batches import Member
 from runner.engine.curvature import PRODUCTS, StabilityBound, largest_eigenvalue
 from runner.tensors.device import choose_device
-from runner.tensors.layout import measured_in_pieces
+from runner.tensors.layout import InPieces, measured_in_pieces
 
 SAME = 1e-6
+HeldOut: TypeAlias = Callable[[Tensor], dict[str, Tensor]]
 LOWEST_IS_BEST = ("held_out_loss",)
 
 
@@ -26,6 +28,8 @@ class Diagnostics:
             lr_varies: whether their learning rates change from step to step.
         """
         self._held_out = members[0].objective.held_out
+        self._in_pieces: InPieces | None = None
+        self._keys: tuple[str, ...] = ()
         self._rows_at_once = members[0].rows_of_fixed_layout
         wants_curvature = members[0].config.diagnostics.curvature
         self._curvatures = [Curvature(member, lr_varies) for member in members] if wants_curvature else []
@@ -41,7 +45,7 @@ class Diagnostics:
         """Return metrics `(points, runs)` of weights `(points, runs, dim)` of some runs after these steps, by key."""
         found: dict[str, Tensor] = {}
         if self._held_out is not None:
-            values = measured_in_pieces(self._held_out, weight.flatten(0, 1), self._rows_at_once)
+            values = self._measured(self._held_out, weight.flatten(0, 1))
             found = {key: one.cpu().to(torch.float64).view(weight.shape[:2]) for key, one in values.items()}
             self._keep_best(runs, found, steps)
         if self._curvatures:
@@ -51,6 +55,14 @@ class Diagnostics:
         for index, run in enumerate(runs):
             self._last[run] = {key: values[index] for key, values in last.items()}
         return found
+
+    def _measured(self, held_out: HeldOut, rows: Tensor) -> dict[str, Tensor]:
+        if self._rows_at_once > 1:
+            return measured_in_pieces(held_out, rows, self._rows_at_once)
+        if self._in_pieces is None:
+            self._keys = tuple(held_out(rows[:1]))
+            self._in_pieces = InPieces(lambda rows, _: torch.stack([*held_out(rows).values()], dim=-1), 1)
+        return dict(zip(self._keys, self._in_pieces(rows, None).unbind(-1), strict=True))
 
     def _keep_best(self, runs: Sequence[int], held_out: Mapping[str, Tensor], steps: Sequence[int]) -> None:
         for key, values in held_out.items():

@@ -11,9 +11,10 @@ from torch.nn import functional
 from runner.config.data_settings import CLASSIFICATION, REGRESSION, Kind
 from runner.config.groups import ObjectiveConfig
 from runner.messages.errors import UserError
+from runner.messages.ranges import shown
 from runner.objectives.data import DATASETS, Data, Split, load, unknown_dataset
 from runner.objectives.losses import Error, error_of
-from runner.objectives.models import Model, linear, perceptron
+from runner.objectives.models import Model, convolutional, linear, perceptron
 from runner.objectives.module import Builder, model_of_module
 
 # About how many numbers a step allocates for each output or hidden unit of a sample.
@@ -142,9 +143,26 @@ def logistic_regression(data: Data) -> Model:
     return linear(math.prod(data.sample_shape), data.scores)
 
 
-def mlp(data: Data, *, hidden: int) -> Model:
-    """Return a multi-layer perceptron with one hidden layer."""
-    return perceptron(math.prod(data.sample_shape), data.scores, hidden)
+def mlp(data: Data, *, hidden: int | list[int], activation: str = "tanh") -> Model:
+    """Return a multi-layer perceptron; `hidden` is the size of its hidden layer, or of each."""
+    sizes = hidden if isinstance(hidden, list) else [hidden]
+    return perceptron(math.prod(data.sample_shape), data.scores, sizes, activation)
+
+
+def cnn(data: Data, *, channels: list[int], kernel_size: int, stride: int, activation: str) -> Model:
+    """Return a convolutional network on images `(channels, height, width)`, or `(height, width)` with one channel.
+
+    Raises:
+        UserError: the samples are no such images, or smaller than the kernel.
+    """
+    shape = data.sample_shape
+    image = (1, *shape) if len(shape) == 2 else shape
+    if len(image) != 3 or min(image[1:]) < kernel_size:
+        raise UserError(
+            f"objective.shape={shown(list(shape))}: expected [channels,height,width] of images for objective cnn, "
+            f"at least as high and wide as objective.kernel_size={kernel_size}"
+        )
+    return convolutional(image, data.scores, channels, kernel_size, stride, activation)
 
 
 @dataclass(frozen=True)
@@ -164,7 +182,12 @@ TASKS: dict[str, Task] = {
     "linear_regression": Task(linear_regression, REGRESSION),
     "logistic_regression": Task(logistic_regression, CLASSIFICATION),
     "mlp": Task(mlp),
+    "cnn": Task(cnn),
 }
+# The settings of models.
+OWN = ("hidden", "activation", "channels", "kernel_size", "stride")
+# The shape of images among the data sets of scikit-learn.
+IMAGES = {"digits": (1, 8, 8)}
 
 
 def learning(config: ObjectiveConfig, dtype: torch.dtype, device: torch.device) -> Learning:
@@ -175,7 +198,7 @@ def learning(config: ObjectiveConfig, dtype: torch.dtype, device: torch.device) 
     """
     settings, task = config.parameters, TASKS[config.name]
     split = _split_of(config, task.datasets, dtype, device).as_numbers(dtype)
-    extra = {key: settings[key] for key in ("hidden",) if key in settings}
+    extra = {key: settings[key] for key in OWN if key in settings}
     return Learning(task.model(split.train, **extra), split, config.batch_size)
 
 
@@ -214,6 +237,8 @@ def _split_of(config: ObjectiveConfig, datasets: Sequence[str], dtype: torch.dty
     assert data is not None
     if data.kind is Kind.NAME and data.dataset not in datasets:
         raise unknown_dataset(data.dataset, tuple(datasets))
+    if config.name == "cnn" and data.shape is None and data.dataset in IMAGES:
+        data = replace(data, shape=IMAGES[data.dataset])
     split, size = load(data, dtype, device), config.batch_size
     if size is not None and not 1 <= size <= len(split.train.features):
         raise UserError(

@@ -1,15 +1,19 @@
 """Models with all their weights in one vector."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
-from torch.func import functional_call, vmap
+from torch.nn import functional
 
 from runner.tensors.draws import generator
-from runner.tensors.shapes import Shapes
+from runner.tensors.shapes import Shape, Shapes
+
+# Of the approximation of GELU by tanh.
+GELU_SCALE, GELU_CUBE = math.sqrt(2 / math.pi), 0.044715
 
 
 @dataclass(frozen=True)
@@ -54,31 +58,109 @@ def linear(features: int, outputs: int) -> Model:
     return Model(shapes, scores, lambda _seed: torch.zeros(shapes.dimension, dtype=torch.float64), outputs)
 
 
-def _layer(inputs: int, outputs: int, stream: torch.Generator) -> torch.nn.Module:
-    """Return a layer initialised as by torch, in float32 whatever the default dtype, from the given generator."""
-    layer: torch.nn.Linear = torch.nn.utils.skip_init(torch.nn.Linear, inputs, outputs, dtype=torch.float32)
-    torch.nn.init.kaiming_uniform_(layer.weight, a=math.sqrt(5), generator=stream)
-    bound = 1 / math.sqrt(inputs)
-    torch.nn.init.uniform_(layer.bias, -bound, bound, generator=stream)
-    return layer
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "tanh": torch.tanh,
+    "relu": torch.relu,
+    "sigmoid": lambda values: 0.5 + 0.5 * torch.tanh(0.5 * values),
+    "silu": lambda values: values * (0.5 + 0.5 * torch.tanh(0.5 * values)),
+    "gelu": lambda values: 0.5 * values * (1 + torch.tanh(GELU_SCALE * (values + GELU_CUBE * values**3))),
+    "elu": lambda values: torch.where(values > 0, values, torch.expm1(values.clamp(max=0))),
+}
 
 
-def perceptron(features: int, outputs: int, hidden: int) -> Model:
-    """Return the network with one hidden layer of tanh units, initialised as torch's layers are."""
+@dataclass(frozen=True)
+class Layer:
+    """A linear or convolutional layer, which torch's `Sequential` would number `index`."""
 
-    def network(seed: int) -> torch.nn.Module:
-        stream = generator(seed, "start")
-        first, last = (_layer(*size, stream) for size in ((features, hidden), (hidden, outputs)))
-        return torch.nn.Sequential(first, torch.nn.Tanh(), last)
+    index: int
+    shape: Shape
 
-    module = network(0)
-    shapes = Shapes.of_tensors(dict(module.named_parameters()))
+    @property
+    def parts(self) -> tuple[tuple[str, Shape], ...]:
+        """The names and shapes of its parameters."""
+        return (f"{self.index}.weight", self.shape), (f"{self.index}.bias", self.shape[:1])
 
-    def of_one(weight: Tensor, batch: Tensor) -> Tensor:
-        found: Tensor = functional_call(module, shapes.by_name(weight), (batch,))
-        return found[..., 0] if outputs == 1 else found
+    def drawn(self, stream: torch.Generator) -> Iterator[Tensor]:
+        """Yield its weight and bias, each as a vector, initialised as by torch in float32 from the given generator."""
+        weight = torch.empty(self.shape, dtype=torch.float32)
+        yield torch.nn.init.kaiming_uniform_(weight, a=math.sqrt(5), generator=stream).flatten()
+        bound = 1 / math.sqrt(math.prod(self.shape[1:]))
+        bias = torch.empty(self.shape[:1], dtype=torch.float32)
+        yield torch.nn.init.uniform_(bias, -bound, bound, generator=stream)
+
+
+def _model(layers: Sequence[Layer], outputs: Callable[[list[Tensor], Tensor], Tensor], width: int) -> Model:
+    """Return the model of layers; `outputs` takes their parameters `(runs, *shape)`, and features."""
+    shapes = Shapes(tuple(part for layer in layers for part in layer.parts))
+
+    def scores(weight: Tensor, batch: Tensor) -> Tensor:
+        found = outputs(shapes.views(weight), batch)
+        return found.squeeze(-1) if found.shape[-1] == 1 else found
 
     def start(seed: int) -> Tensor:
-        return torch.cat([weight.detach().flatten() for weight in network(seed).parameters()])
+        stream = generator(seed, "start")
+        return torch.cat([part for layer in layers for part in layer.drawn(stream)])
 
-    return Model(shapes, vmap(of_one), start, hidden + outputs)
+    return Model(shapes, scores, start, width)
+
+
+def _affine(inputs: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Return the outputs `(runs, n, out)` of inputs `(runs, n, in)` and weights `(runs, out, in)`."""
+    return torch.bmm(inputs, weight.mT) + bias[:, None]
+
+
+def perceptron(features: int, outputs: int, hidden: Sequence[int], activation: str) -> Model:
+    """Return the network of fully connected hidden layers, initialised as torch's layers are."""
+    sizes = [features, *hidden, outputs]
+    layers = [Layer(2 * index, (outs, ins)) for index, (ins, outs) in enumerate(pairwise(sizes))]
+    bend = ACTIVATIONS[activation]
+
+    def forward(parts: list[Tensor], batch: Tensor) -> Tensor:
+        values = batch.flatten(2)
+        for weight, bias in zip(parts[:-2:2], parts[1:-2:2], strict=True):
+            values = bend(_affine(values, weight, bias))
+        return _affine(values, parts[-2], parts[-1])
+
+    return _model(layers, forward, sum(sizes[1:]))
+
+
+def convolutional(
+    image: Shape, outputs: int, channels: Sequence[int], kernel_size: int, stride: int, activation: str
+) -> Model:
+    """Return the network of convolutions of images `(channels, height, width)`, and a linear layer on the last.
+
+    Each convolution is padded by half the kernel. It is a product with the pixels under the kernel, because a
+    convolution grouped by runs is slower on the CPU.
+    """
+    padding, size = kernel_size // 2, image[1:]
+    layers, counts, pixels = [], [image[0], *channels], []
+    for index, (ins, outs) in enumerate(pairwise(counts)):
+        size = tuple((length + 2 * padding - kernel_size) // stride + 1 for length in size)
+        layers.append(Layer(2 * index, (outs, ins, kernel_size, kernel_size)))
+        pixels.append(outs * math.prod(size))
+    layers.append(Layer(2 * len(channels) + 1, (outputs, pixels[-1])))
+    bend = ACTIVATIONS[activation]
+
+    def forward(parts: list[Tensor], batch: Tensor) -> Tensor:
+        values = batch.permute(0, 1, 3, 4, 2)
+        for weight, bias in zip(parts[:-2:2], parts[1:-2:2], strict=True):
+            seen = _under_kernel(values, kernel_size, stride, padding)
+            matrix = weight.permute(0, 1, 3, 4, 2).flatten(2)
+            values = bend(_affine(seen.flatten(1, 3), matrix, bias)).unflatten(1, seen.shape[1:4])
+        return _affine(values.permute(0, 1, 4, 2, 3).flatten(2), parts[-2], parts[-1])
+
+    return _model(layers, forward, (kernel_size**2 + 1) * sum(pixels) + outputs)
+
+
+def _under_kernel(values: Tensor, kernel_size: int, stride: int, padding: int) -> Tensor:
+    """Return the numbers under the kernel at each pixel of images `(runs, n, height, width, channels)`."""
+    padded = functional.pad(values, (0, 0, padding, padding, padding, padding))
+    ends = [length - kernel_size + 1 for length in padded.shape[2:4]]
+    return torch.cat(
+        [
+            padded[:, :, down : down + ends[0] : stride, right : right + ends[1] : stride]
+            for down in range(kernel_size)
+            for right in range(kernel_size)
+        ],
+        dim=-1,
+    )

@@ -8,7 +8,7 @@ from runner.sweeps.fingerprint import NOT_OF_THE_RESULT
 from runner.sweeps.job import Job
 
 # Objectives that start from random weights unless `initial_weight` is given.
-RANDOM_STARTS = ("mlp",)
+RANDOM_STARTS = ("mlp", "cnn")
 # Optimizers that draw random vectors.
 RANDOM_RULES = ("sophia",)
 

@@ -33,6 +33,8 @@ ALIKE = _names(
     "_to_copy cat stack unbind split split_with_sizes unfold diagonal lift lift_fresh index gather index_select",
     "ones zeros full arange scalar_tensor empty ones_like zeros_like full_like empty_like new_zeros new_ones new_full",
 )
+# Kernels that do so on the CPU if the library multiplies many small matrices as it does one, which is tried out.
+OF_MODELS = ALIKE | _names("bmm logsumexp argmax relu constant_pad_nd")
 ALIKE_POWERS = (0, 1, 2, 3)
 # Kernels that do so if no number is among the last of a thread's share: with rows by the 64, below GRAIN numbers.
 ELEMENTWISE = ALIKE | _names(
@@ -44,6 +46,8 @@ ELEMENTWISE = ALIKE | _names(
 # Kernels whose order of summation depends on the strides: whether the rows lie side by side.
 SUMS = _names("sum mean prod linalg_vector_norm")
 ACROSS = "sum across rows that lie side by side"
+# How many bytes the numbers of the rows that are evaluated at once have: more do not fit the cache of a CPU.
+PIECE_BYTES = 16 * 2**20
 # How many rows show the strides, if a single run is one row.
 STRIDE_ROWS = 3
 
@@ -56,6 +60,7 @@ class _KernelRecorder(TorchDispatchMode):
         self._rows = rows
         self.kernels: set[str] = set()
         self.widest = 0
+        self.numbers = 0
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -72,6 +77,7 @@ class _KernelRecorder(TorchDispatchMode):
         for one in found if isinstance(found, tuple | list) else [found]:
             if isinstance(one, Tensor):
                 self.widest = max(self.widest, one.numel())
+                self.numbers += one.numel()
         return found
 
 
@@ -115,25 +121,50 @@ class InPieces:
     def __init__(self, function: RowFunction, unit: int) -> None:
         self._function = function
         self._unit = unit
-        self._is_known = False
-        self._piece: int | None = unit
+        self._pieces: dict[int | None, int | None] = {}
 
     def __call__(self, weight: Tensor, samples: Tensor | None, **parameters: Tensor) -> Tensor:
         """Return the values `(rows,)` of weights `(rows, dim)`, samples `(rows, n)` and parameters `(rows,)`."""
         if len(weight) == self._unit:
             return self._function(weight, samples, **parameters)
-        if not self._is_known:
-            self._record_kernels(*_cut(weight, samples, parameters, max(self._unit, STRIDE_ROWS))[0])
-        if self._piece is None or len(weight) <= self._piece:
+        size = None if samples is None else samples.shape[-1]
+        if size not in self._pieces:
+            self._pieces[size] = self._piece((weight, samples, parameters))
+        piece = self._pieces[size]
+        if piece is None or len(weight) <= piece:
             return self._function(weight, samples, **parameters)
-        pieces = _cut(weight, samples, parameters, self._piece)
+        pieces = _cut(weight, samples, parameters, piece)
         return torch.cat([self._function(rows, seen, **own) for rows, seen, own in pieces])
 
-    def _record_kernels(self, weight: Tensor, samples: Tensor | None, parameters: Mapping[str, Tensor]) -> None:
+    def _piece(self, whole: "Rows") -> int | None:
+        """Return how many of such rows to evaluate at once, None for any number."""
+        weight, samples, parameters = _cut(*whole, max(self._unit, STRIDE_ROWS))[0]
         with _KernelRecorder(len(weight)) as recorder:
             self._function(weight, samples, **parameters)
-        self._piece = piece_of(recorder.kernels, max(1, recorder.widest // len(weight)), self._unit)
-        self._is_known = True
+        piece = piece_of(recorder.kernels, max(1, recorder.widest // len(weight)), self._unit)
+        if piece != 1 or not recorder.kernels <= OF_MODELS:
+            return piece
+        bytes_a_row = weight.element_size() * max(1, recorder.numbers // len(weight))
+        most = max(1, PIECE_BYTES // bytes_a_row)
+        return most if self._are_alike(*_cut(*whole, most)[0]) else 1
+
+    def _are_alike(self, weight: Tensor, samples: Tensor | None, parameters: Mapping[str, Tensor]) -> bool:
+        """Return whether some rows, each evaluated by itself, have the values and gradients that they have together."""
+
+        def bits(rows: Tensor, seen: Tensor | None, own: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+            point = rows.detach().requires_grad_()
+            with torch.enable_grad():
+                value = self._function(point, seen, **own)
+            return value.detach(), torch.autograd.grad(value.sum(), point)[0]
+
+        together = bits(weight, samples, parameters)
+        for row in {0, len(weight) // 2, len(weight) - 1}:
+            one = slice(row, row + 1)
+            own = {name: values[one] for name, values in parameters.items()}
+            alone = bits(weight[one], None if samples is None else samples[one], own)
+            if not all(torch.equal(part[one], single) for part, single in zip(together, alone, strict=True)):
+                return False
+        return True
 
 
 Rows = tuple[Tensor, Tensor | None, dict[str, Tensor]]
