@@ -33,7 +33,7 @@ def _file(path: str) -> Tree:
 def options(group: str) -> list[str]:
     """Return the options of a group, without those that need code of the user's, a matrix or residuals."""
     names = sorted(path.stem for path in Path(config_folder() / group).glob("*.yaml"))
-    return [name for name in names if name not in ("callable", "package", "muon", "levenberg_marquardt")]
+    return [name for name in names if name not in ("callable", "module", "package", "muon", "levenberg_marquardt")]
 
 
 def random_config(rng: random.Random, index: int, tracking: Tree) -> Config:
