@@ -31,6 +31,7 @@ ROOMS = [
     "execution",
     "launchers",
     "sweeps",
+    "search",
     "plugins",
     "api",
     "rerun",

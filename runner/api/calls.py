@@ -125,19 +125,26 @@ def sweep(overrides: Iterable[str] | Mapping[str, Any] = (), /, **settings: Any)
     """
     from runner.api.sweep_frame import SweepFrame
     from runner.plugins.launcher import shards_of
+    from runner.plugins.sweeper import SEARCH, search_of
     from runner.sweeps.outcome import raise_diverged, rows_of
-    from runner.sweeps.plan import GridPlan
+    from runner.sweeps.plan import GridPlan, Plan
     from runner.sweeps.planning import plan_grid
     from runner.sweeps.running import run_sweep
 
     check_working_directory()
     texts = as_overrides(overrides, settings, may_vary=True)
     loader, master = composition.compose_sweep(texts)
-    params = {str(key): value for key, value in (master.hydra.sweeper.get("params") or {}).items()}
-    request, jobs = plan_grid(task_overrides(master), params, loader, master)
+    sweeper = {str(key): value for key, value in master.hydra.sweeper.items()}
+    target, params = sweeper.pop("_target_"), {str(key): value for key, value in (sweeper.pop("params") or {}).items()}
+    plan: Plan
+    if target == SEARCH:
+        request, plan = search_of(sweeper, params, task_overrides(master), loader, master)
+    else:
+        request, jobs = plan_grid(task_overrides(master), params, loader, master)
+        plan = GridPlan(jobs)
     launcher = shards_of(master)
     with notes_on_signal(lambda: ["continue   with resume=true among the overrides"]), _own_state():
-        results = run_sweep(GridPlan(jobs), request.texts, launcher, request.resume, request.fail_fast)
+        results = run_sweep(plan, request.texts, launcher, request.resume, request.fail_fast)
     raise_diverged(results)
     return SweepFrame.of(rows_of(results), results[0].job.config.tracking.uri if results else None)
 

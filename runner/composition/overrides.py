@@ -14,7 +14,7 @@ from runner.messages.errors import UserError
 from runner.messages.overrides import key_of
 from runner.messages.redaction import shown_override
 
-RUNNER_SWEEPER = "hydra_plugins.runner.GridSweeper"
+RUNNER_SWEEPERS = ("hydra_plugins.runner.GridSweeper", "hydra_plugins.runner.SearchSweeper")
 
 
 def task_overrides(cfg: DictConfig) -> list[str]:
@@ -49,7 +49,7 @@ def use_typed_overrides(cfg: DictConfig, typed: Sequence[str], composed: Sequenc
 def sweeper_mistakes(cfg: DictConfig, typed: Sequence[str], parser: OverridesParser) -> Iterator[str]:
     """Yield a line for each override that a sweeper other than the runner's would drop, or make too many jobs of."""
     target = cfg.hydra.sweeper.get("_target_")
-    if target == RUNNER_SWEEPER:
+    if target in RUNNER_SWEEPERS:
         return
     params = OmegaConf.to_container(cfg.hydra.sweeper.get("params") or OmegaConf.create({}), resolve=False)
     assert isinstance(params, dict)

@@ -14,6 +14,7 @@ from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import (
+    IntervalSweep,
     Override,
     Quote,
     QuotedString,
@@ -81,20 +82,24 @@ class SweepRequest:
         return [overrides[index] for index in self._order]
 
 
-def sweep_request(arguments: Sequence[str], params: Mapping[str, Any], parser: OverridesParser) -> SweepRequest:
+def sweep_request(
+    arguments: Sequence[str], params: Mapping[str, Any], parser: OverridesParser, is_search: bool = False
+) -> SweepRequest:
     """Return the sweep that `hydra.sweeper.params` of the config and overrides describe; overrides take precedence.
+
+    In a search, an interval has its two ends as points, and the number of combinations has no limit.
 
     Raises:
         UserError: with a line for each mistake.
     """
-    written = [f"{key}={_written(value)}" for key, value in params.items()] + list(arguments)
-    parsed = _parsed(written, parser)
+    written = written_overrides(arguments, params)
+    parsed = parsed_overrides(written, parser)
     own = {override.key_or_group: override for override in parsed if override.get_key_element() in OWN_KEYS}
     axes: list[Axis] = []
     mistakes: list[str] = []
     limit = _limit(own.get("max_jobs"))
     for position, (text, override) in enumerate(zip(written, parsed, strict=True)):
-        found = list(_mistakes_in(text, override, limit))
+        found = list(_mistakes_in(text, override, limit, is_search))
         mistakes += found
         if not found and override.get_key_element() not in OWN_KEYS:
             add_axis(axes, Axis((_key(override),), tuple((one,) for one in _each_value(override)), (position,)))
@@ -102,14 +107,15 @@ def sweep_request(arguments: Sequence[str], params: Mapping[str, Any], parser: O
         raise UserError(*mistakes)
     repeats, resume = _repeats(own.get("repeats"), axes), _resume(own.get("resume"))
     axes = zipped(own.get("zip"), axes)
-    _check_count(axes, repeats, limit)
+    if not is_search:
+        _check_count(axes, repeats, limit)
     texts = tuple(text for text in written if not text.startswith(("resume=", "fail_fast=", "max_jobs=")))
     return SweepRequest(
         tuple(axes), _condition(own.get("where")), repeats, resume, texts, _fail_fast(own.get("fail_fast"))
     )
 
 
-def _parsed(written: Sequence[str], parser: OverridesParser) -> list[Override]:
+def parsed_overrides(written: Sequence[str], parser: OverridesParser) -> list[Override]:
     """Return the overrides of these texts.
 
     Raises:
@@ -127,6 +133,11 @@ def _parsed(written: Sequence[str], parser: OverridesParser) -> list[Override]:
     return parsed
 
 
+def written_overrides(arguments: Sequence[str], params: Mapping[str, Any]) -> list[str]:
+    """Return the overrides of `hydra.sweeper.params`, followed by those given."""
+    return [f"{key}={_written(value)}" for key, value in params.items()] + list(arguments)
+
+
 def _key(override: Override) -> str:
     return override.key_or_group + (f"@{override.package}" if override.package is not None else "")
 
@@ -137,9 +148,9 @@ def _written(value: Any) -> str:
     return shown(list(value) if isinstance(value, Sequence) else value, limit=None)
 
 
-def _mistakes_in(text: str, override: Override, limit: int) -> Iterator[str]:
+def _mistakes_in(text: str, override: Override, limit: int, is_search: bool) -> Iterator[str]:
     value = raw_override_value(override)
-    if override.is_sweep_override() and not override.is_discrete_sweep():
+    if override.is_sweep_override() and not override.is_discrete_sweep() and not is_search:
         yield f"{text}: expected values, range(a,b) or linspace(a,b,n), a grid cannot use an interval"
     elif (line := nested(text, override)) is not None:
         yield line
@@ -154,14 +165,18 @@ def _each_value(override: Override) -> list[Override]:
     key = override.get_key_element()
     if not override.is_sweep_override():
         is_shuffled = "shuffle(" in (override.input_line or "")  # in a new order each time that the text is parsed
-        return [_with_value(override, key, raw_override_value(override))] if is_shuffled else [override]
+        return [with_value(override, key, raw_override_value(override))] if is_shuffled else [override]
+    raw = raw_override_value(override)
+    if isinstance(raw, IntervalSweep):
+        return [with_value(override, key, end) for end in (raw.start, raw.end)]
     values = list(override.sweep_iterator(transformer=Transformer.identity))
     if not values:
         raise UserError(f"{override.input_line}: expected at least one value")
-    return [_with_value(override, key, value) for value in values]
+    return [with_value(override, key, value) for value in values]
 
 
-def _with_value(override: Override, key: str, value: Any) -> Override:
+def with_value(override: Override, key: str, value: Any) -> Override:
+    """Return an override of a key with another value, as if it had been written so."""
     written = override_with(override, _quoted(value)).get_value_element_as_str()
     if isinstance(value, str) and "${" not in value:
         written = written.replace(r"\:", ":")  # Hydra escapes colons, which its parser does not need

@@ -51,11 +51,20 @@ def plan_grid(
     Raises:
         UserError: with a line for each mistake.
     """
+    check_params(params)
+    request = sweep_request(arguments, params, override_functions.parser(loader))
+    return request, _jobs(request, cast(JobLoader, loader), master)
+
+
+def check_params(params: Mapping[str, Any]) -> None:
+    """Check that `hydra.sweeper.params` has no key that counts on the command line only.
+
+    Raises:
+        UserError: it has one.
+    """
     for key in NOT_IN_FILES:
         if any(without_plus(name) == key for name in params):
             raise UserError(f"hydra.sweeper.params.{key}: not allowed in a config file, expected on the command line")
-    request = sweep_request(arguments, params, override_functions.parser(loader))
-    return request, _jobs(request, cast(JobLoader, loader), master)
 
 
 def _jobs(request: SweepRequest, loader: JobLoader, master: DictConfig) -> Sequence[Job]:
@@ -64,7 +73,7 @@ def _jobs(request: SweepRequest, loader: JobLoader, master: DictConfig) -> Seque
     Raises:
         UserError: with the mistakes of all jobs, a few in full and the number of the others; or no job is left.
     """
-    planner = _Planner(request, loader, master)
+    planner = Planner(request, loader, master)
     progress = _Progress(request.count, is_quiet=master.get("quiet") is True)
     is_kept = request.count <= ROUND
     jobs: list[Job] = []
@@ -115,7 +124,7 @@ class _Progress:
 
 
 @dataclass
-class _Planner:
+class Planner:
     """Makes the jobs of a sweep, and keeps what Hydra has composed for others.
 
     Attributes:
@@ -239,7 +248,7 @@ class _MadeAgain(Sequence[Job]):
         labels: by override.
     """
 
-    planner: _Planner
+    planner: Planner
     numbers: "array[int]"
     are_named: bool
     labels: Mapping[str, str]

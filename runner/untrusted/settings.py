@@ -188,6 +188,8 @@ def _without_targets(parts: Keys, _value: Any) -> str | None:
 
 
 def _values_only(parts: Keys, value: Any) -> str | None:
+    if parts[1] == "storage":
+        return "nothing, expected on the command line"
     swept = parts[2].lstrip("+~ ") if len(parts) > 2 else ""
     if re.match(r"(allow_code|hydra|tracking)\b", swept) and not (
         swept == "tracking" and re.fullmatch(r"[\w,]+", value)

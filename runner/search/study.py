@@ -1,0 +1,233 @@
+"""The study of a search: its storage, its sampler, and what an earlier process left of it."""
+
+import importlib
+import itertools
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import BaseSampler
+from optuna.storages import BaseStorage, JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState
+
+from runner.messages.errors import UserError, one_line
+from runner.messages.redaction import shown_text
+from runner.search.settings import SearchSettings
+from runner.tracking.processes import is_alive_here, is_here, process_tags
+
+JOURNALS = Path("outputs/search")
+OWNER = "process"
+SEEDS = 2**32
+GRID = "grid"
+# A grid of a continuous range has so many values.
+GRID_VALUES = 10
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study of Optuna, which this process asks and tells.
+
+    Attributes:
+        study: the study.
+        settings: of the search.
+        distributions: what is chosen, by key.
+        place: where it is stored, as shown to users.
+    """
+
+    study: optuna.Study
+    settings: SearchSettings
+    distributions: Mapping[str, BaseDistribution]
+    place: str
+
+    def ask(self) -> optuna.Trial:
+        """Return a new trial.
+
+        The sampler depends on the seed and the number of the trial alone, so that a search that goes on chooses what it
+        would have chosen without the interruption.
+        """
+        self.study.sampler = sampler_of(self.settings, self.count)
+        trial = self.study.ask(dict(self.distributions))
+        trial.set_user_attr(OWNER, process_tags())
+        return trial
+
+    def left(self) -> list[FrozenTrial]:
+        """Return the trials that a process which is gone has not told, in order."""
+        return [one for one in self.study.get_trials(deepcopy=False, states=[TrialState.RUNNING]) if _is_left(one)]
+
+    def take_over(self, left: FrozenTrial) -> optuna.Trial:
+        """Return a trial that another process has left."""
+        trial = optuna.Trial(self.study, left._trial_id)
+        trial.set_user_attr(OWNER, process_tags())
+        return trial
+
+    @property
+    def complete(self) -> list[FrozenTrial]:
+        """The trials that have been told a value."""
+        return self.study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
+
+    @property
+    def count(self) -> int:
+        """How many trials have begun."""
+        return sum(trial.state != TrialState.WAITING for trial in self.study.get_trials(deepcopy=False))
+
+    @property
+    def missing(self) -> int:
+        """How many trials are still to begin: of a grid, at most as many as it has points."""
+        missing = self.settings.n_trials - self.count
+        if self.settings.sampler["name"] != GRID:
+            return missing
+        return min(missing, len(self.study.get_trials(deepcopy=False, states=[TrialState.WAITING])))
+
+
+def open_study(
+    settings: SearchSettings, distributions: Mapping[str, BaseDistribution], name: str, uri: str | None, resumes: bool
+) -> Study:
+    """Return a new study, or one to go on with.
+
+    Args:
+        settings: of the search.
+        distributions: what is chosen, by key.
+        name: of the study, where the settings give none; a new one gets a number behind it.
+        uri: of MLflow's store, which cannot hold the study too.
+        resumes: whether to go on with the latest study of that name.
+
+    Raises:
+        UserError: the storage cannot be used, or there is such a study, or none to go on with, or another.
+    """
+    optuna.logging.set_verbosity(logging.ERROR)
+    storage, place = _storage(settings.storage, uri)
+    chosen, exists = _name(settings.study_name, name, storage, resumes)
+    directions: list[Any] = list(settings.directions)
+    study = optuna.create_study(storage=storage, study_name=chosen, directions=directions, load_if_exists=True)
+    if exists:
+        _check_same(study, settings, distributions)
+    elif settings.sampler["name"] == GRID:
+        for point in itertools.islice(_grid(distributions), settings.n_trials):
+            study.enqueue_trial(point)
+    return Study(study, settings, distributions, f"{chosen} in {place}")
+
+
+def _name(given: str | None, usual: str, storage: BaseStorage, resumes: bool) -> tuple[str, bool]:
+    names = {study.study_name for study in optuna.get_all_study_summaries(storage, include_best_trial=False)}
+    if given is not None:
+        if given in names and not resumes:
+            raise UserError(
+                f"hydra.sweeper.study_name={given}: there is such a study, expected resume=true to go on with it"
+            )
+        return given, given in names
+    count = sum(name.startswith(f"{usual}-") for name in names)
+    latest = f"{usual}-{count}"
+    return (latest, True) if resumes and latest in names else (f"{usual}-{count + 1}", False)
+
+
+def _check_same(study: optuna.Study, settings: SearchSettings, distributions: Mapping[str, BaseDistribution]) -> None:
+    directions = [direction.name.lower() for direction in study.directions]
+    if directions != list(settings.directions):
+        raise UserError(f"hydra.sweeper.direction={list(settings.directions)}: the study has {directions}")
+    for trial in study.get_trials(deepcopy=False):
+        if trial.distributions and set(trial.distributions) != set(distributions):
+            raise UserError(
+                f"hydra.sweeper.study_name={study.study_name}: the study chooses {', '.join(trial.distributions)}, "
+                f"this search {', '.join(distributions)}"
+            )
+
+
+def _storage(given: str | None, uri: str | None) -> tuple[BaseStorage, str]:
+    if given is None or "://" not in given:
+        path = JOURNALS / "journal.log" if given is None else Path(given)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return JournalStorage(JournalFileBackend(str(path))), str(path)
+        except OSError as error:
+            raise UserError(f"hydra.sweeper.storage={path}: {one_line(error)}") from None
+    shown = shown_text(given)
+    if given == uri or _is_of_mlflow(given, shown):
+        raise UserError(
+            f"hydra.sweeper.storage={shown}: is MLflow's database, expected another: both have a table alembic_version"
+        )
+    try:
+        return optuna.storages.get_storage(given), shown
+    except Exception as error:  # of the database's driver
+        raise UserError(f"hydra.sweeper.storage={shown}: {one_line(error)}") from None
+
+
+def _is_of_mlflow(url: str, shown: str) -> bool:
+    """Return whether a database has MLflow's tables; a file that does not exist is not made."""
+    import sqlalchemy
+
+    try:
+        parsed = sqlalchemy.make_url(url)
+        if parsed.get_backend_name() == "sqlite" and not Path(parsed.database or "").exists():
+            return False
+        engine = sqlalchemy.create_engine(url)
+        try:
+            return bool(sqlalchemy.inspect(engine).has_table("experiments"))
+        finally:
+            engine.dispose()
+    except Exception as error:  # of the database's driver
+        raise UserError(f"hydra.sweeper.storage={shown}: {one_line(error)}") from None
+
+
+def sampler_of(settings: SearchSettings, number: int) -> BaseSampler:
+    """Return the sampler for the trial of that number.
+
+    Raises:
+        UserError: it does not take its arguments, or its package is not installed.
+    """
+    arguments = dict(settings.sampler)
+    name = str(arguments.pop("name"))
+    seed = (settings.seed * 1_000_003 + number) % SEEDS
+    try:
+        if name == "cmaes":  # whose package Optuna imports when it samples
+            importlib.import_module("cmaes")
+        if name == "qmc":  # whose place in its sequence is the number of the trial
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ExperimentalWarning)
+                return optuna.samplers.QMCSampler(seed=settings.seed, warn_independent_sampling=False, **arguments)
+        make: Any = {
+            "random": optuna.samplers.RandomSampler,
+            GRID: optuna.samplers.RandomSampler,  # its trials wait in the study
+            "tpe": optuna.samplers.TPESampler,
+            "cmaes": optuna.samplers.CmaEsSampler,
+            "gp": optuna.samplers.GPSampler,
+        }[name]
+        sampler: BaseSampler = make(seed=seed, **arguments)
+    except ImportError as error:
+        install = "pip install 'gradient-descent-runner[search]'"
+        raise UserError(f"hydra/sweeper/sampler={name}: {error.name} is not installed; {install}") from None
+    except (TypeError, ValueError) as error:
+        raise UserError(f"hydra.sweeper.sampler={settings.sampler}: {one_line(error)}") from None
+    return sampler
+
+
+def _grid(distributions: Mapping[str, BaseDistribution]) -> Iterator[dict[str, Any]]:
+    """Yield every combination of values, of GRID_VALUES values of a continuous range."""
+    for values in itertools.product(*map(_values, distributions.values())):
+        yield dict(zip(distributions, values, strict=True))
+
+
+def _values(distribution: BaseDistribution) -> Iterator[Any]:
+    if isinstance(distribution, CategoricalDistribution):
+        yield from distribution.choices
+    elif isinstance(distribution, IntDistribution) and not distribution.log:
+        yield from range(distribution.low, distribution.high + 1, distribution.step)
+    else:
+        assert isinstance(distribution, FloatDistribution | IntDistribution)
+        low, high = float(distribution.low), float(distribution.high)
+        for place in range(GRID_VALUES):
+            share = place / (GRID_VALUES - 1)
+            value = low * (high / low) ** share if distribution.log else low + (high - low) * share
+            yield round(value) if isinstance(distribution, IntDistribution) else min(value, high)
+
+
+def _is_left(trial: FrozenTrial) -> bool:
+    """Return whether the process of a trial is gone; one of another place may be at work."""
+    tags = trial.user_attrs.get(OWNER, {})
+    return is_here(tags) and not is_alive_here(tags)
