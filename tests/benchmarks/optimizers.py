@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -52,7 +53,11 @@ def twin_step(name: str) -> Callable[[], object]:
         return torch.optim.SGD([weight], lr=1e-3).step
     if not TWINS[name].maximizes:
         arguments.pop("maximize")
-    return TWINS[name].make([weight], lr=1e-3, **arguments).step
+    twin: Any = TWINS[name].make([weight], lr=1e-3, **arguments)
+    if name.startswith("schedule_free"):
+        twin.train()
+    step: Callable[[], object] = twin.step
+    return step
 
 
 def main() -> None:

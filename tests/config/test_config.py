@@ -54,7 +54,7 @@ MISTAKES = {
     "device=gpu": r"device=gpu: expected auto, cpu, cuda, cuda:N or mps; did you mean 'cuda'\?",
     "device=GPU:1": r"device=GPU:1: expected auto, cpu, cuda, cuda:N or mps; did you mean 'cuda:1'\?",
     "optimizer.momentum=0.9": r"optimizer.momentum=0.9: unknown key, .*; options that have it: "
-    "optimizer=lars, momentum, nesterov, rmsprop",
+    "optimizer=lars, momentum, muon, nesterov, rmsprop, schedule_free_sgd, shampoo",
     "+objective.condition=9": r"objective.condition=9: unknown key, .*; options that .*: objective=ill_conditioned",
     "+repeats=3": r"\+repeats: not a key of the config, expected repeats=... without \+",
     "++where=lr<1": r"\+\+where: not a key of the config, expected where=... without \+\+",

@@ -13,7 +13,12 @@ from runner.sweeps.unused_seeds import unused_seeds, uses_seed
 from tests.support.compositions import jobs_of
 
 OBJECTIVES = sorted(file.stem for file in (config_folder() / "objective").glob("*.yaml"))
-GIVEN = {"expression": ["objective.formula=x**2"], "callable": ["objective.target=torch:sum", "allow_code=true"]}
+LINEAR = ["objective.target=torch.nn:Linear", "objective.arguments={in_features:64,out_features:10}"]
+GIVEN = {
+    "expression": ["objective.formula=x**2"],
+    "callable": ["objective.target=torch:sum", "allow_code=true"],
+    "module": [*LINEAR, "allow_code=true"],
+}
 
 
 def warning_for(*arguments: str) -> str | None:
