@@ -14,6 +14,7 @@ from runner.config.groups import (
     ScheduleConfig,
     StopConfig,
 )
+from runner.config.initial import RUNS, SUFFIX, is_saved
 from runner.config.uris import DEFAULT_URI
 from runner.messages.ranges import (
     COUNT,
@@ -41,7 +42,12 @@ DEVICE = Constraint(
     DEVICES,
     synonyms={"gpu": "cuda", "nvidia": "cuda", "metal": "mps"},
 )
-START = Constraint(f"{POINT.allowed}, or random", lambda value: value == "random" or is_point(value), ("random",))
+START = Constraint(
+    f"{POINT.allowed}, random, a file {SUFFIX}, or {RUNS}ID of a run",
+    lambda value: value == "random" or is_point(value) or is_saved(value),
+    ("random",),
+)
+SAVE = Constraint("true, false or all", lambda value: isinstance(value, bool) or value == "all", ("all",))
 DIAGNOSTICS = Constraint(
     "true or false for curvature",
     lambda value: isinstance(value, dict) and set(value) == {"curvature"} and isinstance(value["curvature"], bool),
@@ -129,6 +135,10 @@ class Config:
     keep_weights: Annotated[
         str,
         Key(one_of("best", "all", "none"), "whose final and best weights to keep: a sweep's best run's or all runs'"),
+    ]
+    save_weights: Annotated[
+        bool | str | None,
+        Key(SAVE.or_null("true for models"), "save last weights by parameter; in a sweep the best run's, or all runs'"),
     ]
     name: Annotated[str | None, Key(TEXT.or_null("one made of what is run"), "the run's name in MLflow")]
     tags: Annotated[dict[str, Any], Key(TAGS, "tags of the run in MLflow")]

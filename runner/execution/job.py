@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from runner.config.initial import is_saved
 from runner.config.schema import Config
 from runner.console.recorded import print_recorded
 from runner.console.run import Console
@@ -76,6 +77,10 @@ def record(
         UserError: the config does not fit this machine, its objective or its store; nothing is recorded.
         RecordingError: the run ended normally, but could not be recorded completely.
     """
+    if is_saved(config.initial_weight):
+        from runner.execution.saved_weights import fetch_starts
+
+        fetch_starts([config])
     console = Console(config)
     with notes_on_signal(console.stopped), tracking_to(config.tracking, afterwards=drawing(config)) as tracker:
         with no_garbage_collection():
@@ -83,6 +88,7 @@ def record(
             from runner.execution.batch import execute
             from runner.execution.record_files import files_of_run
             from runner.execution.recording import PlannedRun
+            from runner.execution.saved_weights import is_saving
             from runner.report.notes import command_of
         config = with_steps(config)
         member, files = member_of(config), files_of_run(config, overrides)
@@ -92,6 +98,7 @@ def record(
             uuid.uuid4().hex,
             files.tags | dict(tags or {}),
             keeps_weights=keeps_weights,
+            saves_weights=is_saving(config, member.objective),
             files=files.files,
             command=command_of(overrides, is_sweep=False),
         )

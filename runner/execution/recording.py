@@ -16,12 +16,14 @@ from runner.engine.progress import ActiveBlock
 from runner.engine.result import Result
 from runner.execution.landscape import LANDSCAPE, Extent, landscape_file
 from runner.execution.metrics import final_metrics, point_metrics, points_of, start_metrics
+from runner.execution.saved_weights import SAVED, saved_file
 from runner.execution.shown import shown_of_run
 from runner.execution.trajectory import Trajectory
 from runner.execution.weights import WEIGHTS, weights_file, weights_of
 from runner.messages.errors import UserError
 from runner.messages.redaction import shown_tree
 from runner.objectives.data import digest_of, load
+from runner.objectives.initial import start_digest
 from runner.tensors.device import Hardware, expected_hardware
 from runner.tensors.shapes import Shapes
 from runner.tracking.inheritance import SUMMARY, Inherited
@@ -42,7 +44,8 @@ class PlannedRun:
         run: the runner's id of the run.
         tags: recorded in addition to the tags that every run has.
         recorded: the last step already recorded, where the run began in a batch that failed; -1 for a new run.
-        keeps_weights: whether its weights are recorded as a file.
+        keeps_weights: whether its last and best weights are recorded as a file.
+        saves_weights: whether its last weights are recorded by the names of the parameters.
         files: artifacts to record when the run begins, by path.
         command: the command that repeats the run; empty if there is none.
         inherited: what the record of its parent run leaves to it; None if it records everything itself.
@@ -53,6 +56,7 @@ class PlannedRun:
     tags: dict[str, str] = field(default_factory=dict)
     recorded: int = -1
     keeps_weights: bool = False
+    saves_weights: bool = False
     files: dict[str, bytes] = field(default_factory=dict)
     command: str = ""
     inherited: Inherited | None = None
@@ -155,6 +159,9 @@ class Recording:
             if run.keeps_weights:
                 self._sink(Artifact(run.run, WEIGHTS, weights_file(weights_of(result))))
                 self._keep_landscape(run, result)
+            if run.saves_weights:
+                content = saved_file(result.objective.shapes, result.weight)
+                self._sink(Artifact(run.run, SAVED, content))
             end = _end_of(run, result, now, reason)
             if run.member.config.parent_run is None:
                 self._sink(shown_of_run(run.member.config, run.run, run.command, end))
@@ -209,6 +216,7 @@ def arithmetic_tags(config: Config, hardware: Hardware) -> dict[str, str]:
         "device.threads": str(hardware.threads),
         "device.vectors": torch.backends.cpu.get_cpu_capability(),
         **_data_tags(config, hardware),
+        **({} if (start := start_digest(config.initial_weight)) is None else {"data.start.sha256": start}),
     }
 
 

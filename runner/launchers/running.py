@@ -8,6 +8,7 @@ from runner.engine.result import Result
 from runner.execution.batch import BatchError, View, execute
 from runner.execution.metrics import final_metrics
 from runner.execution.recording import PlannedRun, Sink
+from runner.execution.saved_weights import is_saving
 from runner.execution.weights import weights_of
 from runner.launchers.shard import NOT_RUN, RunReport, Shard
 from runner.messages.errors import RunnerError, UserError
@@ -36,7 +37,15 @@ def run_shard(
     """
     members = [member_of(run.config) for run in shard.runs] if members is None else members
     runs = [
-        PlannedRun(member, run.run, dict(run.tags), run.recorded, run.keeps_weights, inherited=shard.inherited)
+        PlannedRun(
+            member,
+            run.run,
+            dict(run.tags),
+            run.recorded,
+            run.keeps_weights,
+            run.config.save_weights == "all",
+            inherited=shard.inherited,
+        )
         for member, run in zip(members, shard.runs, strict=True)
     ]
     return _Execution(sink, view, check, shard.fail_fast).reports(runs)
@@ -82,6 +91,12 @@ class _Execution:
         return RunReport(run.run, "FAILED", reason=reason)
 
 
+def _may_keep(member: Member) -> bool:
+    """Return whether the run keeps or saves its weights if it is the best of its sweep."""
+    config = member.config
+    return config.keep_weights == "best" or (config.save_weights != "all" and is_saving(config, member.objective))
+
+
 def _report_of(run: PlannedRun, result: Result) -> RunReport:
     return RunReport(
         run.run,
@@ -90,5 +105,5 @@ def _report_of(run: PlannedRun, result: Result) -> RunReport:
         result.reason,
         result.still_since,
         result.remark,
-        weights_of(result) if run.member.config.keep_weights == "best" else None,
+        weights_of(result) if _may_keep(run.member) else None,
     )

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from runner.config.groups import ObjectiveConfig
+from runner.config.initial import is_saved
 from runner.config.registry import check_arguments, look_up
 from runner.formulas.parser import parse
 from runner.messages.errors import UserError
@@ -16,6 +17,7 @@ from runner.messages.ranges import shown
 from runner.objectives.declaration import Declaration, point
 from runner.objectives.functions import FUNCTIONS
 from runner.objectives.imported import check_keywords, import_function, over_rows, without_exit
+from runner.objectives.initial import saved_start
 from runner.objectives.learning import TASKS, Learning, learning, module_learning
 from runner.objectives.residuals import RESIDUALS
 from runner.tensors.draws import uniform_start
@@ -247,6 +249,8 @@ def _exact_start(objective: Objective, initial_weight: Any, seed: int) -> Tensor
         if not objective.known.bounds:
             raise UserError(f"initial_weight=random: expected objective.bounds, {objective.name} declares none")
         return uniform_start(seed, objective.known.bounds)
+    if is_saved(initial_weight):
+        return saved_start(initial_weight, objective.shapes, objective.name)
     if isinstance(initial_weight, list) and len(initial_weight) != objective.dimension:
         numbers = "number" if objective.dimension == 1 else "numbers"
         raise UserError(

@@ -17,6 +17,8 @@ from runner.recorder.errors import StoreError
 from runner.recorder.reading import PARENT_TAG, job_of
 from runner.tracking.run_files import CONFIG, JOBS, OVERRIDES, RESUMED, SECRETS, SOURCE, jobs_in
 
+# Keys that earlier versions did not have, with what they mean there.
+LATER = {"report": True, "save_weights": None}
 # The one written in C, where there is one, is ten times as fast.
 Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -46,7 +48,7 @@ class RecordedRun:
         keys = [key for key in self.hidden if not key.startswith(f"{SOURCE}/")]
         if keys:
             raise UserError(*(f"{key}=***: a secret, which is not recorded; expected its value" for key in keys))
-        return checked_config({"report": True} | self.tree)  # a key that earlier versions did not have
+        return checked_config(LATER | self.tree)
 
 
 def read_back(client: MlflowClient, run_id: str) -> RecordedRun:

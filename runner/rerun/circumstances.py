@@ -18,6 +18,7 @@ NAMES = {
     "device.threads": "threads",
     "device.vectors": "CPU capability",
     "data.sha256": "data of SHA-256",
+    "data.start.sha256": "initial weights of SHA-256",
     "git.commit": "git commit",
     "git.dirty": "uncommitted changes",
 }
@@ -44,7 +45,7 @@ def _tags(recorded: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
 
 
 def _short(key: str, value: str) -> str:
-    return value[:DIGEST_LENGTH] if key in ("data.sha256", "git.commit") else value
+    return value[:DIGEST_LENGTH] if key in ("data.sha256", "data.start.sha256", "git.commit") else value
 
 
 def _source(tags: Mapping[str, str], recorded: RecordedRun, config: Config) -> Iterator[str]:

@@ -5,11 +5,13 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from runner.config.initial import is_saved
 from runner.config.schema import Config, Tracking
 from runner.console.bar import Bar, has_bars
 from runner.engine.batches import Member, grouped, member_of, portions
 from runner.engine.problem import Batch
 from runner.engine.progress import Descent
+from runner.execution.saved_weights import fetch_starts
 from runner.execution.weights import WEIGHTS
 from runner.launchers.running import run_shard
 from runner.launchers.shard import Shard, ShardRun
@@ -112,6 +114,8 @@ def members_of(configs: Sequence[tuple[str, Config]]) -> list[Member]:
     members, mistakes = [], Mistakes()
     for name, config in configs:
         try:
+            if is_saved(config.initial_weight):
+                fetch_starts([config])
             members.append(member_of(_in_memory(config)))
         except UserError as error:
             mistakes.append((name if len(configs) > 1 else "", "; ".join(error.lines)))

@@ -13,6 +13,7 @@ from runner.execution.sources import first_sources_of
 from runner.messages.errors import UserError
 from runner.messages.overrides import split_override
 from runner.objectives.data import digest_of
+from runner.objectives.initial import start_digest
 
 NOT_OF_THE_RESULT = (
     "tracking",
@@ -22,6 +23,7 @@ NOT_OF_THE_RESULT = (
     "report",
     "fail_on_divergence",
     "keep_weights",
+    "save_weights",
     "parent_run",
     "allow_code",
 )
@@ -37,13 +39,13 @@ def fingerprint(config: Config) -> str:
 
 
 def _data_of(config: Config) -> list[str]:
-    """Return the digest of data that may change: of a file, or of what the user's code returns."""
-    data = config.objective.data
-    if data is None or data.kind is Kind.NAME:
-        return []
-    with contextlib.suppress(UserError):  # reported when the job is checked
-        return [digest_of(data)]
-    return []
+    """Return the digests of files that may change, and of data that the user's code returns."""
+    data, start = config.objective.data, start_digest(config.initial_weight)
+    found = [] if start is None else [start]
+    if data is not None and data.kind is not Kind.NAME:
+        with contextlib.suppress(UserError):  # reported when the job is checked
+            found.append(digest_of(data))
+    return found
 
 
 def sweep_fingerprint(texts: Sequence[str]) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from runner.config.initial import is_saved
 from runner.config.schema import Config
 from runner.console.sweep import SweepConsole
 from runner.console.view import notes_on_signal
@@ -96,6 +97,10 @@ def _with_steps(jobs: Sequence[Job]) -> Sequence[Job]:
     Raises:
         UserError: the data of a job cannot be loaded, or its schedule does not fit so many steps.
     """
+    if any(is_saved(job.config.initial_weight) for job in jobs):
+        from runner.execution.saved_weights import fetch_starts
+
+        fetch_starts(job.config for job in jobs)
     if all(job.config.objective.epochs is None for job in jobs):
         return jobs
     with no_garbage_collection():
@@ -304,17 +309,38 @@ def _reported(job: Job, report: RunReport) -> JobResult:
 def _end(sweep: _Sweep, status: str) -> None:
     """Record the weights of the best run and the objective around it, if it ran here, and how the sweep ended."""
     from runner.execution.landscape import LANDSCAPE
+    from runner.execution.saved_weights import SAVED
     from runner.execution.weights import WEIGHTS, weights_file
 
     best = best_of(sweep.results)
     report = None if best is None else sweep.reports.get(first_id(best.run))
     if best is not None and report is not None and report.weights and sweep.parent.experiment is not None:
-        sweep.tracker.append(Artifact(report.run, WEIGHTS, weights_file(report.weights)))
-        if status != "KILLED" and (content := _landscape(best.job.config, report)) is not None:
+        config = best.job.config
+        if config.keep_weights == "best":
+            sweep.tracker.append(Artifact(report.run, WEIGHTS, weights_file(report.weights)))
+        if config.save_weights != "all" and (content := _saved(config, report)) is not None:
+            sweep.tracker.append(Artifact(report.run, SAVED, content))
+        if (
+            config.keep_weights == "best"
+            and status != "KILLED"
+            and (content := _landscape(best.job.config, report)) is not None
+        ):
             sweep.tracker.append(Artifact(report.run, LANDSCAPE, content))
     sweep.parent.end(sweep.tracker, sweep.run_id, status, sweep.results)
     if sweep.launcher.records_on_nodes and sweep.parent.experiment is not None:
         sweep.tracker.append(Settle(sweep.run_id, is_complete=status != "KILLED" and not sweep.is_over))
+
+
+def _saved(config: Config, report: RunReport) -> bytes | None:
+    """Return the file of the best run's last weights, if it saves them."""
+    from runner.engine.batches import member_of
+    from runner.execution.saved_weights import is_saving, saved_file
+
+    try:
+        objective = member_of(config).objective
+    except Exception:  # the user's module may raise anything when it is read again
+        return None
+    return saved_file(objective.shapes, (report.weights or {})["final"]) if is_saving(config, objective) else None
 
 
 def _landscape(config: Config, report: RunReport) -> bytes | None:
