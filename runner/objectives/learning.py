@@ -97,12 +97,12 @@ class Learning:
         """Whether the loss is the sum of squares of `residuals`."""
         return self.error is squared_error and not self.model.draws
 
-    def residuals(self, weight: Tensor, samples: Tensor | None, *, l2: Tensor) -> Tensor:
+    def residuals(self, weight: Tensor, samples: Tensor | None, *, l2: Tensor | None = None) -> Tensor:
         """Return the residuals `(runs, n)` of a squared error; those of the penalty are `sqrt(l2 / 2) * w`."""
         features, targets = self._seen(self.split.train, len(weight), samples)
         outputs = self.evaluated(weight, features) if samples is None else self.model.outputs(weight, features)
-        errors = (outputs - targets).flatten(1)
-        return torch.cat([errors / math.sqrt(errors.shape[1]), (l2 / 2).sqrt()[:, None] * weight], -1)
+        errors = (outputs - targets).flatten(1) / math.sqrt(targets.shape[1])
+        return errors if l2 is None else torch.cat([errors, (l2 / 2).sqrt()[:, None] * weight], -1)
 
     def held_out(self, weight: Tensor) -> dict[str, Tensor]:
         """Return the metrics on held-out data, each `(runs,)`, by key."""

@@ -12,7 +12,7 @@ ROSENBROCK = ["objective=rosenbrock", "objective.dimension=3", "initial_weight=[
 
 
 @pytest.mark.parametrize(("name", "method"), [("bfgs", "BFGS"), ("conjugate_gradient", "CG")])
-@pytest.mark.parametrize("steps", [1, 2, 12, 25])
+@pytest.mark.parametrize("steps", [2, 25])
 def test_iterates_are_scipys(name: str, method: str, steps: int) -> None:
     twin = minimize(rosen, np.array(START), jac=rosen_der, method=method, options={"maxiter": steps, "gtol": 1e-14})
     result, _ = done(f"optimizer={name}", *ROSENBROCK, f"steps={steps}")
@@ -22,7 +22,7 @@ def test_iterates_are_scipys(name: str, method: str, steps: int) -> None:
 
 
 @pytest.mark.parametrize("search", [None, "strong_wolfe"])
-@pytest.mark.parametrize("steps", [1, 10, 30])
+@pytest.mark.parametrize("steps", [1, 30])
 def test_lbfgs_is_torchs(search: str | None, steps: int) -> None:
     weight = torch.tensor(START, dtype=torch.float64, requires_grad=True)
     made = {"max_iter": 1, "max_eval": 26, "history_size": 5}

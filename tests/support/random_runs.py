@@ -51,6 +51,8 @@ def _tree(rng: random.Random, index: int, tracking: Tree) -> Tree:
         return dict(_file(f"{group}/{names[index % len(names)]}.yaml"))
 
     objective, optimizer, schedule = option("objective"), option("optimizer"), option("schedule")
+    if optimizer["name"] == "newton" and "dataset" in objective:  # hundreds of dimensions take seconds a step
+        optimizer = dict(_file("optimizer/gd.yaml"))
     if "batch_size" in objective:
         objective["batch_size"] = rng.choice([None, 8, 32])
     if "maximize" in optimizer:
