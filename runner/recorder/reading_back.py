@@ -1,5 +1,6 @@
 """Reading back from MLflow what a run was composed of, so that it can be composed and run again."""
 
+import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,7 +92,7 @@ def read_jobs(client: MlflowClient, parent: str) -> dict[str, RecordedRun]:
     for path in (file for file in files if file == JOBS or (file.startswith(f"{RESUMED}/") and file.endswith(JOBS))):
         source = _sources(client, parent, files, path.removesuffix(JOBS))
         try:
-            for run, job in jobs_in(_read(client, parent, path)):
+            for run, job in jobs_in(read_file(client, parent, path)):
                 jobs.setdefault(run, RecordedRun(job["config"], job["overrides"], job["hidden"], source))
         except ValueError as error:
             raise StoreError(f"run {parent}: {path}: {error}") from None
@@ -108,11 +109,11 @@ def _artifacts(client: MlflowClient, run_id: str, folder: str | None = None) -> 
 
 def _sources(client: MlflowClient, run_id: str, files: list[str], folder: str) -> dict[str, bytes]:
     above = f"{folder}{SOURCE}/"
-    return {file.removeprefix(above): _read(client, run_id, file) for file in files if file.startswith(above)}
+    return {file.removeprefix(above): read_file(client, run_id, file) for file in files if file.startswith(above)}
 
 
 def _yaml(client: MlflowClient, run_id: str, path: str) -> Any:
-    text = _read(client, run_id, path)
+    text = read_file(client, run_id, path)
     try:
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader)):
             raise StoreError(f"run {run_id}: {path}: holds aliases, which this program does not write")
@@ -126,9 +127,12 @@ def read_artifact(client: MlflowClient, run_id: str, path: str) -> bytes | None:
     folder = path.rpartition("/")[0] or None
     if path not in [entry.path for entry in client.list_artifacts(run_id, folder)]:
         return None
-    return _read(client, run_id, path)
+    return read_file(client, run_id, path)
 
 
-def _read(client: MlflowClient, run_id: str, path: str) -> bytes:
+def read_file(client: MlflowClient, run_id: str, path: str) -> bytes:
+    """Return the content of an artifact of a run, which exists."""
+    # Where tqdm is installed, MLflow would draw a progress bar for each file.
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     with tempfile.TemporaryDirectory() as folder:
         return Path(client.download_artifacts(run_id, path, folder)).read_bytes()

@@ -1,6 +1,5 @@
 """Fetching the weights that a recorded run has saved, for a run that starts from them."""
 
-import os
 import tempfile
 from pathlib import Path
 
@@ -15,7 +14,6 @@ def fetch_weights(uri: str, run: str, artifact: str, path: Path) -> None:
     Raises:
         UserError: there is no such run, or it has saved none.
     """
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     given = f"initial_weight=runs:{run}"
     try:
         store = existing_store(uri, "tracking.uri=")

@@ -1,6 +1,5 @@
 """The recorded files of weights, read as numbers."""
 
-import tempfile
 from functools import cache
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from runner.execution.weights import WEIGHTS
 from runner.reading.collection import Runs
 from runner.reading.record import RunRecord
 from runner.recorder.artifacts import local_folder, run_folder
+from runner.recorder.reading_back import read_file
 from runner.rerun.numbers import Numbers, weight_numbers
 
 # The tag of a sweep's parent run that names the best run, which alone keeps its weights.
@@ -38,8 +38,7 @@ class RecordedWeights:
         root = self._root(run.row.experiment)
         if root is not None and (path := run_folder(root, run.id) / WEIGHTS).is_file():
             return path.read_bytes()
-        with tempfile.TemporaryDirectory() as folder:
-            return Path(self._client.download_artifacts(run.id, WEIGHTS, folder)).read_bytes()
+        return read_file(self._client, run.id, WEIGHTS)
 
     def _root_of(self, experiment: str) -> Path | None:
         return local_folder(self._client.get_experiment(experiment).artifact_location)
