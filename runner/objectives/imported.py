@@ -131,7 +131,8 @@ def check_loss(loss: Callable[[Tensor], Tensor], points: Tensor, name: str) -> N
             f"objective={name}: the loss cannot be differentiated, expected one computed by torch operations"
         )
     try:
-        gradient = torch.autograd.grad(value, weight, torch.ones_like(value), allow_unused=True)[0]
+        # Of the sum: given gradients of the outputs, torch imports sympy to check their shapes.
+        gradient = torch.autograd.grad(value.sum(), weight, allow_unused=True)[0]
     except Exception as error:  # a user's backward pass may raise anything
         raise UserError(f"objective={name}: the gradient cannot be computed: {described(error)}") from error
     if gradient is None:
