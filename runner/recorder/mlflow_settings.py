@@ -5,12 +5,11 @@ import warnings
 
 
 def configure_mlflow() -> None:
-    """Turn off MLflow's logging, telemetry and progress bars, and its retries, which take minutes."""
+    """Turn off MLflow's logging and telemetry, and its retries, which take minutes."""
     warnings.simplefilter("ignore")  # PYTHONWARNINGS=error would turn MLflow's deprecation warnings into failures
     os.environ["MLFLOW_LOGGING_LEVEL"] = "CRITICAL"
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
-    os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"  # which it shows where tqdm is installed
     # The recorder retries itself, after checking whether a request without an answer has created a run.
     os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
