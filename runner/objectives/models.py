@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -144,7 +145,7 @@ def convolutional(
     def forward(parts: list[Tensor], batch: Tensor) -> Tensor:
         values = batch.permute(0, 1, 3, 4, 2)
         for weight, bias in zip(parts[:-2:2], parts[1:-2:2], strict=True):
-            seen = _under_kernel(values, kernel_size, stride, padding)
+            seen: Tensor = _UnderKernel.apply(values, kernel_size, stride, padding)  # type: ignore[no-untyped-call]
             matrix = weight.permute(0, 1, 3, 4, 2).flatten(2)
             values = bend(_affine(seen.flatten(1, 3), matrix, bias)).unflatten(1, seen.shape[1:4])
         return _affine(values.permute(0, 1, 4, 2, 3).flatten(2), parts[-2], parts[-1])
@@ -152,15 +153,40 @@ def convolutional(
     return _model(layers, forward, (kernel_size**2 + 1) * sum(pixels) + outputs)
 
 
-def _under_kernel(values: Tensor, kernel_size: int, stride: int, padding: int) -> Tensor:
-    """Return the numbers under the kernel at each pixel of images `(runs, n, height, width, channels)`."""
-    padded = functional.pad(values, (0, 0, padding, padding, padding, padding))
+class _UnderKernel(torch.autograd.Function):
+    """The numbers under the kernel at each pixel; its backward pass adds in place, unlike that of the slices."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(values: Tensor, kernel_size: int, stride: int, padding: int) -> Tensor:
+        """Return the numbers of images `(runs, n, height, width, channels)`, those of a pixel in the last dimension."""
+        padded = functional.pad(values, (0, 0, padding, padding, padding, padding))
+        return torch.cat(_places(padded, kernel_size, stride), dim=-1)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], _output: Tensor) -> None:
+        """Keep the shape of the images."""
+        values, *ctx.settings = inputs
+        ctx.shape = values.shape
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        """Return the gradient of the images."""
+        kernel_size, stride, padding = ctx.settings
+        runs, count, height, width, channels = ctx.shape
+        padded = gradients[0].new_zeros(runs, count, height + 2 * padding, width + 2 * padding, channels)
+        parts = gradients[0].split(channels, dim=-1)
+        for place, part in zip(_places(padded, kernel_size, stride), parts, strict=True):
+            place += part
+        return padded[:, :, padding : padding + height, padding : padding + width], None, None, None
+
+
+def _places(padded: Tensor, kernel_size: int, stride: int) -> list[Tensor]:
+    """Return views of padded images, shifted by each place of the kernel."""
     ends = [length - kernel_size + 1 for length in padded.shape[2:4]]
-    return torch.cat(
-        [
-            padded[:, :, down : down + ends[0] : stride, right : right + ends[1] : stride]
-            for down in range(kernel_size)
-            for right in range(kernel_size)
-        ],
-        dim=-1,
-    )
+    return [
+        padded[:, :, down : down + ends[0] : stride, right : right + ends[1] : stride]
+        for down in range(kernel_size)
+        for right in range(kernel_size)
+    ]

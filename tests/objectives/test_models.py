@@ -61,6 +61,14 @@ def test_a_run_in_a_batch_is_the_run_alone(overrides: list[str]) -> None:
         assert together[seed].measured == alone.measured
 
 
+def test_a_convolution_can_be_differentiated_twice() -> None:
+    model = convolutional((1, 5, 4), 2, [2, 1], 3, 2, "tanh")
+    images = torch.randn(1, 3, 1, 5, 4, dtype=torch.float64)
+    weight = model.start(0).double().requires_grad_()
+    assert torch.autograd.gradcheck(lambda point: model.outputs(point[None], images), (weight,))
+    assert torch.autograd.gradgradcheck(lambda point: model.outputs(point[None], images), (weight,))
+
+
 def test_a_network_learns_the_digits() -> None:
     asked = ["optimizer=adam", "lr=0.01", "objective.epochs=2", "log_every=1000"]
     for one in (["objective=cnn"], ["objective=mlp", "objective.hidden=[32,16]", "objective.batch_size=32"]):
