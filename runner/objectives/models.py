@@ -162,7 +162,7 @@ class _UnderKernel(torch.autograd.Function):
     def forward(values: Tensor, kernel_size: int, stride: int, padding: int) -> Tensor:
         """Return the numbers of images `(runs, n, height, width, channels)`, those of a pixel in the last dimension."""
         padded = functional.pad(values, (0, 0, padding, padding, padding, padding))
-        return torch.cat(_places(padded, kernel_size, stride), dim=-1)
+        return torch.cat([*_places(padded, kernel_size, stride)], dim=-1)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], _output: Tensor) -> None:
@@ -182,11 +182,9 @@ class _UnderKernel(torch.autograd.Function):
         return padded[:, :, padding : padding + height, padding : padding + width], None, None, None
 
 
-def _places(padded: Tensor, kernel_size: int, stride: int) -> list[Tensor]:
-    """Return views of padded images, shifted by each place of the kernel."""
+def _places(padded: Tensor, kernel_size: int, stride: int) -> Iterator[Tensor]:
+    """Yield views of padded images, shifted by each place of the kernel, one after the other: each may be changed."""
     ends = [length - kernel_size + 1 for length in padded.shape[2:4]]
-    return [
-        padded[:, :, down : down + ends[0] : stride, right : right + ends[1] : stride]
-        for down in range(kernel_size)
-        for right in range(kernel_size)
-    ]
+    for down in range(kernel_size):
+        for right in range(kernel_size):
+            yield padded[:, :, down : down + ends[0] : stride, right : right + ends[1] : stride]
