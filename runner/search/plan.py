@@ -25,8 +25,8 @@ from runner.sweeps.planning import Planner, check_params
 
 NOT_IN_SEARCH = ("zip", "where")
 NAME_LENGTH = 12
-# Attributes of a trial: the ids of its runs, and why one failed.
-RUNS, REASON = "runs", "reason"
+# Attribute of a trial: why a job of it failed.
+REASON = "reason"
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class SearchPlan:
         missing = self._study.missing
         if missing <= 0 or time.monotonic() >= self._deadline:
             return []
-        trials = [self._study.ask() for _ in range(min(missing, self._settings.batch_size))]
+        trials = self._study.ask(min(missing, self._settings.batch_size))
         self._asked = [self._with_jobs(trial, trial.params) for trial in trials]
         return self._jobs_asked
 
@@ -92,7 +92,6 @@ class SearchPlan:
     def _tell(self, trial: optuna.Trial, results: Sequence[JobResult]) -> None:
         has_failed = any(one.status in ("FAILED", "NOT_RUN") for one in results)
         values = None if has_failed else self._values(results)
-        trial.set_user_attr(RUNS, [one.run for one in results])
         if has_failed:
             trial.set_user_attr(REASON, next((one.reason for one in results if one.reason), "not run"))
         if values is None:

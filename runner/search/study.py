@@ -46,13 +46,17 @@ class Study:
     distributions: Mapping[str, BaseDistribution]
     place: str
 
-    def ask(self) -> optuna.Trial:
-        """Return a new trial.
+    def ask(self, count: int) -> list[optuna.Trial]:
+        """Return new trials.
 
         The sampler depends on the seed and the number of the trial alone, so that a search that goes on chooses what it
         would have chosen without the interruption.
         """
-        self.study.sampler = sampler_of(self.settings, self.count)
+        first = self.count
+        return [self._ask(number) for number in range(first, first + count)]
+
+    def _ask(self, number: int) -> optuna.Trial:
+        self.study.sampler = sampler_of(self.settings, number)
         trial = self.study.ask(dict(self.distributions))
         trial.set_user_attr(OWNER, process_tags())
         return trial
