@@ -5,6 +5,7 @@ runs: a run that has ended counts, and one whose worker has died does not, whate
 """
 
 import contextlib
+import fcntl
 import os
 import shutil
 import tempfile
@@ -17,7 +18,8 @@ from runner.launchers.shard import Place
 from runner.launchers.work import Work
 from runner.messages.errors import RunnerError, UserError
 from runner.messages.redaction import shown_text
-from runner.tracking.journal import GOES_ON, Artifact, End, Entry, Known, encode
+from runner.tracking.files import lock
+from runner.tracking.journal import GOES_ON, JOURNALS, Artifact, End, Entry, Known, encode
 from runner.tracking.journal_tracker import JournalTracker
 
 if TYPE_CHECKING:
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 ENVIRONMENT = "MLFLOW_TRACKING_"
 URI = "MLFLOW_TRACKING_URI"
 RECORDERS = ("driver", "nodes")
+# Of the temporary folder of a shard.
+PREFIX = "runner-shard-"
 
 
 def store_of(key: str, groups: "Sequence[Sequence[Member]]") -> str | None:
@@ -130,6 +134,26 @@ class NodeRecord:
             self._tracker.finish(is_hurried=True)
 
 
+def remove_abandoned() -> None:
+    """Remove the folders of shards that have neither worker nor recorder any more."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        with contextlib.suppress(OSError):  # another user's, or removed meanwhile
+            journals = [*folder.glob(JOURNALS.joinpath("*.journal").as_posix())]
+            is_ours = folder.lstat().st_uid == os.getuid() and not folder.is_symlink()
+            if is_ours and journals and all(map(_is_free, journals)):
+                shutil.rmtree(folder)
+
+
+def _is_free(journal: Path) -> bool:
+    """Return whether no process holds a journal."""
+    with journal.open("rb") as file:
+        try:
+            lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
+
+
 def _run_of(entry: Entry) -> str:
     assert isinstance(entry, Artifact | End)
     return entry.run
@@ -141,7 +165,8 @@ def recording(place: Place | None) -> Iterator[NodeRecord | None]:
     if place is None:
         yield None
         return
-    folder = Path(tempfile.mkdtemp(prefix="runner-shard-"))
+    remove_abandoned()
+    folder = Path(tempfile.mkdtemp(prefix=PREFIX))
     try:
         record = NodeRecord(place, folder)
         try:
