@@ -1,5 +1,6 @@
 """The settings of a search, as `hydra.sweeper` gives them; imports no Optuna."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,10 @@ def _are_all(value: object, allowed: Any) -> bool:
 
 
 TEXT = Constraint("a text", _is_text)
+# It may become the name of a file.
+NAME = Constraint(
+    "letters, digits, - and _", lambda value: isinstance(value, str) and re.fullmatch(r"[\w-]+", value) is not None
+)
 METRICS = Constraint(
     "the name of a final result, or a list of them", lambda value: _is_text(value) or _are_all(value, _is_text)
 )
@@ -41,7 +46,7 @@ CONSTRAINTS = {
     "diverged": one_of(WORST, FAILED),
     "max_failure_rate": number("a share from 0 to 1", lambda value: 0 <= value <= 1),
     "storage": TEXT.or_null("a journal in outputs/search"),
-    "study_name": TEXT.or_null("one made of the overrides"),
+    "study_name": NAME.or_null("one made of the overrides"),
     "seed": at_least(0, "a whole number"),
 }
 

@@ -106,7 +106,7 @@ def open_study(
         UserError: the storage cannot be used, or there is such a study, or none to go on with, or another.
     """
     optuna.logging.set_verbosity(logging.ERROR)
-    storage, place = _storage(settings.storage, uri)
+    storage, place = _storage(settings.storage, uri, JOURNALS / f"{settings.study_name or name}.log")
     chosen, exists = _name(settings.study_name, name, storage, resumes)
     directions: list[Any] = list(settings.directions)
     study = optuna.create_study(storage=storage, study_name=chosen, directions=directions, load_if_exists=True)
@@ -119,7 +119,7 @@ def open_study(
 
 
 def _name(given: str | None, usual: str, storage: BaseStorage, resumes: bool) -> tuple[str, bool]:
-    names = {study.study_name for study in optuna.get_all_study_summaries(storage, include_best_trial=False)}
+    names = set(optuna.get_all_study_names(storage))
     if given is not None:
         if given in names and not resumes:
             raise UserError(
@@ -143,9 +143,9 @@ def _check_same(study: optuna.Study, settings: SearchSettings, distributions: Ma
             )
 
 
-def _storage(given: str | None, uri: str | None) -> tuple[BaseStorage, str]:
+def _storage(given: str | None, uri: str | None, usual: Path) -> tuple[BaseStorage, str]:
     if given is None or "://" not in given:
-        path = JOURNALS / "journal.log" if given is None else Path(given)
+        path = usual if given is None else Path(given)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             return JournalStorage(JournalFileBackend(str(path))), str(path)

@@ -32,8 +32,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def studies() -> list[optuna.Study]:
-    storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(JOURNALS / "journal.log")))
-    return [optuna.load_study(study_name=name, storage=storage) for name in optuna.get_all_study_names(storage)]
+    """Return the studies of the folder, in the order of their names, of which each search has its own journal."""
+    found = []
+    for journal in sorted(JOURNALS.glob("*.log")):
+        storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(journal)))
+        names = optuna.get_all_study_names(storage)
+        found += [optuna.load_study(study_name=name, storage=storage) for name in names]
+    return found
 
 
 def space(*overrides: str) -> dict[str, Any]:
@@ -79,6 +84,10 @@ def test_the_space_is_that_of_the_overrides() -> None:
         ([LR, "hydra.sweeper.n_trials=0"], "hydra.sweeper.n_trials=0: expected a whole number of at least 1"),
         ([LR, "+hydra.sweeper.n_trial=3"], "hydra.sweeper.n_trial=3: unknown key, .*; did you mean .*n_trials"),
         ([LR, "hydra.sweeper.direction=[minimize,maximize]"], "expected one direction, or one for each of 1 metrics"),
+        (
+            [LR, "hydra.sweeper.study_name=../mine"],
+            "hydra.sweeper.study_name=../mine: expected letters, digits, - and _",
+        ),
         ([LR, "hydra.sweeper.metric=best/los"], "hydra.sweeper.metric=best/los: expected one of .*best/loss"),
         ([LR, "+hydra.sweeper.sampler.popsize=3"], "hydra.sweeper.sampler=.*popsize"),
     ],
@@ -135,7 +144,7 @@ def test_a_diverged_trial_counts_as_the_worst_or_as_failed() -> None:
     frame = package.sweep([*SEARCH, *space, "hydra.sweeper.metric=final/loss"])
     assert frame["status"].tolist() == ["COMPLETED", "DIVERGED"]
     package.sweep([*SEARCH, *space, "hydra.sweeper.metric=final/loss", "hydra.sweeper.diverged=failed"])
-    worst, failed = studies()
+    failed, worst = sorted(studies(), key=lambda study: study.trials[1].state.name, reverse=True)
     assert worst.trials[1].value == worst.trials[0].value
     assert math.isfinite(worst.trials[1].value or math.nan)
     assert [trial.state.name for trial in failed.trials] == ["COMPLETE", "FAIL"]
@@ -157,8 +166,8 @@ def test_a_killed_search_goes_on(runner: Command, template: Path) -> None:
         *("hydra.sweeper.n_trials=40", "hydra.sweeper.batch_size=4"),
     ]
     process = runner.start(*given)
-    journal = runner.folder / JOURNALS / "journal.log"
-    wait_until(lambda: journal.exists() and journal.read_text().count('"op_code":6') >= 6)
+    journals = runner.folder / JOURNALS
+    wait_until(lambda: sum(journal.read_text().count('"op_code":6') for journal in journals.glob("*.log")) >= 6)
     time.sleep(0.1)
     process.send_signal(signal.SIGKILL)
     process.wait()
