@@ -12,8 +12,6 @@ from runner.engine.numerics import NUMERICS
 from runner.execution.sources import first_sources_of
 from runner.messages.errors import UserError
 from runner.messages.overrides import split_override
-from runner.objectives.data import digest_of
-from runner.objectives.initial import start_digest
 
 NOT_OF_THE_RESULT = (
     "tracking",
@@ -40,6 +38,9 @@ def fingerprint(config: Config) -> str:
 
 def _data_of(config: Config) -> list[str]:
     """Return the digests of files that may change, and of data that the user's code returns."""
+    from runner.objectives.data import digest_of  # import torch
+    from runner.objectives.initial import start_digest
+
     data, start = config.objective.data, start_digest(config.initial_weight)
     found = [] if start is None else [start]
     if data is not None and data.kind is not Kind.NAME:
