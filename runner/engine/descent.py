@@ -204,15 +204,20 @@ def descend(problem: Problem, steps: int, longest: int) -> Iterator[Block]:
 def _block(first: int, made: Sequence[Outputs], runs: int) -> Block:
     loss, gradient, weight, lr, evaluations = zip(*made, strict=True)
     is_constant = all(rate is lr[0] for rate in lr)
-    rates = lr[0].expand(len(lr), -1, -1) if is_constant else torch.stack(lr)
+    rates = lr[0].expand(len(lr), -1, -1) if is_constant else _stacked(lr)
     return Block(
         first,
-        torch.stack(loss)[:, :runs],
-        torch.stack(gradient)[:, :runs],
-        torch.stack(weight)[:, :runs],
+        _stacked(loss)[:, :runs],
+        _stacked(gradient)[:, :runs],
+        _stacked(weight)[:, :runs],
         rates[:, :runs, 0],
-        None if evaluations[0] is None else torch.stack(evaluations)[:, :runs],
+        None if evaluations[0] is None else _stacked(evaluations)[:, :runs],
     )
+
+
+def _stacked(steps: Sequence[Tensor]) -> Tensor:
+    """Return the values of steps as one tensor, without a copy of the only step of a block of large weights."""
+    return steps[0][None] if len(steps) == 1 else torch.stack(tuple(steps))
 
 
 def block_length(weight: Tensor) -> int:

@@ -239,8 +239,11 @@ def test_exceptions_and_results_are_exported_and_have_a_short_repr() -> None:
     [
         ("learning_rate=0.1", "did you mean 'lr=0.1'?"),
         ("iterations=50", "did you mean 'steps=50'?"),
-        ("epochs=50", "did you mean 'steps=50'?"),
-        ("optimizer.momentum=0.9", "options that have it: optimizer=lars, momentum, nesterov, rmsprop"),
+        ("epochs=50", "did you mean 'objective.epochs=50'?"),
+        (
+            "optimizer.momentum=0.9",
+            "options that have it: optimizer=lars, momentum, muon, nesterov, rmsprop, schedule_free_sgd, shampoo",
+        ),
         ("momentum=0.9", "did you mean 'optimizer=momentum optimizer.momentum=0.9'?"),
         ("0.2", "'0.2': not a valid override, a space after a comma ends an argument"),
         ("lr=0.1,", "'lr=0.1,': not a valid override, a comma at the end: expected another value, or lr=0.1"),

@@ -1,5 +1,7 @@
 """The step: a pure function, which torch can trace, of what goes from step to step and of inputs made beforehand."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -31,8 +33,8 @@ OVERRIDES = {
 
 
 def problem(*overrides: str, runs: int = 3) -> Problem:
-    configs = [to_config(compose(["quiet=true", f"lr={0.001 * run}", *overrides])) for run in range(1, runs + 1)]
-    return prepare([member_of(config) for config in configs]).problem
+    config = to_config(compose(["quiet=true", *overrides]))
+    return prepare([member_of(replace(config, lr=0.001 * run)) for run in range(1, runs + 1)]).problem
 
 
 def as_numbers(tree: object) -> list[Tensor]:

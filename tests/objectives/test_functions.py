@@ -13,7 +13,7 @@ from runner.objectives.functions import FUNCTIONS
 CPU = torch.device("cpu")
 DTYPES = (torch.float32, torch.float64)
 # The kinds that a function of the registry does not make.
-OTHERS = {"expression", "callable", "linear_regression", "logistic_regression", "mlp", "module"}
+OTHERS = {"expression", "callable", "linear_regression", "logistic_regression", "mlp", "cnn", "module"}
 
 
 def objective(name: str, dtype: torch.dtype = torch.float64, **changed: object) -> Objective:
