@@ -50,13 +50,18 @@ def largest_eigenvalue(loss: PointLoss, point: Tensor) -> Eigenvalue:
 
 def hessian_products(loss: PointLoss, point: Tensor, vectors: Tensor) -> Tensor:
     """Return the products of the Hessian at `point` `(dim,)` with each of `vectors` `(n, dim)`."""
-    points = point.detach().expand(len(vectors), -1).clone().requires_grad_()
-    value = loss(points)
-    (gradient,) = torch.autograd.grad(value, points, torch.ones_like(value), create_graph=True)
+    return products(loss, point.expand(len(vectors), -1).clone(), vectors)
+
+
+def products(loss: Callable[[Tensor], Tensor], weight: Tensor, vector: Tensor) -> Tensor:
+    """Return the products `(rows, dim)` of the Hessians of `loss` at weights `(rows, dim)` with vectors."""
+    point = weight.detach().requires_grad_()
+    value = loss(point)
+    (gradient,) = torch.autograd.grad(value, point, torch.ones_like(value), create_graph=True)
     if not gradient.requires_grad:  # the loss is linear
-        return torch.zeros_like(vectors)
-    (products,) = torch.autograd.grad(gradient, points, vectors, allow_unused=True)
-    return torch.zeros_like(vectors) if products is None else products
+        return torch.zeros_like(vector)
+    (product,) = torch.autograd.grad(gradient, point, vector, allow_unused=True)
+    return torch.zeros_like(vector) if product is None else product
 
 
 def _by_lanczos(loss: PointLoss, point: Tensor) -> Eigenvalue:

@@ -7,6 +7,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from runner.engine.curvature import products
 from runner.engine.descent import AnyStep, BatchLoss, Carry, Outputs
 from runner.engine.inputs import Inputs
 from runner.optimizers import State
@@ -76,17 +77,6 @@ def hessians(loss: Callable[[Tensor], Tensor], weight: Tensor) -> Tensor:
             (row,) = torch.autograd.grad(slope, point, ones, retain_graph=True, allow_unused=True)
         rows.append(torch.zeros_like(weight) if row is None else row)
     return torch.stack(rows, dim=1)
-
-
-def products(loss: Callable[[Tensor], Tensor], weight: Tensor, vector: Tensor) -> Tensor:
-    """Return the products `(rows, dim)` of the Hessians at weights `(rows, dim)` with vectors; arguments as above."""
-    point = weight.detach().requires_grad_()
-    value = loss(point)
-    (gradient,) = torch.autograd.grad(value, point, torch.ones_like(value), create_graph=True)
-    if not gradient.requires_grad:  # the loss is linear
-        return torch.zeros_like(vector)
-    (product,) = torch.autograd.grad(gradient, point, vector, allow_unused=True)
-    return torch.zeros_like(vector) if product is None else product
 
 
 def jacobians(residuals: Callable[[Tensor], Tensor], weight: Tensor) -> Tensor:

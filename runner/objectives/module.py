@@ -139,7 +139,7 @@ def model_of_module(build: Builder, data: Data, batch_size: int | None, dtype: t
     weights = _trainable(module)
     if not weights:
         raise UserError(f"{build}: has no parameter that requires a gradient")
-    _check_seeds(build)
+    _check_seeds(build, module)
     training = Pass(module.to(device, dtype).train())
     evaluation = Pass(build(SEEDS[0]).to(device, dtype).eval())
     trial = Trial(_flat(weights).to(device, dtype), data.features[:batch_size])
@@ -190,17 +190,17 @@ def _named(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _check_seeds(build: Builder) -> None:
-    """Check that a seed alone determines what is trained, and nothing of the rest."""
-    first, again, other = (build(seed) for seed in (SEEDS[0], *SEEDS))
-    for name, one in _every(first).items():
-        if not torch.equal(one, _every(again)[name]):
+def _check_seeds(build: Builder, module: nn.Module) -> None:
+    """Check that a seed alone determines what is trained, and nothing of the rest, given the first seed's module."""
+    first, again, other = _every(module), _every(build(SEEDS[0])), _every(build(SEEDS[1]))
+    for name, one in first.items():
+        if not torch.equal(one, again[name]):
             raise UserError(f"{build}: {name} differs from call to call, expected random numbers of torch's only")
-    trained = _trainable(first)
-    for name, one in _every(other).items():
-        if name not in _every(first) or one.shape != _every(first)[name].shape:
+    trained = _trainable(module)
+    for name, one in other.items():
+        if name not in first or one.shape != first[name].shape:
             raise UserError(f"{build}: {name} has a shape that depends on the seed")
-        if name not in trained and not torch.equal(one, _every(first)[name]):
+        if name not in trained and not torch.equal(one, first[name]):
             raise UserError(
                 f"{build}: {name} is not trained but depends on the seed, which all runs share; "
                 "expected values from a generator of its own"

@@ -55,12 +55,13 @@ def lamb(
 
 
 class Buffer(NamedTuple):
-    """The momentum buffer `(rows, dim)`."""
+    """The momentum buffer, of the weight's shape."""
 
     buffer: Tensor
 
 
-def _begin_buffer(weight: Tensor, **_hyper: Any) -> Buffer:
+def begin_buffer(weight: Tensor, **_hyper: Any) -> Buffer:
+    """Return the buffer before the first step."""
     return Buffer(torch.zeros_like(weight))
 
 
@@ -97,7 +98,7 @@ def _with_momentum(
     return plus(weight, -lr, direction), Buffer(buffer)
 
 
-@rule(_begin_buffer, casts_lr=True, takes=Takes.VECTORS, companion=UpdateRule(_begin_buffer, _momentum, casts_lr=True))
+@rule(begin_buffer, casts_lr=True, takes=Takes.VECTORS, companion=UpdateRule(begin_buffer, _momentum, casts_lr=True))
 def lars(
     weight: Tensor,
     gradient: Tensor,

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from runner.optimizers.adam import Moments, adamw, begin_moments
+from runner.optimizers.layerwise import Buffer, begin_buffer
 from runner.optimizers.update_rule import Takes, UpdateRule, oriented, plus, power, rule, shrunk
 from runner.tensors.norms import norm
 from runner.tensors.rows import padded
@@ -87,16 +88,6 @@ def adafactor(
     return plus(weight, -alpha / above, update), Factors(step, row, column)
 
 
-class Buffer(NamedTuple):
-    """The mean of gradients."""
-
-    buffer: Tensor
-
-
-def _begin_buffer(weight: Tensor, **_hyper: Any) -> Buffer:
-    return Buffer(torch.zeros_like(weight))
-
-
 def _begin_companion(weight: Tensor, *, adamw_betas: Columns, adamw_eps: Tensor, **_hyper: Any) -> Moments:
     return begin_moments(weight, betas=adamw_betas, eps=adamw_eps)
 
@@ -121,7 +112,7 @@ def _companion(
 
 
 @rule(
-    _begin_buffer,
+    begin_buffer,
     takes=Takes.SHAPES,
     companion=UpdateRule(_begin_companion, _companion, casts_lr=False),
     needs_matrix=True,
