@@ -10,6 +10,8 @@ from runner.report.runs import LOG_SPAN, Floats
 # Where losses may be negative, the axis ends at this quantile of the finite ones, or what exploded would flatten it.
 HIGHEST = 0.9
 SMALLEST = 1e-300
+# Leaves room for the margins above it.
+LARGEST = 1e300
 
 
 @dataclass(frozen=True)
@@ -38,9 +40,9 @@ class Scale:
         return np.asarray(placed)
 
 
-def scale_of(values: Floats, most: float = math.inf) -> Scale:
+def scale_of(values: Floats, most: float = LARGEST) -> Scale:
     """Return the scale that fits values; those that are not finite, or above `most`, count for the strip only."""
-    finite = values[np.isfinite(values) & (values <= most)]
+    finite = values[np.isfinite(values) & (values <= min(most, LARGEST))]
     positive = finite[finite > SMALLEST]
     if not len(finite):
         return Scale(False, 0.0, 1.0, None, 1.2)

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from runner.report.analysis import analysed, band_of
@@ -108,6 +108,8 @@ def test_a_known_minimum_is_found_from_the_losses() -> None:
 
 @settings(max_examples=30)
 @given(st.lists(st.one_of(st.floats(), st.just(0.0)), min_size=1, max_size=50))
+@example([1.0, 1e307])
+@example([-1.7e308, 1.7e308])
 def test_every_value_has_its_place_on_the_axis(values: list[float]) -> None:
     scale = scale_of(np.array(values))
     placed = scale.placed(np.array(values))
