@@ -5,7 +5,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
@@ -40,7 +40,7 @@ class Carry(NamedTuple):
 
 
 class Outputs(NamedTuple):
-    """What a step computes.
+    """What a step computes; the outputs of several steps have one more dimension in front.
 
     Attributes:
         loss: `(rows,)`, before the update.
@@ -181,43 +181,67 @@ class Block:
         return {run: self.first + at for run, at in zip(runs.tolist(), index.tolist(), strict=True)}
 
 
-def descend(problem: Problem, steps: int, longest: int) -> Iterator[Block]:
-    """Make `steps` updates and yield them in blocks of at most `longest`, each a short time long.
+class Engine(Protocol):
+    """Makes the steps of a block, one after the other."""
+
+    def __call__(self, step: AnyStep, carry: Carry, inputs: InputSource, most: int) -> tuple[Carry, Outputs]:
+        """Make at most `most` steps, as many as fit a short time, and return the last carry and all outputs."""
+
+
+def eager(step: AnyStep, carry: Carry, inputs: InputSource, most: int) -> tuple[Carry, Outputs]:
+    """Make the steps by torch's own kernels, one call each.
 
     The outputs are kept, not read, so that the loop never waits for the device.
     """
-    carry, inputs = problem.start, iter(problem.inputs)
+    made: list[Outputs] = []
+    deadline = time.perf_counter() + BLOCK_SECONDS
+    for each in itertools.islice(inputs, most):
+        carry, outputs = step(carry, each)
+        made.append(outputs)
+        if time.perf_counter() >= deadline:
+            break
+    return carry, _together(made)
+
+
+def descend(problem: Problem, steps: int, longest: int, engine: Engine = eager) -> Iterator[Block]:
+    """Make `steps` updates and yield them in blocks of at most `longest`, each a short time long."""
+    carry = problem.start
     done, longest = 0, min(longest, block_length(carry.weight))
     while done < steps:
-        made: list[Outputs] = []
-        deadline = time.perf_counter() + BLOCK_SECONDS
         # Blocks also end at multiples of `longest`, so that a slow machine shows the same steps as a fast one.
-        for each in itertools.islice(inputs, min(steps - done, longest - done % longest)):
-            carry, outputs = problem.step(carry, each)
-            made.append(outputs)
-            if time.perf_counter() >= deadline:
-                break
-        yield _block(done + 1, made, problem.runs)
-        done += len(made)
+        carry, outputs = engine(problem.step, carry, problem.inputs, min(steps - done, longest - done % longest))
+        yield _block(done + 1, outputs, problem.runs)
+        done += len(outputs.loss)
 
 
-def _block(first: int, made: Sequence[Outputs], runs: int) -> Block:
+def _together(made: Sequence[Outputs]) -> Outputs:
+    """Return the outputs of steps as those of a block."""
     loss, gradient, weight, lr, evaluations = zip(*made, strict=True)
     is_constant = all(rate is lr[0] for rate in lr)
-    rates = lr[0].expand(len(lr), -1, -1) if is_constant else _stacked(lr)
-    return Block(
-        first,
-        _stacked(loss)[:, :runs],
-        _stacked(gradient)[:, :runs],
-        _stacked(weight)[:, :runs],
-        rates[:, :runs, 0],
-        None if evaluations[0] is None else _stacked(evaluations)[:, :runs],
+    return Outputs(
+        _stacked(loss),
+        _stacked(gradient),
+        _stacked(weight),
+        lr[0].expand(len(lr), -1, -1) if is_constant else _stacked(lr),
+        None if evaluations[0] is None else _stacked(evaluations),
     )
 
 
 def _stacked(steps: Sequence[Tensor]) -> Tensor:
     """Return the values of steps as one tensor, without a copy of the only step of a block of large weights."""
     return steps[0][None] if len(steps) == 1 else torch.stack(tuple(steps))
+
+
+def _block(first: int, outputs: Outputs, runs: int) -> Block:
+    loss, gradient, weight, lr, evaluations = outputs
+    return Block(
+        first,
+        loss[:, :runs],
+        gradient[:, :runs],
+        weight[:, :runs],
+        lr[:, :runs, 0],
+        None if evaluations is None else evaluations[:, :runs],
+    )
 
 
 def block_length(weight: Tensor) -> int:

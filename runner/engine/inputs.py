@@ -57,11 +57,28 @@ class InputSource:
 
     def __post_init__(self) -> None:
         self._next = 1
+        self._made: Inputs | None = None  # those of the steps up to `_next`
+        self._left = 0  # how many of these steps are to come
 
     def __iter__(self) -> Iterator[Inputs]:
-        """Yield the inputs of each step, without end."""
+        """Yield the inputs of each step to come, without end."""
         while True:
-            yield from steps_of(self.block(self._steps_at_once))
+            for each in steps_of(self._to_come()):
+                self._left -= 1
+                yield each
+
+    def take(self, most: int) -> Inputs:
+        """Return the inputs of the next steps, at most `most` and at least one, `steps` in front of each shape."""
+        found = _sliced(self._to_come(), 0, most)
+        self._left -= len(found.schedule)
+        return found
+
+    def _to_come(self) -> Inputs:
+        """Return the inputs of the next steps, made before or now."""
+        if self._made is None or self._left == 0:
+            self._left = self._steps_at_once
+            self._made = self.block(self._left)
+        return _sliced(self._made, len(self._made.schedule) - self._left, len(self._made.schedule))
 
     def block(self, count: int) -> Inputs:
         """Return the inputs of the next `count` steps, `count` in front of each shape."""
@@ -90,6 +107,11 @@ class InputSource:
         numbers += 0 if self.batches is None else self.batches.batch_size
         bytes_a_step = 8 * len(self.weight) * numbers
         return max(1, min(most, BLOCK_BYTES // bytes_a_step if bytes_a_step else most))
+
+
+def _sliced(block: Inputs, first: int, after: int) -> Inputs:
+    schedule, *others = block
+    return Inputs(schedule[first:after], *[None if values is None else values[first:after] for values in others])
 
 
 def steps_of(block: Inputs) -> Iterator[Inputs]:
