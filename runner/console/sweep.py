@@ -85,7 +85,7 @@ class SweepConsole(ProgressView):
     def progress(self, descent: "Descent") -> None:
         """Show how many jobs and steps are done, and the best loss."""
         descent.direction.keep_best(self._best, descent.best)
-        self._show(self._done_steps + descent.steps_made, self._done_jobs + len(descent.endings))
+        self._show(self._done_steps + descent.steps_made, self._done_jobs + descent.ended)
 
     @property
     def of_batch(self) -> Self:

@@ -1,7 +1,9 @@
 """The best step so far of each run of a batch."""
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -56,6 +58,13 @@ class BestSoFar:
             self.loss[runs] = block.loss[at, runs]
             self.step[runs] = at + block.first
         self._before = block.weight[-1]
+
+    def of_runs(self, runs: Tensor) -> Self:
+        """Return the best steps of some runs."""
+        found = copy.copy(self)
+        found._before = self._before[runs]
+        found.step, found.loss, found.weight = self.step[runs], self.loss[runs], self.weight[runs]
+        return found
 
     def of(self, run: int) -> Best | None:
         """Return a run's best step, or None where it has none."""

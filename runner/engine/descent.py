@@ -133,12 +133,14 @@ class Problem:
         start: the weights `(rows, dim)` at the start, `rows` a multiple of ROWS, and the first states.
         inputs: of the steps.
         runs: how many of the rows are runs; the rest is padding.
+        done: how many steps were made before the start, with more rows.
     """
 
     step: AnyStep
     start: Carry
     inputs: InputSource
     runs: int
+    done: int = 0
 
 
 @dataclass(frozen=True)
@@ -203,14 +205,20 @@ def eager(step: AnyStep, carry: Carry, inputs: InputSource, most: int) -> tuple[
     return carry, _together(made)
 
 
-def descend(problem: Problem, steps: int, longest: int, engine: Engine = eager) -> Iterator[Block]:
-    """Make `steps` updates and yield them in blocks of at most `longest`, each a short time long."""
+def descend(
+    problem: Problem, steps: int, longest: int, pauses: Sequence[int] = (), engine: Engine = eager
+) -> Iterator[tuple[Block, Carry]]:
+    """Make updates up to step `steps`, and yield them in blocks of at most `longest`, each a short time long.
+
+    A block also ends at each step of `pauses`, which are in order. With a block comes what the next step takes over.
+    """
     carry = problem.start
-    done, longest = 0, min(longest, block_length(carry.weight))
+    done, longest = problem.done, min(longest, block_length(carry.weight))
     while done < steps:
         # Blocks also end at multiples of `longest`, so that a slow machine shows the same steps as a fast one.
-        carry, outputs = engine(problem.step, carry, problem.inputs, min(steps - done, longest - done % longest))
-        yield _block(done + 1, outputs, problem.runs)
+        end = min((steps, done + longest - done % longest, *(pause for pause in pauses if pause > done)))
+        carry, outputs = engine(problem.step, carry, problem.inputs, end - done)
+        yield _block(done + 1, outputs, problem.runs), carry
         done += len(outputs.loss)
 
 

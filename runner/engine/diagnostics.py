@@ -1,8 +1,9 @@
 """Diagnostics of the recorded steps: held-out metrics, curvature, and the bound it sets on the learning rate."""
 
+import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeAlias
+from typing import Self, TypeAlias
 
 import torch
 from torch import Tensor
@@ -35,6 +36,14 @@ class Diagnostics:
         self._curvatures = [Curvature(member, lr_varies) for member in members] if wants_curvature else []
         self._last: dict[int, dict[str, float]] = {}
         self._best: dict[int, dict[str, tuple[float, int]]] = {}
+
+    def of_runs(self, runs: Sequence[int]) -> Self:
+        """Return the diagnostics of some runs."""
+        found = copy.copy(self)
+        found._curvatures = [self._curvatures[run] for run in runs] if self._curvatures else []
+        found._last = {place: self._last[run] for place, run in enumerate(runs) if run in self._last}
+        found._best = {place: self._best[run] for place, run in enumerate(runs) if run in self._best}
+        return found
 
     @property
     def has_any(self) -> bool:

@@ -92,6 +92,11 @@ class InputSource:
         probe = None if self.probes is None else self._for_rows(self.probes.take(count))
         return Inputs(schedule, lr, noise, samples, probe)
 
+    def skip(self, steps: int) -> None:
+        """Leave out the inputs of the next steps."""
+        for first in range(0, steps, BLOCK_STEPS):
+            self.block(min(BLOCK_STEPS, steps - first))
+
     def _for_rows(self, drawn: Tensor) -> Tensor:
         """Return numbers drawn for the runs, `(steps, runs, n)`, for all rows; padding repeats the first run's."""
         rows = padded(torch.arange(drawn.shape[1]), len(self.weight))

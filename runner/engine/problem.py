@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -27,7 +27,7 @@ from runner.tensors.device import choose_device
 from runner.tensors.draws import MiniBatches, Noise
 from runner.tensors.hyper_parameters import hyper_parameters
 from runner.tensors.layout import InPieces
-from runner.tensors.rows import ROWS, column, padded, padded_length
+from runner.tensors.rows import ROWS, column, padded, padded_length, rows_kept
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,11 @@ def _multiple(member: Member) -> int:
     return ROWS if member.is_padded else 1
 
 
+def rows_of(members: Sequence[Member]) -> int:
+    """Return how many rows a batch of some runs has."""
+    return padded_length(len(members), _multiple(members[0]))
+
+
 def prepare(members: Sequence[Member]) -> Batch:
     """Build the batch of some runs that can share one.
 
@@ -84,6 +89,18 @@ def prepare(members: Sequence[Member]) -> Batch:
     start = Carry(weight, state, () if step.rates is None else step.rates.init())
     inputs = _inputs(members, weight, rates, step.lr_dtype)
     return Batch(members, Problem(step, start, inputs, len(members)), rates.vary)
+
+
+def narrowed(batch: Batch, kept: Sequence[int], carry: Carry, done: int) -> Batch:
+    """Return the rest of a batch after `done` steps with some of its runs, to be continued from what a step took over.
+
+    No bit of a run changes, as none depends on the other rows.
+    """
+    members = [batch.members[run] for run in kept]
+    rest = prepare(members)
+    start = rows_kept(carry, like=rest.problem.start, kept=kept)
+    rest.problem.inputs.skip(done)
+    return replace(rest, problem=replace(rest.problem, start=start, done=done), lr_varies=batch.lr_varies)
 
 
 def _rates(configs: Sequence[Config], weight: Tensor) -> Rates:

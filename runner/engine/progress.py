@@ -1,8 +1,10 @@
 """The progress of a batch: the current state of each run, and when and why it ends."""
 
+import copy
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -11,7 +13,7 @@ from runner.config.direction import Direction
 from runner.config.stop_rules import StopReason
 from runner.engine.best import BestSoFar
 from runner.engine.descent import Block, descend
-from runner.engine.problem import Batch
+from runner.engine.problem import Batch, narrowed, rows_of
 from runner.engine.result import Outcome, Result
 from runner.engine.stagnation import Movement, stagnation_remark
 from runner.engine.stopping import Limits, first_stop, last_losses
@@ -66,27 +68,53 @@ class _State:
     loss: Tensor
     evaluations: Tensor | None = None
 
+    def of_runs(self, runs: Tensor) -> Self:
+        """Return the state of some runs."""
+        evaluations = None if self.evaluations is None else self.evaluations[runs]
+        return replace(
+            self,
+            weight=self.weight[runs],
+            gradient=self.gradient[runs],
+            loss=self.loss[runs],
+            evaluations=evaluations,
+        )
+
 
 class Descent:
     """The descent of a batch, with the state of each of its runs."""
 
-    def __init__(self, batch: Batch) -> None:
+    def __init__(self, batch: Batch, pauses: Sequence[int] = ()) -> None:
+        """Begin at the start of the batch.
+
+        Args:
+            batch: the runs.
+            pauses: steps at which a block ends, in order.
+        """
+        self._pauses = pauses
+        self._longest = -(-max(config.steps for config in batch.configs) // BLOCKS)
+        self._waited = 0.0
+        self._dropped = self._dropped_steps = 0
+        self._take(batch)
+        weight = batch.problem.start.weight[: batch.problem.runs]
+        self._earlier = torch.zeros((0, len(weight)), dtype=weight.dtype, device=weight.device)
+        nothing = torch.full_like(weight, torch.nan)
+        self._now = _State(0, 0.0, weight, nothing, nothing[:, 0])
+        self._movement = Movement(len(weight), weight.device)
+        self.best = self._direction.worst
+        self._best_steps = BestSoFar(weight, self._direction)
+
+    def _take(self, batch: Batch) -> None:
+        """Take the runs of a batch, of which none has ended."""
         self._batch = batch
+        self._carry = batch.problem.start
         self._configs = batch.configs
         self._direction = self._configs[0].direction  # the same for all runs of a batch
         stops = [config.stop for config in self._configs]
         self._limits = Limits.of(stops, batch.problem.start.weight.device, self._direction)
         limits = {run: config.stop.seconds for run, config in enumerate(self._configs)}
         self._seconds = {run: limit for run, limit in limits.items() if limit is not None}
-        weight = batch.problem.start.weight[: batch.problem.runs]
-        self._earlier = torch.zeros((0, len(weight)), dtype=weight.dtype, device=weight.device)
-        nothing = torch.full_like(weight, torch.nan)
-        self._now = _State(0, 0.0, weight, nothing, nothing[:, 0])
-        self._movement = Movement(len(weight), weight.device)
         self.endings: dict[int, Ending] = {}
         self._final_states: dict[int, _State] = {}
-        self.best = self._direction.worst
-        self._best_steps = BestSoFar(weight, self._direction)
 
     def end_at_start(self, runs: Iterable[int]) -> None:
         """End runs whose loss or gradient is NaN at the start, before their first step."""
@@ -113,23 +141,57 @@ class Descent:
     def steps_made(self) -> int:
         """The number of steps of all runs together."""
         ended = sum(ending.step for ending in self.endings.values())
-        return ended + self._now.steps * (len(self._configs) - len(self.endings))
+        return self._dropped_steps + ended + self._now.steps * (len(self._configs) - len(self.endings))
+
+    @property
+    def ended(self) -> int:
+        """How many runs have ended."""
+        return self._dropped + len(self.endings)
 
     def blocks(self) -> Iterator[ActiveBlock]:
         """Yield the steps, until each run has made all its steps, has diverged, or was stopped by a rule."""
         if len(self.endings) == len(self._configs):
             return
-        started = time.perf_counter()
-        steps = max(config.steps for config in self._configs)
-        for block in descend(self._batch.problem, steps, longest=-(-steps // BLOCKS)):
-            active = self.active
-            seconds = time.perf_counter() - started
+        started = time.perf_counter() - self._now.seconds
+        steps, self._waited = max(config.steps for config in self._configs), 0.0
+        for block, carry in descend(self._batch.problem, steps, self._longest, self._pauses):
+            self._carry, active = carry, self.active
+            seconds = time.perf_counter() - started - self._waited
             ends = self._endings_in(block, seconds)
             passed = ActiveBlock(block, active, {run: ends[run] for run in active if run in ends})
             self._advance(passed, seconds)
             yield passed
             if len(self.endings) == len(self._configs):
                 return
+
+    def wait(self, seconds: float) -> None:
+        """Leave so many seconds out of the time of the runs."""
+        self._waited += seconds
+
+    def prune(self, runs: Iterable[int]) -> None:
+        """End runs after the last step: they cannot win."""
+        for run in runs:
+            self.endings[run] = Ending(self._now.steps, Outcome.PRUNED)
+            self._final_states[run] = _at(self._now, run)
+
+    @property
+    def needs_fewer_rows(self) -> bool:
+        """Whether the active runs alone take fewer rows than all."""
+        return rows_of(self._batch.members[: len(self.active)]) < len(self._carry.weight)
+
+    def of_active(self) -> "Descent":
+        """Return the rest of the descent with the rows of the active runs alone, in their order."""
+        kept = self.active
+        rest = copy.copy(self)
+        rest._dropped = self.ended
+        rest._dropped_steps += sum(ending.step for ending in self.endings.values())
+        rest._take(narrowed(self._batch, kept, self._carry, self._now.steps))
+        rows = torch.tensor(kept, device=self._now.weight.device)
+        rest._earlier = self._earlier[:, rows]
+        rest._now = self._now.of_runs(rows)
+        rest._movement = self._movement.of_runs(rows)
+        rest._best_steps = self._best_steps.of_runs(rows)
+        return rest
 
     def result(self, run: int) -> Result:
         """Return the result of a run; one that has not ended yet counts as stopped by a signal."""

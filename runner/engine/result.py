@@ -22,6 +22,7 @@ class Outcome(Enum):
     COMPLETED = "ran all its steps"
     STOPPED = "stopped by a rule"
     DIVERGED = "diverged: loss, gradient or weight became infinite or NaN"
+    PRUNED = "pruned: it could not win"
     KILLED = "stopped by a signal before its last step"
     FAILED = "failed before its last step"
 

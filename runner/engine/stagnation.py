@@ -1,6 +1,8 @@
 """Runs whose weight has stopped changing: since which step, and why."""
 
+import copy
 from collections.abc import Mapping
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -40,6 +42,12 @@ class Movement:
             last[run] = step
         self._last = torch.maximum(self._last, torch.where(moves & (numbers <= last), numbers, 0).amax(0))
         self._ended |= {run: int(self._last[run]) for run in ends}
+
+    def of_runs(self, runs: Tensor) -> Self:
+        """Return the movement of some runs, of which none has ended."""
+        found = copy.copy(self)
+        found._last, found._ended = self._last[runs], {}
+        return found
 
     def last(self, run: int) -> int:
         """Return the last step that changed a run's weight, 0 if none has."""

@@ -1,8 +1,9 @@
 """Journal entries for the runs of a batch: their start, their recorded steps and how they ended."""
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
+from typing import Self, TypeAlias
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from runner.engine.descent import Block
 from runner.engine.diagnostics import Diagnostics
 from runner.engine.numerics import NUMERICS
 from runner.engine.progress import ActiveBlock
-from runner.engine.result import Result
+from runner.engine.result import Outcome, Result
 from runner.execution.landscape import LANDSCAPE, Extent, landscape_file
 from runner.execution.metrics import final_metrics, point_metrics, points_of, start_metrics
 from runner.execution.saved_weights import SAVED, saved_file
@@ -94,6 +95,12 @@ class Recording:
         if new and not self._is_summary:
             runs = [self._runs[index].run for index in new]
             self._sink(start_metrics(runs, weight[new], self._shapes, now))
+
+    def of_runs(self, runs: Sequence[int]) -> Self:
+        """Return the recording of some runs."""
+        found = copy.copy(self)
+        found._runs, found.recorded = [self._runs[run] for run in runs], [self.recorded[run] for run in runs]
+        return found
 
     @property
     def _shapes(self) -> Shapes:
@@ -234,6 +241,8 @@ def _end_of(run: PlannedRun, result: Result, now: int, reason: str | None) -> En
         remark = "" if result.remark is None else f": {result.remark}"
         tags |= {"diverged": "true", "diverged_at_step": str(result.steps)}
         tags |= described(run.member.config, f"Diverged at step {result.steps:,}{remark}.")
+    if result.outcome is Outcome.PRUNED:
+        tags["pruned_at_step"] = str(result.steps)
     if result.still_since is not None:
         tags["still_since_step"] = str(result.still_since)
     if result.remark is not None:

@@ -1,19 +1,24 @@
 """Executing a shard: one batch; if an error is raised, its unfinished runs are executed one by one."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 from runner.engine.batches import Member, member_of
 from runner.engine.result import Result
-from runner.execution.batch import BatchError, View, execute
+from runner.execution.batch import BatchError, View, execute_in_rungs
 from runner.execution.metrics import final_metrics
 from runner.execution.recording import PlannedRun, Sink
 from runner.execution.saved_weights import is_saving
 from runner.execution.weights import weights_of
-from runner.launchers.shard import NOT_RUN, RunReport, Shard
+from runner.launchers.shard import NOT_RUN, RungReport, RunReport, Shard
 from runner.messages.errors import RunnerError, UserError
 from runner.process.tracebacks import described, show_traceback
 from runner.tracking.journal import End, now_ms
+
+
+# Yields how runs ended, and at each rung how far the others are; is then sent the ids of the runs to prune.
+InRungs: TypeAlias = Generator[RunReport | RungReport, Collection[str] | None, None]
 
 
 def run_shard(
@@ -35,6 +40,23 @@ def run_shard(
     Raises:
         RunnerError: the runs cannot continue, for a reason that is not a failure of one of them.
     """
+    for report in run_shard_in_rungs(shard, (), sink, view, check, members):
+        assert isinstance(report, RunReport)  # there are no rungs
+        yield report
+
+
+def run_shard_in_rungs(
+    shard: Shard,
+    rungs: Sequence[int],
+    sink: Sink,
+    view: View,
+    check: Callable[[], None] | None = None,
+    members: Sequence[Member] | None = None,
+) -> InRungs:
+    """Execute the runs of a shard as `run_shard` does, and stop at each rung to be sent the runs to prune.
+
+    The arguments and errors are those of `run_shard`; `rungs` are steps, in order.
+    """
     members = [member_of(run.config) for run in shard.runs] if members is None else members
     runs = [
         PlannedRun(
@@ -48,7 +70,7 @@ def run_shard(
         )
         for member, run in zip(members, shard.runs, strict=True)
     ]
-    return _Execution(sink, view, check, shard.fail_fast).reports(runs)
+    return _Execution(sink, view, check, shard.fail_fast, rungs).reports(runs)
 
 
 @dataclass
@@ -57,13 +79,15 @@ class _Execution:
     view: View
     check: Callable[[], None] | None
     fail_fast: bool
+    rungs: Sequence[int] = ()
     has_failed: bool = False
 
-    def reports(self, runs: Sequence[PlannedRun]) -> Iterator[RunReport]:
+    def reports(self, runs: Sequence[PlannedRun]) -> InRungs:
+        reported: set[int] = set()
         try:
-            results = execute(runs, self.sink, self.view, check=self.check)
+            results = yield from self._in_rungs(runs, reported)
         except BatchError as failed:
-            yield from (_report_of(runs[index], result) for index, result in failed.ended.items())
+            yield from (_report_of(runs[index], one) for index, one in failed.ended.items() if index not in reported)
             for index, recorded in failed.recorded.items():
                 yield from self._alone(replace(runs[index], recorded=recorded))
         except RunnerError as error:
@@ -76,9 +100,27 @@ class _Execution:
             show_traceback(error)
             yield self._failure(runs[0], described(error))
         else:
-            yield from map(_report_of, runs, results)
+            yield from (_report_of(runs[index], one) for index, one in enumerate(results) if index not in reported)
 
-    def _alone(self, run: PlannedRun) -> Iterator[RunReport]:
+    def _in_rungs(
+        self, runs: Sequence[PlannedRun], reported: set[int]
+    ) -> Generator[RunReport | RungReport, Collection[str] | None, list[Result]]:
+        """Execute runs as one batch, and return their results; those that ended before a rung are reported there."""
+        executing = execute_in_rungs(runs, self.rungs, self.sink, self.view, check=self.check)
+        pruned: Collection[int] | None = None
+        while True:
+            try:
+                rung = next(executing) if pruned is None else executing.send(pruned)
+            except StopIteration as ended:
+                results: list[Result] = ended.value
+                return results
+            new = rung.ended.keys() - reported
+            reported |= new
+            yield from (_report_of(runs[index], rung.ended[index]) for index in sorted(new))
+            asked = yield RungReport(rung.step, {runs[index].run: values for index, values in rung.metrics.items()})
+            pruned = {index for index, run in enumerate(runs) if run.run in (asked or ())}
+
+    def _alone(self, run: PlannedRun) -> InRungs:
         """Execute the rest of a run whose batch failed, unless another failure has ended the shard."""
         if not (self.fail_fast and self.has_failed):
             yield from self.reports([run])

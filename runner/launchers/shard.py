@@ -82,3 +82,16 @@ class RunReport:
     still_since: int | None = None
     remark: str | None = None
     weights: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class RungReport:
+    """Runs of a shard have made the steps up to a rung, and wait to be told which of them are pruned.
+
+    Attributes:
+        step: of the rung.
+        metrics: the results so far of the runs that have not ended, under their names in MLflow, by the runner's id.
+    """
+
+    step: int
+    metrics: Mapping[str, Mapping[str, float]]

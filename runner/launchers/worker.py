@@ -145,7 +145,7 @@ class _Outbox:
         """Take how far the batch is."""
         descent.direction.keep_best(self._best, descent.best)
         self._steps = self._steps_before + descent.steps_made
-        self._ended = self._ended_before + len(descent.endings)
+        self._ended = self._ended_before + descent.ended
 
     def stop(self) -> None:
         """Do nothing: there is no progress bar."""

@@ -90,7 +90,7 @@ class _Progress:
     def progress(self, descent: Descent) -> None:
         """Show how many steps are done."""
         if self._bar is not None:
-            runs = self._done_runs + len(descent.endings)
+            runs = self._done_runs + descent.ended
             self._bar.show(self._done_steps + descent.steps_made, f"{runs:,} of {self._runs:,} runs")
 
     def done(self, shard: Shard) -> None:

@@ -172,8 +172,8 @@ def test_a_run_in_a_batch_equals_the_run_alone_to_the_bit(seed: int, runs: int, 
         assert torch.equal(together.loss[:, run], alone.loss[:, 0])
 
 
-def joined(blocks: Iterable[Block]) -> Block:
-    blocks = list(blocks)
+def joined(made: Iterable[tuple[Block, Carry]]) -> Block:
+    blocks = [block for block, _ in made]
     parts = ([getattr(block, name) for block in blocks] for name in ("loss", "gradient", "weight", "lr"))
     return Block(1, *(torch.cat(part) for part in parts))
 
