@@ -52,18 +52,12 @@ class AtRung:
     Attributes:
         step: of the rung.
         metrics: the results so far of each run that has not ended, by index.
-<<<<<<< Updated upstream
-=======
         ended: the results of the others, by index.
->>>>>>> Stashed changes
     """
 
     step: int
     metrics: Mapping[int, Mapping[str, float]]
-<<<<<<< Updated upstream
-=======
     ended: Mapping[int, Result]
->>>>>>> Stashed changes
 
 
 # Yields at each rung, is sent the indices of the runs to prune, and returns the results.
@@ -154,11 +148,7 @@ def _steps(
         signals.check()
         if passed.block.last in rungs and descent.active:
             since = time.perf_counter()
-<<<<<<< Updated upstream
-            pruned = yield AtRung(passed.block.last, running.metrics())
-=======
             pruned = yield AtRung(passed.block.last, running.metrics(), running.results)
->>>>>>> Stashed changes
             descent.wait(time.perf_counter() - since)
             running.prune(pruned, passed)
             if pruned and descent.active and descent.needs_fewer_rows:

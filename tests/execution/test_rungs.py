@@ -48,7 +48,13 @@ def executed(runs: list[PlannedRun], pruned: Mapping[int, Collection[int]]) -> t
     [
         *([f"optimizer={name}", *ROUNDS.get(name, ())] for name in sorted(RULES)),
         ["optimizer=gd", "gradient_noise=0.1", "schedule=cosine"],
-        ["optimizer=gd", "schedule=plateau", "schedule.patience=1", "stop.loss_change.below=1e-9", "stop.loss_change.window=5"],
+        [
+            "optimizer=gd",
+            "schedule=plateau",
+            "schedule.patience=1",
+            "stop.loss_change.below=1e-9",
+            "stop.loss_change.window=5",
+        ],
         ["objective=linear_regression", "objective.batch_size=7", "optimizer=momentum"],
         ["objective=rastrigin", "objective.dimension=65", "optimizer=adam"],
     ],
