@@ -1,7 +1,7 @@
 """Reading the finished jobs of a sweep, so that it can be resumed."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mlflow.entities import Run, ViewType
@@ -20,21 +20,20 @@ FINGERPRINT = "runner.fingerprint"
 DIVERGED = "diverged_at_step"
 STILL = "still_since_step"
 REMARK = "runner.remark"
+# Of the sweeps with one fingerprint, so many of the latest are looked at.
+MOST_SWEEPS = 100
 LARGEST = 1.7976931348623157e308
 RESULTS = ("steps_done", "gradient_evaluations", "seconds", "steps_per_second")
 
 
 def ledger_of(
-    client: MlflowClient, sweep: str, resume: str | bool, experiment: str, claim: dict[str, Any]
+    client: MlflowClient, sweep: str, resume: str | bool, experiment: str, claim: dict[str, Any], may_join: bool
 ) -> dict[str, Any] | None:
     """Return the parent and the finished jobs of a sweep, as `Store.ledger` says."""
-    parent = _last_sweep(client, experiment, sweep) if resume is True else _parent(client, str(resume))
+    parents = _last_sweeps(client, experiment, sweep) if resume is True else [_parent(client, str(resume))]
+    parent = _taken(client, parents if may_join else parents[:1], claim, may_join and resume is True)
     if parent is None:
         return None
-    try:
-        take(client, parent.info.run_id, claim)
-    except OwnedError as error:
-        raise StoreError(f"resume: {error}") from None
     finished = [
         (run.data.tags[FINGERPRINT], run.info.run_id, _results(run.data.metrics), *_remarks(run.data.tags))
         for run in children(client, parent)
@@ -44,13 +43,31 @@ def ledger_of(
     return {"parent": parent.data.tags[ID_TAG], "finished": finished, **known}
 
 
-def _last_sweep(client: MlflowClient, experiment: str, sweep: str) -> Run | None:
+def _taken(client: MlflowClient, parents: Sequence[Run], claim: dict[str, Any], may_join: bool) -> Run | None:
+    """Claim the first of some sweeps, or with `may_join` the first that no other process owns, and return it.
+
+    Raises:
+        StoreError: another process owns it.
+    """
+    for parent in parents:
+        try:
+            take(client, parent.info.run_id, claim)
+        except OwnedError as error:
+            if not may_join:
+                raise StoreError(f"resume: {error}") from None
+        else:
+            return parent
+    return None
+
+
+def _last_sweeps(client: MlflowClient, experiment: str, sweep: str) -> list[Run]:
+    """Return the sweeps with a fingerprint, the latest first."""
     found = client.get_experiment_by_name(experiment)
     if found is None:
-        return None
+        return []
     condition = f"tags.`{FINGERPRINT}` = '{sweep}' and tags.`runner.kind` = 'sweep'"
-    runs = client.search_runs([found.experiment_id], condition, max_results=1, order_by=["attributes.start_time DESC"])
-    return runs[0] if runs else None
+    order = ["attributes.start_time DESC"]
+    return list(client.search_runs([found.experiment_id], condition, max_results=MOST_SWEEPS, order_by=order))
 
 
 def _parent(client: MlflowClient, run_id: str) -> Run:

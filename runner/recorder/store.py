@@ -152,7 +152,9 @@ class Store:
             if written[run_id].has_ended and status == "RUNNING":
                 raise lost_run(run_id)
 
-    def ledger(self, sweep: str, resume: str | bool, experiment: str, claim: dict[str, Any]) -> dict[str, Any] | None:
+    def ledger(
+        self, sweep: str, resume: str | bool, experiment: str, claim: dict[str, Any], may_join: bool = False
+    ) -> dict[str, Any] | None:
         """Return the parent and the finished jobs of a sweep, as `Ledger.of` reads them; None if there is none.
 
         The claimant owns the sweep from then on.
@@ -162,11 +164,12 @@ class Store:
             resume: true for the last such sweep, or the id of the parent run.
             experiment: the name of the experiment to look in.
             claim: the process that wants to resume it.
+            may_join: whether sweeps that other processes are running are passed over.
 
         Raises:
             StoreError: there is no such parent run, or its sweep is still running.
         """
-        return ledger_of(self._client, sweep, resume, experiment, claim)
+        return ledger_of(self._client, sweep, resume, experiment, claim, may_join)
 
     def flush(self) -> None:
         """Write the buffered metrics."""

@@ -43,6 +43,7 @@ class SweepNote:
         spreads: means over seeds, a row each, with the names of the columns first.
         command: repeats the sweep.
         has_report: whether it has a page and a picture.
+        sentences: what it says first.
     """
 
     parent: str
@@ -52,6 +53,7 @@ class SweepNote:
     spreads: Sequence[Sequence[str]]
     command: str
     has_report: bool
+    sentences: Sequence[str] = ()
 
 
 def safe(text: str, longest: int = MOST_CELL) -> str:
@@ -70,7 +72,8 @@ def command_of(overrides: Sequence[str], is_sweep: bool) -> str:
 
 def note_of_sweep(note: SweepNote) -> str:
     """Return the description of a sweep's parent run."""
-    parts = [f"Best: {_answer(note)}", safe_sentence(note.sentence), _links(note), _table_of_best(note)]
+    said = map(safe_sentence, note.sentences)
+    parts = [*said, f"Best: {_answer(note)}", safe_sentence(note.sentence), _links(note), _table_of_best(note)]
     if note.has_report:
         parts.append(picture(note.parent, LOSS if _has_numbers(note) else CURVES))
     if note.spreads:

@@ -3,30 +3,35 @@
 import math
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import optuna
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from runner.composition import override_functions
-from runner.messages.errors import SweepError, UserError
+from runner.messages.errors import SweepError, UserError, one_line
+from runner.messages.redaction import shown_text
+from runner.search import findings
+from runner.search.findings import TRIAL
 from runner.search.settings import FAILED, SearchSettings
 from runner.search.space import Dimension, dimensions_of
 from runner.search.study import Study, open_study
 from runner.sweeps.fingerprint import sweep_fingerprint
 from runner.sweeps.job import Job
 from runner.sweeps.language import SweepRequest, parsed_overrides, sweep_request, written_overrides
-from runner.sweeps.outcome import JobResult
+from runner.sweeps.outcome import JobResult, best_of
+from runner.sweeps.plan import Findings, Plan, Point
 from runner.sweeps.planning import Planner, check_params
 
 NOT_IN_SEARCH = ("zip", "where")
 NAME_LENGTH = 12
 # Attribute of a trial: why a job of it failed.
 REASON = "reason"
+NO_VALUE = ("FAILED", "NOT_RUN", "PRUNED")
 
 
 @dataclass(frozen=True)
@@ -35,14 +40,16 @@ class Asked:
 
     Attributes:
         trial: of Optuna; None for a trial that is complete, whose jobs are only counted again.
+        number: of the trial.
         jobs: one for each seed.
     """
 
     trial: optuna.Trial | None
+    number: int
     jobs: tuple[Job, ...]
 
 
-class SearchPlan:
+class SearchPlan(Plan):
     """A plan whose jobs are trials of a study, one job for each seed of a trial."""
 
     def __init__(self, planner: Planner, dimensions: Sequence[Dimension], study: Study, resumes: bool) -> None:
@@ -57,9 +64,12 @@ class SearchPlan:
         self._planner = planner
         self._dimensions = dimensions
         self._study = study
+        self.study = study.place
         self._settings = study.settings
         self._resumes = resumes
         self._asked: list[Asked] = []
+        self._run: str | None = None
+        self._recorded: set[int] = set()
         self._jobs = 0
         self._deadline = math.inf if study.settings.timeout is None else time.monotonic() + study.settings.timeout
 
@@ -69,12 +79,20 @@ class SearchPlan:
             self._asked, self._resumes = self._earlier(), False
             if self._asked:
                 return self._jobs_asked
-        missing = self._study.missing
-        if missing <= 0 or time.monotonic() >= self._deadline:
-            return []
-        trials = self._study.ask(min(missing, self._settings.batch_size))
-        self._asked = [self._with_jobs(trial, trial.params) for trial in trials]
+        trials = [] if time.monotonic() >= self._deadline else self._study.ask(self._settings.batch_size, self._run)
+        self._asked = [self._with_jobs(trial, trial.number, trial.params) for trial in trials]
         return self._jobs_asked
+
+    def start(self, run: str, jobs: Sequence[Job]) -> Sequence[Job]:
+        """Take the runner's id of the parent run; leave out complete trials of other parent runs, which have them."""
+        self._run = run
+        for asked in self._asked:
+            if asked.trial is not None:
+                self._study.own(asked.trial, run)
+        others = {trial.number for trial in self._study.complete if self._study.run_of(trial) != run}
+        self._asked = [asked for asked in self._asked if asked.trial is not None or asked.number not in others]
+        left = {str(asked.number) for asked in self._asked}
+        return [job for job in jobs if job.tags[TRIAL] in left]
 
     def later(self) -> Iterator[Sequence[Job]]:
         """Yield nothing: later trials depend on the results of the earlier ones."""
@@ -101,7 +119,6 @@ class SearchPlan:
 
     def _values(self, results: Sequence[JobResult]) -> list[float] | None:
         """Return a value for each metric; None for a trial that counts as failed."""
-        combine = statistics.mean if self._settings.repeats_value == "mean" else statistics.median
         found = []
         for place, metric in enumerate(self._settings.metrics):
             values = [_value(one, metric) for one in results]
@@ -110,8 +127,12 @@ class SearchPlan:
                 if self._settings.diverged == FAILED or not seen:
                     return None
                 values = [max(seen) if self._settings.directions[place] == "minimize" else min(seen)]
-            found.append(float(combine(values)))
+            found.append(float(self._combine(values)))
         return found
+
+    @property
+    def _combine(self) -> Callable[[Sequence[float]], float]:
+        return statistics.mean if self._settings.repeats_value == "mean" else statistics.median
 
     @property
     def _jobs_asked(self) -> list[Job]:
@@ -119,20 +140,75 @@ class SearchPlan:
 
     def _earlier(self) -> list[Asked]:
         """Return the trials of an earlier process: those that it left, and those that are complete."""
-        complete = [self._with_jobs(None, trial.params) for trial in self._study.complete]
-        return complete + [self._with_jobs(self._study.take_over(one), one.params) for one in self._study.left()]
+        complete = [self._with_jobs(None, trial.number, trial.params) for trial in self._study.complete]
+        left = self._study.take_over()
+        return complete + [self._with_jobs(trial, trial.number, trial.params) for trial in left]
 
-    def _with_jobs(self, trial: optuna.Trial | None, params: Mapping[str, Any]) -> Asked:
+    def _with_jobs(self, trial: optuna.Trial | None, number: int, params: Mapping[str, Any]) -> Asked:
         chosen = {dimension.axis: dimension.point(params[dimension.key]) for dimension in self._dimensions}
         axes = self._planner.request.axes
         combination = [chosen.get(place, axis.points[0]) for place, axis in enumerate(axes)]
-        return Asked(trial, tuple(self._job(combination, repeat) for repeat in range(self._planner.request.repeats)))
+        jobs = tuple(self._job(number, combination, repeat) for repeat in range(self._planner.request.repeats))
+        return Asked(trial, number, jobs)
 
-    def _job(self, combination: Sequence[tuple[Override, ...]], repeat: int) -> Job:
+    def _job(self, trial: int, combination: Sequence[tuple[Override, ...]], repeat: int) -> Job:
         job = self._planner.job(combination, repeat, number=self._jobs)
         assert job is not None  # a search has no condition
         self._jobs += 1
-        return replace(job, labels=tuple(map(_label, job.varying)))
+        return replace(job, labels=tuple(map(_label, job.varying)), tags={TRIAL: str(trial)})
+
+    def best(self, results: Sequence[JobResult]) -> JobResult | None:
+        """Return the best job of the best trial; with several metrics, the job with the best last loss."""
+        if len(self._settings.metrics) > 1:
+            return best_of(results)
+        by_trial: dict[int, list[JobResult]] = {}
+        for one in results:
+            by_trial.setdefault(int(one.job.tags[TRIAL]), []).append(one)
+        sign = 1 if self._settings.directions[0] == "minimize" else -1
+        values = {number: self._own_value(found) for number, found in by_trial.items()}
+        finite = [(sign * value, number) for number, value in values.items() if math.isfinite(value)]
+        return best_of(by_trial[min(finite)[1]]) if finite else None
+
+    def _own_value(self, results: Sequence[JobResult]) -> float:
+        """Return the value of a trial by one metric from its results; NaN for one that diverged, failed or stopped."""
+        values = [one.metrics.get(self._settings.metrics[0], math.nan) for one in results]
+        is_whole = len(results) == self._planner.request.repeats
+        if not is_whole or any(one.has_diverged or one.status in NO_VALUE for one in results):
+            return math.nan
+        return float(self._combine(values))
+
+    def points(self) -> Sequence[Point]:
+        """Return the values of the trials that are complete and were not returned before."""
+        found = [one for one in findings.history(self._trials, self._settings) if one.step not in self._recorded]
+        self._recorded.update(one.step for one in found)
+        return found
+
+    def findings(self, results: Sequence[JobResult]) -> Findings:
+        """Return what the search found; where the study cannot be read, the reason."""
+        try:
+            return self._findings(results)
+        except Exception as error:  # of the study's storage: the runs are recorded all the same
+            return Findings(self.best(results), tags={"search.error": shown_text(one_line(error))})
+
+    def _findings(self, results: Sequence[JobResult]) -> Findings:
+        study, settings, trials = self._study.study, self._settings, self._trials
+        best, shares = findings.best_trials(study, trials), findings.importances(study)
+        job = self.best(results)
+        if (
+            job is not None
+            and len(settings.metrics) == 1
+            and [job.job.tags[TRIAL]] != [str(one.number) for one in best]
+        ):
+            job = None  # another process has run the best trial
+        points = [*self.points(), *findings.importance_point(trials, shares)]
+        tags = findings.tags_of(trials, best, settings, self._study.place, shares)
+        if job is None and best:
+            tags["best.run"] = "in another sweep of the study"
+        return Findings(job, points, tags, findings.sentences(trials, best, settings, shares))
+
+    @property
+    def _trials(self) -> list[FrozenTrial]:
+        return self._study.study.get_trials(deepcopy=False)
 
     def check_failures(self) -> None:
         """Check that not too many trials have failed.
@@ -150,20 +226,18 @@ class SearchPlan:
 
     def summary(self) -> Iterator[str]:
         """Yield the lines that say how the search ended."""
-        trials = self._study.study.get_trials(deepcopy=False)
-        states = {state: sum(trial.state == state for trial in trials) for state in TrialState}
-        yield (
-            f"search     {len(trials):,} trials: {states[TrialState.COMPLETE]:,} complete, "
-            f"{states[TrialState.FAIL]:,} failed; study {self._study.place}"
-        )
-        if not states[TrialState.COMPLETE]:
-            return
-        for trial in (
-            self._study.study.best_trials[:1] if len(self._settings.metrics) > 1 else [self._study.study.best_trial]
-        ):
-            values = zip(self._settings.metrics, trial.values, strict=True)
-            chosen = " ".join(f"{key}={_digits(value)}" for key, value in trial.params.items())
-            yield f"best trial {trial.number}  {chosen}  " + " ".join(f"{key} {value:.6g}" for key, value in values)
+        trials = self._trials
+        own = sum(self._study.run_of(trial) == self._run for trial in trials)
+        here = f", {own:,} of them in this sweep" if own < sum(findings.counts(trials).values()) else ""
+        yield f"search     {findings.sentence(trials)}{here}; study {self._study.place}"
+        best = findings.best_trials(self._study.study, trials)
+        if len(self._settings.metrics) > 1 and best:
+            yield f"front      {len(best):,} trials that no other is better than in all metrics, such as:"
+        for trial in best[:1]:
+            chosen, values = findings.described(trial, self._settings)
+            yield f"best trial {trial.number}  {chosen}  {values}"
+        if (shares := findings.importances(self._study.study)).shares:
+            yield f"importance {shares}"
 
 
 def _label(text: str) -> str:
@@ -173,10 +247,6 @@ def _label(text: str) -> str:
         return f"{key}={float(value):.6g}"
     except ValueError:
         return text
-
-
-def _digits(value: Any) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _value(result: JobResult, metric: str) -> float:

@@ -20,10 +20,12 @@ from optuna.trial import FrozenTrial, TrialState
 from runner.messages.errors import UserError, one_line
 from runner.messages.redaction import shown_text
 from runner.search.settings import SearchSettings
+from runner.search.turns import Turns, turns_by_database, turns_by_file
 from runner.tracking.processes import is_alive_here, is_here, process_tags
 
 JOURNALS = Path("outputs/search")
 OWNER = "process"
+RUN = "sweep"
 SEEDS = 2**32
 GRID = "grid"
 # A grid of a continuous range has so many values.
@@ -39,37 +41,52 @@ class Study:
         settings: of the search.
         distributions: what is chosen, by key.
         place: where it is stored, as shown to users.
+        alone: keeps other processes from asking for trials meanwhile.
     """
 
     study: optuna.Study
     settings: SearchSettings
     distributions: Mapping[str, BaseDistribution]
     place: str
+    alone: Turns
 
-    def ask(self, count: int) -> list[optuna.Trial]:
-        """Return new trials.
+    def ask(self, most: int, run: str | None = None) -> list[optuna.Trial]:
+        """Return new trials, as many as are missing but at most so many.
 
         The sampler depends on the seed and the number of the trial alone, so that a search that goes on chooses what it
         would have chosen without the interruption.
-        """
-        first = self.count
-        return [self._ask(number) for number in range(first, first + count)]
 
-    def _ask(self, number: int) -> optuna.Trial:
+        Args:
+            most: how many.
+            run: the runner's id of the parent run, where it is known.
+        """
+        with self.alone():
+            first = self.count
+            return [self._ask(number, run) for number in range(first, first + min(most, self.missing))]
+
+    def _ask(self, number: int, run: str | None) -> optuna.Trial:
         self.study.sampler = sampler_of(self.settings, number)
         trial = self.study.ask(dict(self.distributions))
-        trial.set_user_attr(OWNER, process_tags())
+        self.own(trial, run)
         return trial
 
-    def left(self) -> list[FrozenTrial]:
-        """Return the trials that a process which is gone has not told, in order."""
-        return [one for one in self.study.get_trials(deepcopy=False, states=[TrialState.RUNNING]) if _is_left(one)]
+    def own(self, trial: optuna.Trial, run: str | None) -> None:
+        """Note that this process runs a trial, and under which parent run."""
+        trial.set_user_attr(OWNER, process_tags() | ({} if run is None else {RUN: run}))
 
-    def take_over(self, left: FrozenTrial) -> optuna.Trial:
-        """Return a trial that another process has left."""
-        trial = optuna.Trial(self.study, left._trial_id)
-        trial.set_user_attr(OWNER, process_tags())
-        return trial
+    def run_of(self, trial: FrozenTrial) -> str | None:
+        """Return the runner's id of the parent run that has a trial."""
+        found: str | None = trial.user_attrs.get(OWNER, {}).get(RUN)
+        return found
+
+    def take_over(self) -> list[optuna.Trial]:
+        """Return the trials that a process which is gone has not told, in order; they are this process's now."""
+        with self.alone():
+            running = self.study.get_trials(deepcopy=False, states=[TrialState.RUNNING])
+            left = [optuna.Trial(self.study, one._trial_id) for one in running if _is_left(one)]
+            for trial in left:
+                self.own(trial, None)
+            return left
 
     @property
     def complete(self) -> list[FrozenTrial]:
@@ -106,7 +123,8 @@ def open_study(
         UserError: the storage cannot be used, or there is such a study, or none to go on with, or another.
     """
     optuna.logging.set_verbosity(logging.ERROR)
-    storage, place = _storage(settings.storage, uri, JOURNALS / f"{settings.study_name or name}.log")
+    journal = JOURNALS / f"{settings.study_name or name}.log"
+    storage, place = _storage(settings.storage, uri, journal)
     chosen, exists = _name(settings.study_name, name, storage, resumes)
     directions: list[Any] = list(settings.directions)
     study = optuna.create_study(storage=storage, study_name=chosen, directions=directions, load_if_exists=True)
@@ -115,7 +133,10 @@ def open_study(
     elif settings.sampler["name"] == GRID:
         for point in itertools.islice(_grid(distributions), settings.n_trials):
             study.enqueue_trial(point)
-    return Study(study, settings, distributions, f"{chosen} in {place}")
+    given = settings.storage
+    is_file = given is None or "://" not in given
+    turns = turns_by_file(Path(given or journal)) if is_file else turns_by_database(str(given), chosen)
+    return Study(study, settings, distributions, f"{chosen} in {place}", turns)
 
 
 def _name(given: str | None, usual: str, storage: BaseStorage, resumes: bool) -> tuple[str, bool]:

@@ -64,7 +64,7 @@ class Chosen:
 
     def shard_run(self, index: int, config: Config) -> ShardRun:
         """Return what a shard holds of a job."""
-        tags = {"runner.fingerprint": self.prints[index]}
+        tags = {"runner.fingerprint": self.prints[index], **self.jobs[index].tags}
         return ShardRun(config, self.runs[index], tags, keeps_weights=config.keep_weights == "all")
 
 

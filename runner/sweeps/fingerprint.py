@@ -49,9 +49,10 @@ def _data_of(config: Config) -> list[str]:
     return found
 
 
-def sweep_fingerprint(texts: Sequence[str]) -> str:
-    """Return a digest that is equal for sweeps with the same overrides, in any order."""
-    return _digest(sorted(text for text in texts if split_override(text).root not in NOT_OF_THE_RESULT))
+def sweep_fingerprint(texts: Sequence[str], study: str | None = None) -> str:
+    """Return a digest that is equal for sweeps with the same overrides, in any order, in the same study if any."""
+    found = sorted(text for text in texts if split_override(text).root not in NOT_OF_THE_RESULT)
+    return _digest(found if study is None else [found, study])
 
 
 def _digest(value: Any) -> str:

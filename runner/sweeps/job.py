@@ -1,7 +1,7 @@
 """A job of a sweep: one combination of the swept values, and its config."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from runner.config.schema import Config
 from runner.messages.overrides import split_override
@@ -18,6 +18,7 @@ class Job:
         config: the config that the overrides give.
         is_named: whether `config.name` is its name, since that differs from job to job; else the labels are.
         labels: the varying overrides with few digits.
+        tags: recorded with its run.
     """
 
     overrides: tuple[str, ...]
@@ -25,6 +26,7 @@ class Job:
     config: Config
     is_named: bool = False
     labels: tuple[str, ...] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:

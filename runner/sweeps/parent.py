@@ -8,7 +8,8 @@ from runner.config.schema import Config
 from runner.execution.record_files import files_of_sweep
 from runner.messages.redaction import shown_override, shown_tree
 from runner.sweeps.job import by_key
-from runner.sweeps.outcome import JobResult, best_of, counts, ranks
+from runner.sweeps.outcome import JobResult, counts, ranks
+from runner.sweeps.plan import Findings, Point
 from runner.sweeps.seeds import SEEDS, seeds_csv, spreads_of
 from runner.sweeps.shown import shown_of_sweep
 from runner.tracking import inheritance, provenance
@@ -114,10 +115,17 @@ class ParentRun:
         for path, content in files_of_sweep(self.config, jobs, now_ms()).files.items():
             tracker.append(Artifact(run, path, content))
 
-    def end(self, tracker: Tracker, run: str, status: str, results: Sequence[JobResult]) -> None:
+    def add_points(self, tracker: Tracker, run: str, points: Sequence[Point]) -> None:
+        """Record values of metrics of the parent run."""
+        for point in points if self.experiment is not None else ():
+            values = struct.pack(f"<{len(point.values)}d", *point.values.values())
+            tracker.append(Metrics([run], list(point.values), [point.step], point.time_ms, values))
+
+    def end(self, tracker: Tracker, run: str, status: str, results: Sequence[JobResult], findings: Findings) -> None:
         """Record how the sweep ended: the ranks of its jobs, the number of jobs with each status, and the best job."""
         if self.experiment is None:
             return
+        self.add_points(tracker, run, findings.points)
         for entry in rank_entries(ranks(results), now_ms()):
             tracker.append(entry)
         spreads = spreads_of(results)
@@ -127,12 +135,13 @@ class ParentRun:
         tags = job_tags(counts(results) | {"diverged_jobs": diverged})
         metrics: dict[str, float] = {}
         references: dict[str, str] = {}
-        best = best_of(results)
+        best = findings.best
         if best is not None and best.loss is not None:
             metrics["best_loss"] = best.loss
             references = {"best.run": best.run}
             tags |= {f"best.{key}": value for key, value in best.job.varied.items()}
-        tracker.append(shown_of_sweep(self.config, self.texts, run, results, spreads))
+        tags |= findings.tags
+        tracker.append(shown_of_sweep(self.config, self.texts, run, results, spreads, findings.sentences))
         tracker.append(End(run, status, now_ms(), results=metrics, tags=tags, references=references))
 
 

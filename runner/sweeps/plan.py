@@ -1,29 +1,82 @@
 """A plan of a sweep: it is asked for jobs and given their results, until it has no more jobs."""
 
-from collections.abc import Iterator, Sequence
-from typing import Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from runner.sweeps.job import Job
-from runner.sweeps.outcome import JobResult
+from runner.sweeps.outcome import JobResult, best_of
 
 # How many jobs a grid gives at a time: the memory of a larger sweep does not grow by their configs and tensors.
 ROUND = 10_000
 
 
-class Plan(Protocol):
+@dataclass(frozen=True)
+class Point:
+    """Values of metrics at one step of the parent run.
+
+    Attributes:
+        time_ms: the same whenever the point is recorded again, which then changes nothing.
+    """
+
+    step: int
+    time_ms: int
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a plan found, for the record of the parent run.
+
+    Attributes:
+        best: the best job, if it is among the results.
+        points: values of metrics of the parent run.
+        tags: of the parent run.
+        sentences: what its description says first.
+    """
+
+    best: JobResult | None
+    points: Sequence[Point] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
+    sentences: Sequence[str] = ()
+
+
+class Plan(ABC):
     """Chooses the jobs of a sweep, one group after another."""
 
+    # What several processes may work on at once, each with a parent run of its own.
+    study: str | None = None
+
+    @abstractmethod
     def ask(self) -> Sequence[Job]:
         """Return the next jobs to run; empty when the sweep is over."""
 
+    @abstractmethod
     def later(self) -> Iterator[Sequence[Job]]:
         """Yield the jobs that `ask` will return, as far as they are known, so that they can be checked beforehand."""
 
+    @abstractmethod
     def tell(self, results: Sequence[JobResult]) -> None:
         """Take the results of the jobs that `ask` returned last."""
 
+    def start(self, run: str, jobs: Sequence[Job]) -> Sequence[Job]:
+        """Take the runner's id of the parent run, and return those of the first jobs that are its own."""
+        return jobs
 
-class GridPlan:
+    def best(self, results: Sequence[JobResult]) -> JobResult | None:
+        """Return the best of some jobs."""
+        return best_of(results)
+
+    def points(self) -> Sequence[Point]:
+        """Return what is new for the record of the parent run."""
+        return ()
+
+    def findings(self, results: Sequence[JobResult]) -> Findings:
+        """Return what the plan found, given the results of all jobs of the parent run."""
+        return Findings(self.best(results))
+
+
+class GridPlan(Plan):
     """A plan whose jobs are all known beforehand."""
 
     def __init__(self, jobs: Sequence[Job]) -> None:

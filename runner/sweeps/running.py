@@ -17,7 +17,7 @@ from runner.report import drawing
 from runner.sweeps.chosen import Chosen, members_of
 from runner.sweeps.fingerprint import fingerprint, sweep_fingerprint
 from runner.sweeps.job import Job, shared_config
-from runner.sweeps.outcome import JobResult, Numbers, best_of
+from runner.sweeps.outcome import JobResult, Numbers
 from runner.sweeps.parent import ParentRun
 from runner.sweeps.plan import Plan
 from runner.sweeps.summary import print_results
@@ -53,6 +53,8 @@ def run_sweep(
         RecordingError: not everything could be recorded.
     """
     jobs = _with_steps(plan.ask())
+    if not jobs:
+        return []
     config = jobs[0].config
     _check_one_store(jobs)
     warn_of_unused_seeds(jobs)
@@ -65,25 +67,29 @@ def run_sweep(
     ):
         with no_garbage_collection():
             from runner.launchers import running  # noqa: F401  # imports torch while the recorder starts
-        parent = ParentRun(shared_config(jobs), texts, sweep_fingerprint(texts))
-        ledger = _ledger(tracker, parent, resume)
-        if ledger is None and resume:
+        has_study = plan.study is not None
+        parent = ParentRun(shared_config(jobs), texts, sweep_fingerprint(texts, plan.study))
+        ledger = _ledger(tracker, parent, resume, may_join=has_study)
+        if ledger is None and resume and not has_study:
             console.print_new()
         run = uuid.uuid4().hex if ledger is None else ledger.parent
+        jobs = plan.start(run, jobs) or _with_steps(plan.ask())
+        if not jobs:
+            return []
         sweep = _Sweep(tracker, console, launcher, fail_fast, parent, run)
         sweep.left = {} if ledger is None else ledger.left()
-        sweep.begin(jobs, plan, ledger, resumes=bool(resume))
+        sweep.begin(jobs, plan, ledger, resumes=bool(resume) and not has_study)
         del jobs  # some of a large sweep, of which others follow
         console.find_record = lambda: tracker.recorded(run)
         try:
             sweep.run(plan)
         except BaseException:
             console.stop()
-            _end(sweep, "KILLED")
+            _end(sweep, plan, "KILLED")
             raise
         console.stop()
         console.has_ended = True
-        _end(sweep, "FAILED" if sweep.has_failed else "FINISHED")
+        _end(sweep, plan, "FAILED" if sweep.has_failed else "FINISHED")
     results = sweep.results
     for index, one in enumerate(results):
         results[index] = _with_run_id(one, tracker)
@@ -123,13 +129,13 @@ def _check_one_store(jobs: Sequence[Job]) -> None:
         raise UserError(f"tracking.children={','.join(map(str, ways))}: expected one value for all jobs of a sweep")
 
 
-def _ledger(tracker: Tracker, parent: ParentRun, resume: str | bool) -> Ledger | None:
+def _ledger(tracker: Tracker, parent: ParentRun, resume: str | bool, may_join: bool) -> Ledger | None:
     """Return what is recorded of the sweep to continue; None for a new one.
 
     Raises:
         UserError: the parent run that `resume` names is not recorded.
     """
-    ledger = tracker.ledger(parent.fingerprint, resume) if resume else None
+    ledger = tracker.ledger(parent.fingerprint, resume, may_join) if resume else None
     if ledger is None and isinstance(resume, str):
         raise UserError(f"resume={resume}: no such run is recorded, expected the id of a sweep's parent run")
     return ledger
@@ -227,8 +233,9 @@ class _Sweep:
             finally:
                 results = list(self._results_of(chosen))
                 self.results += results
-                self._drop_reports(results)
+                self._drop_reports(results, plan)
             plan.tell(results)
+            self.parent.add_points(self.tracker, self.run_id, plan.points())
             if self.is_over:
                 self.results += (one for jobs in plan.later() for one in self._not_run(_with_steps(jobs)))
                 return
@@ -259,9 +266,9 @@ class _Sweep:
             at_a_time = len(chosen.jobs) if self.announced else None
             self.console.print_batches(chosen.groups, len(chosen.skipped), at_a_time)
 
-    def _drop_reports(self, results: Sequence[JobResult]) -> None:
+    def _drop_reports(self, results: Sequence[JobResult], plan: Plan) -> None:
         """Keep the report of the best run, whose weights may be recorded at the end."""
-        best = best_of(results)
+        best = plan.best(results)
         kept = None if best is None else self.reports.pop(first_id(best.run), None)
         for run in [one.run for one in results]:
             self.reports.pop(first_id(run), None)
@@ -306,13 +313,13 @@ def _reported(job: Job, report: RunReport) -> JobResult:
     return JobResult(job, report.run, None, *how)
 
 
-def _end(sweep: _Sweep, status: str) -> None:
+def _end(sweep: _Sweep, plan: Plan, status: str) -> None:
     """Record the weights of the best run and the objective around it, if it ran here, and how the sweep ended."""
     from runner.execution.landscape import LANDSCAPE
     from runner.execution.saved_weights import SAVED
     from runner.execution.weights import WEIGHTS, weights_file
 
-    best = best_of(sweep.results)
+    best = plan.best(sweep.results)
     report = None if best is None else sweep.reports.get(first_id(best.run))
     if best is not None and report is not None and report.weights and sweep.parent.experiment is not None:
         config = best.job.config
@@ -326,7 +333,7 @@ def _end(sweep: _Sweep, status: str) -> None:
             and (content := _landscape(best.job.config, report)) is not None
         ):
             sweep.tracker.append(Artifact(report.run, LANDSCAPE, content))
-    sweep.parent.end(sweep.tracker, sweep.run_id, status, sweep.results)
+    sweep.parent.end(sweep.tracker, sweep.run_id, status, sweep.results, plan.findings(sweep.results))
     if sweep.launcher.records_on_nodes and sweep.parent.experiment is not None:
         sweep.tracker.append(Settle(sweep.run_id, is_complete=status != "KILLED" and not sweep.is_over))
 

@@ -19,7 +19,12 @@ COLUMNS = (LOSS, "final/loss_error", DISTANCE, "best/step", "steps_done")
 
 
 def shown_of_sweep(
-    config: Config, texts: Sequence[str], run: str, results: Sequence[JobResult], spreads: Sequence[Spread]
+    config: Config,
+    texts: Sequence[str],
+    run: str,
+    results: Sequence[JobResult],
+    spreads: Sequence[Spread],
+    sentences: Sequence[str] = (),
 ) -> Shown:
     """Return what the UI shows of a sweep that has ended, given its config, its overrides and the runner's id of it."""
     note = notes.SweepNote(
@@ -30,6 +35,7 @@ def shown_of_sweep(
         _means(spreads),
         notes.command_of(texts, is_sweep=True),
         drawing(config) is not None,
+        sentences,
     )
     experiment_tags = {
         DESCRIPTION: notes.note_of_experiment(note),

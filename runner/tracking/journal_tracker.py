@@ -134,12 +134,13 @@ class JournalTracker:
                     self._restart_recorder()
                 return
 
-    def ledger(self, sweep: str, resume: str | bool) -> Ledger | None:
+    def ledger(self, sweep: str, resume: str | bool, may_join: bool = False) -> Ledger | None:
         """Ask the recorder for the finished jobs of a sweep; it first replays left journals.
 
         Args:
             sweep: the fingerprint of the sweep.
             resume: true for the last such sweep, or the id of the parent run in MLflow.
+            may_join: whether sweeps that other processes are running are passed over.
 
         Raises:
             UserError: there is no such parent run, its sweep is still running, or the recorder does not answer.
@@ -148,7 +149,7 @@ class JournalTracker:
         self._is_answered = False
         claim = {"owner": self.owner, "since_ms": now_ms(), **process_tags()}
         question = {"sweep": sweep, "resume": resume, "experiment": self._tracking.experiment, "claim": claim}
-        self._send({"ledger": question})
+        self._send({"ledger": question | {"may_join": may_join}})
         while not self._is_answered and self._read_message():
             pass
         if not self._is_answered:

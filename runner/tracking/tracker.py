@@ -41,8 +41,11 @@ class Tracker(Protocol):
     def wait_for(self, run: str) -> Recorded | None:
         """Wait until MLflow has a run that has begun, and return it; None where nothing is recorded."""
 
-    def ledger(self, sweep: str, resume: str | bool) -> Ledger | None:
-        """Return the finished jobs of the sweep to resume; None if there is no such sweep."""
+    def ledger(self, sweep: str, resume: str | bool, may_join: bool = False) -> Ledger | None:
+        """Return the finished jobs of the sweep to resume; None if there is no such sweep.
+
+        With `may_join`, sweeps that other processes are running are passed over.
+        """
 
     def finish(self, is_hurried: bool = False) -> None:
         """Wait until everything is recorded; only a few seconds if `is_hurried`."""
@@ -70,7 +73,7 @@ class Untracked:
         """Return None: no run is recorded."""
         return None
 
-    def ledger(self, sweep: str, resume: str | bool) -> Ledger | None:
+    def ledger(self, sweep: str, resume: str | bool, may_join: bool = False) -> Ledger | None:
         """Return None: no sweep is recorded."""
         return None
 

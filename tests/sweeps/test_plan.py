@@ -15,7 +15,7 @@ from runner.messages.errors import UserError
 from runner.sweeps import plan, planning
 from runner.sweeps.job import Job
 from runner.sweeps.outcome import JobResult, best_of, counts
-from runner.sweeps.plan import GridPlan
+from runner.sweeps.plan import GridPlan, Plan
 from runner.sweeps.running import run_sweep
 from runner.sweeps.summary import totals
 from tests.support.compositions import jobs_of
@@ -23,7 +23,7 @@ from tests.support.compositions import jobs_of
 install()
 
 
-class BestThenLonger:
+class BestThenLonger(Plan):
     """Runs a grid, then the best of its learning rates with more steps."""
 
     def __init__(self, *overrides: str) -> None:
