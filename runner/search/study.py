@@ -83,10 +83,15 @@ class Study:
         """Return the trials that a process which is gone has not told, in order; they are this process's now."""
         with self.alone():
             running = self.study.get_trials(deepcopy=False, states=[TrialState.RUNNING])
-            left = [optuna.Trial(self.study, one._trial_id) for one in running if _is_left(one)]
-            for trial in left:
-                self.own(trial, None)
-            return left
+            return [self._take_over(one) for one in running if _is_left(one)]
+
+    def _take_over(self, left: FrozenTrial) -> optuna.Trial:
+        self.study.sampler = sampler_of(self.settings, left.number)
+        trial = optuna.Trial(self.study, left._trial_id)
+        for key, distribution in self.distributions.items():  # as `study.ask` does; it may have ended in between
+            trial._suggest(key, distribution)
+        self.own(trial, None)
+        return trial
 
     @property
     def complete(self) -> list[FrozenTrial]:
@@ -157,7 +162,9 @@ def _check_same(study: optuna.Study, settings: SearchSettings, distributions: Ma
     if directions != list(settings.directions):
         raise UserError(f"hydra.sweeper.direction={list(settings.directions)}: the study has {directions}")
     for trial in study.get_trials(deepcopy=False):
-        if trial.distributions and set(trial.distributions) != set(distributions):
+        chosen, wanted = set(trial.distributions), set(distributions)
+        # A process that was killed while it asked for a trial has left one with some of the keys.
+        if chosen != wanted if trial.state.is_finished() and chosen else not chosen <= wanted:
             raise UserError(
                 f"hydra.sweeper.study_name={study.study_name}: the study chooses {', '.join(trial.distributions)}, "
                 f"this search {', '.join(distributions)}"
@@ -253,6 +260,9 @@ def _values(distribution: BaseDistribution) -> Iterator[Any]:
 
 
 def _is_left(trial: FrozenTrial) -> bool:
-    """Return whether the process of a trial is gone; one of another place may be at work."""
-    tags = trial.user_attrs.get(OWNER, {})
-    return is_here(tags) and not is_alive_here(tags)
+    """Return whether a trial is nobody's, seen in a turn: its process is gone, while it asked for it or later.
+
+    The process of a trial of another place may be at work.
+    """
+    tags = trial.user_attrs.get(OWNER)
+    return tags is None or (is_here(tags) and not is_alive_here(tags))

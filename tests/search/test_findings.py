@@ -28,9 +28,10 @@ def settings(metric: object = "best/loss", direction: object = "minimize") -> Se
     return SearchSettings.of(SETTINGS | {"metric": metric, "direction": direction})
 
 
-def study_of(values: Sequence[Sequence[float] | None], *directions: str) -> optuna.Study:
+def study_of(values: Sequence[Sequence[float] | None], *directions: Any) -> optuna.Study:
     """Return a study in which `a` decides and `b` does not; None is a trial that is pruned."""
-    study = optuna.create_study(directions=list(directions or ["minimize"]))
+    ways: list[Any] = [*directions] or ["minimize"]
+    study = optuna.create_study(directions=ways)
     keys: dict[str, BaseDistribution] = {"a": FloatDistribution(0, 1), "b": FloatDistribution(0, 1)}
     for number, value in enumerate(values):
         params = {"a": number / len(values), "b": (7 * number % 10) / 10}

@@ -178,3 +178,14 @@ def test_a_killed_search_goes_on(runner: Command, template: Path) -> None:
     assert rows(runner, statuses) == [("FINISHED", 41)]
     chosen = "select count(distinct value) from params where key = 'lr' and value not like '%interval%'"
     assert rows(runner, chosen) == [(40,)]
+
+
+def test_a_trial_whose_process_was_killed_while_it_asked_for_it_goes_on() -> None:
+    given = [*SEARCH, LR, "seed=range(0,9)", "hydra.sweeper.batch_size=3"]
+    package.sweep([*given, "hydra.sweeper.n_trials=3"])
+    (study,) = studies()
+    study.ask({"lr": optuna.distributions.FloatDistribution(1e-5, 1e-3, log=True)})
+    again = package.sweep([*given, "hydra.sweeper.n_trials=5", "resume=true"])
+    (study,) = studies()
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 5
+    assert len(again) == 2, "those that are complete are not run again"
