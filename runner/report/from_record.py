@@ -13,12 +13,15 @@ from runner.config.direction import Direction
 from runner.messages.errors import UserError
 from runner.reading import RunRecord, runs
 from runner.reading import Runs as Records
+from runner.report import search
 from runner.report.analysis import analysed
 from runner.report.figures import ABOVE
 from runner.report.page import Line, Part, RunPart, SweepPart
 from runner.report.run_figures import Trajectory
 from runner.report.runs import Column, Floats, Indices, Runs, heights, last_recorded
+from runner.report.search import Search
 from runner.tracking.inheritance import OVERRIDES
+from runner.tracking.processes import OWNER
 
 LOSS = "loss"
 LANDSCAPE = "landscape.npz"
@@ -106,7 +109,51 @@ def sweep_part(sweep: RunRecord | None, records: Records) -> SweepPart:
     analysis = analysed(runs_of(records))
     if sweep is None:
         return SweepPart(f"{len(records):,} runs", ", ".join(record.id for record in records[:3]), analysis)
-    return SweepPart(sweep.name or f"sweep {sweep.id}", sweep.id, analysis, sweep_command(sweep))
+    title = sweep.name or f"sweep {sweep.id}"
+    return SweepPart(title, sweep.id, analysis, sweep_command(sweep), search_of(sweep))
+
+
+def search_of(sweep: RunRecord) -> Search | None:
+    """Return what the parent run of a search says of it; None for another sweep, or one that did not end itself."""
+    if not sweep.is_ours or search.METRIC not in sweep.tags:
+        return None
+    tags, history = sweep.tags, sweep.trajectory()
+    metrics = tags[search.METRIC].split(search.BETWEEN)
+    names = [search.VALUE] if len(metrics) == 1 else [f"{search.VALUE}/{metric}" for metric in metrics]
+    has_all = all(name in history.columns for name in names)
+    values = history[names].dropna() if has_all else history[[]]
+    found = {
+        key.removeprefix(search.IMPORTANCE): share
+        for key, share in sweep.metrics.items()
+        if key.startswith(search.IMPORTANCE)
+    }
+    own = (search.BEST_TRIAL, search.BEST_VALUE, "best.run")
+    best = tags.get(search.BEST_TRIAL, "")
+    return Search(
+        metrics,
+        [way == "maximize" for way in tags.get(search.DIRECTION, "").split(search.BETWEEN)],
+        tags.get(search.SAMPLER, ""),
+        tags.get(search.STUDY, ""),
+        {key.removeprefix(search.STATES): int(text) for key, text in tags.items() if key.startswith(search.STATES)},
+        values.index.to_numpy(np.int64) if has_all else np.zeros(0, np.int64),
+        values.to_numpy(np.float64) if has_all else np.zeros((0, len(metrics))),
+        {
+            key.removeprefix("best."): _few(text)
+            for key, text in tags.items()
+            if key.startswith("best.") and key not in own
+        },
+        int(best) if best.isdecimal() else None,
+        dict(sorted(found.items(), key=lambda item: -item[1])),
+        tags.get(search.REMARK, "").removeprefix("none: "),
+    )
+
+
+def _few(text: str) -> str:
+    """Return a number with few digits."""
+    try:
+        return f"{float(text):.6g}"
+    except ValueError:
+        return text
 
 
 def sweep_command(sweep: RunRecord) -> str:
@@ -114,8 +161,16 @@ def sweep_command(sweep: RunRecord) -> str:
     if not sweep.is_ours:
         return ""
     params = sweep.row.params
-    keys = sweep.tags[OVERRIDES].split() if OVERRIDES in sweep.tags else list(params)
-    return command("-m", *(f"{key}={params[key]}" for key in keys if key in params))
+    own = [key for key in params if not key.startswith(f"{OWNER}.")]  # the others are claims to resume it
+    keys = sweep.tags[OVERRIDES].split() if OVERRIDES in sweep.tags else own
+    return command("-m", *_of_search(sweep), *(f"{key}={params[key]}" for key in keys if key in params))
+
+
+def _of_search(sweep: RunRecord) -> list[str]:
+    try:
+        return shlex.split(sweep.tags.get(search.OVERRIDES, ""))
+    except ValueError:  # not as this program writes it
+        return []
 
 
 def command(*arguments: str) -> str:

@@ -300,8 +300,59 @@ async function drawSweep(sweep, key) {
   if (document.getElementById(`${key}-parallel`)) await parallelFigure(sweep, `${key}-parallel`);
 }
 
+const axisOf = (scale, hasStrip) => yAxis(scale, scale.quantity, hasStrip);
+
+// The value of each trial, and the best so far.
+function historyFigure(search, id) {
+  const [{ name, values: raw, placed, scale }] = search.metrics;
+  const x = Array.from(search.numbers), y = Array.from(placed);
+  const hasStrip = y.some((value) => value >= scale.strip);
+  return figure(id, () => ({
+    traces: [
+      { x, y, mode: 'markers', name: 'trial', text: Array.from(raw, shown), hovertemplate: `trial %{x}<br>${safe(name)} %{text}<extra></extra>`,
+        marker: { color: hue('blue'), symbol: 'circle-open', size: x.length > 500 ? 5 : 7, line: { width: 1.5, color: hue('blue') } } },
+      { x, y: Array.from(search.best), mode: 'lines', name: 'best so far', hoverinfo: 'skip', line: { color: hue('green'), width: 2, shape: 'hv' } },
+    ],
+    layout: layoutOf({ title: 'trial' }, axisOf(scale, hasStrip), shelves(scale, hasStrip)),
+  }));
+}
+
+// Trials by two metrics; those that no other beats in all metrics are marked.
+function frontFigure(search, [one, other], id) {
+  const across = search.metrics[one], up = search.metrics[other];
+  const isOn = new Set(search.front);
+  const text = (i) => `trial ${search.numbers[i]}<br>${[across, up].map((metric) => `${safe(metric.name)} ${shown(metric.values[i])}`).join('<br>')}`;
+  const points = (rows, name, marker) => ({ x: rows.map((i) => across.placed[i]), y: rows.map((i) => up.placed[i]), text: rows.map(text), hovertemplate: '%{text}<extra></extra>',
+    mode: 'markers', name, marker });
+  const rows = [...search.numbers.keys()];
+  return figure(id, () => ({
+    traces: [
+      points(rows.filter((i) => !isOn.has(i)), 'trial', { color: hue('grey'), symbol: 'circle-open', size: 7, line: { width: 1.5, color: hue('grey') } }),
+      points(rows.filter((i) => isOn.has(i)), 'on the Pareto front', { color: hue('green'), symbol: 'star', size: 12, line: { width: 1, color: hue('ink') } }),
+    ],
+    layout: layoutOf(axisOf(across.scale, across.placed.some((value) => value >= across.scale.strip)), axisOf(up.scale, up.placed.some((value) => value >= up.scale.strip))),
+  }));
+}
+
+function importancesFigure(search, id) {
+  const found = [...search.importances].reverse();
+  return figure(id, () => ({
+    traces: [{ type: 'bar', orientation: 'h', x: found.map((one) => one.share), y: found.map((one) => safe(one.name)), text: found.map((one) => `${shown(Number((100 * one.share).toPrecision(3)))} %`),
+      textposition: 'auto', cliponaxis: false, hoverinfo: 'skip', name: 'importance', showlegend: false, marker: { color: hue('blue') } }],
+    layout: layoutOf({ title: 'importance', range: [0, 1.05], tickformat: '.0%' }, { type: 'category', fixedrange: true }),
+  }));
+}
+
+async function drawSearch(search, key) {
+  const has = (name) => document.getElementById(`${key}-${name}`) !== null;
+  if (has('history')) await historyFigure(search, `${key}-history`);
+  for (const [place, pair] of search.pairs.entries()) if (has(`front-${place}`)) await frontFigure(search, pair, `${key}-front-${place}`);
+  if (has('importances')) await importancesFigure(search, `${key}-importances`);
+}
+
 async function draw(data) {
   for (const [index, part] of data.parts.entries()) {
+    if (part.search) await drawSearch(part.search, `part-${index}`);
     if (part.sweep) await drawSweep(part.sweep, `part-${index}`);
     for (const [number, one] of (part.figures || []).entries()) await comparisonFigure(one.lines, one.scale, `part-${index}-figure-${number}`);
   }

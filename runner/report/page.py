@@ -14,6 +14,7 @@ from runner.report.figures import drawn
 from runner.report.run_figures import Trajectory, run_figures
 from runner.report.runs import Floats, Outcome, Runs
 from runner.report.scale import scale_of
+from runner.report.search import Search, search_data, search_markup
 from runner.report.sweep_data import MOST_FIGURES, curve_of, sweep_data
 
 LIBRARY = "plotly-cartesian.min.js.gz"
@@ -42,12 +43,14 @@ class SweepPart:
         title: its name.
         id: in MLflow.
         command: that repeats it, where it is known.
+        search: what it says of a search.
     """
 
     title: str
     id: str
     analysis: Analysis
     command: str = ""
+    search: Search | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,6 +115,7 @@ def _sweep(part: SweepPart, key: str) -> tuple[str, dict[str, Any]]:
         f"<p class='answer'>{answer(analysis)}</p>",
         *(f"<p><b>lr {one.lr:.4g}</b>: {escaped(one.rule)}.</p>" for one in analysis.suggestions),
         f"<p>{_counts(analysis)}</p>",
+        "" if part.search is None else search_markup(part.search, key),
         _said_of_thinning(len(runs), drawn, data),
         f"<p id='{key}-chosen' class='chosen' aria-live='polite'>Point at a run, or choose one by keys.</p>",
         "<div class='two'>",
@@ -124,7 +128,8 @@ def _sweep(part: SweepPart, key: str) -> tuple[str, dict[str, Any]]:
         _seeds_table(analysis),
         _origin(part.id, part.command),
     ]
-    return f"<section>{''.join(sections)}</section>", {"sweep": data}
+    searched = {} if part.search is None else {"search": search_data(part.search)}
+    return f"<section>{''.join(sections)}</section>", {"sweep": data} | searched
 
 
 def answer(analysis: Analysis) -> str:
@@ -326,8 +331,7 @@ def _lines(lines: Sequence[Line], quantity: str) -> dict[str, Any]:
         }
         for line in lines
     ]
-    parts = {"isLog": scale.is_log, "low": scale.low, "high": scale.high, "floor": scale.floor, "strip": scale.strip}
-    return {"lines": shown, "scale": {**parts, "quantity": quantity}}
+    return {"lines": shown, "scale": scale.data(quantity)}
 
 
 def _comparison(parts: Sequence[Part]) -> tuple[str, dict[str, Any] | None]:

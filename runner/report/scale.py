@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -38,6 +39,17 @@ class Scale:
             lowest = self.low if self.floor is None else self.floor
             placed = np.where(placed < self.low, lowest, placed)
         return np.asarray(placed)
+
+    def data(self, quantity: str) -> dict[str, Any]:
+        """Return the scale of a quantity for the script of a page."""
+        return {
+            "isLog": self.is_log,
+            "low": self.low,
+            "high": self.high,
+            "floor": self.floor,
+            "strip": self.strip,
+            "quantity": quantity,
+        }
 
 
 def scale_of(values: Floats, most: float = LARGEST) -> Scale:

@@ -41,7 +41,7 @@ def sweep_data(analysis: Analysis) -> dict[str, Any]:
             "yBest": _short(scale.placed(best[rows])),
         },
         "columns": [_column(column, rows) for column in runs.settings],
-        "scale": _scale(scale, _quantity(runs)),
+        "scale": scale.data(_quantity(runs)),
         "border": _border(analysis),
         "suggested": [one.lr for one in analysis.suggestions],
         "picks": {name: int(np.searchsorted(rows, row)) for name, row in analysis.picks.items()},
@@ -75,17 +75,6 @@ def _column(column: Column, rows: Indices) -> dict[str, Any]:
     return {"name": column.name, "numbers": _short(column.numbers[rows]), "isLog": column.is_log}
 
 
-def _scale(scale: Scale, quantity: str) -> dict[str, Any]:
-    return {
-        "isLog": scale.is_log,
-        "low": scale.low,
-        "high": scale.high,
-        "floor": scale.floor,
-        "strip": scale.strip,
-        "quantity": quantity,
-    }
-
-
 def _border(analysis: Analysis) -> dict[str, Any] | None:
     border = analysis.border
     if border is None:
@@ -110,7 +99,7 @@ def _curves(analysis: Analysis, drawn: Indices) -> dict[str, Any] | None:
         "steps": runs.steps[steps].astype(np.float64),
         "owner": np.searchsorted(drawn, rows).astype(np.uint32),
         "values": _quantised(values, scale),
-        "scale": _scale(scale, _quantity(runs)),
+        "scale": scale.data(_quantity(runs)),
         "band": None if band is None else {"of": band.of, "lines": [scale.placed(one) for one in bands]},
     }
 

@@ -10,13 +10,13 @@ import optuna
 from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.trial import FrozenTrial, TrialState
 
+from runner.report import search as names
+from runner.report.search import BEST, BETWEEN, IMPORTANCE, VALUE
 from runner.search.settings import SearchSettings
 from runner.sweeps.plan import Point
 
 # A tag of a run: the number of its trial.
 TRIAL = "runner.trial"
-# Metrics of the parent run, whose steps are numbers of trials.
-VALUE, BEST, IMPORTANCE = "search/value", "search/best", "importance/"
 # Complete trials from which importances are computed, and how many of the best are compared with all.
 FEWEST, TOP = 20, 5
 TOP_SHARE = 0.1
@@ -129,18 +129,19 @@ def tags_of(
 ) -> dict[str, str]:
     """Return the tags of the parent run."""
     numbers = counts(trials)
-    tags = {"trials": f"{sum(numbers.values())}"} | {f"trials_{state}": f"{many}" for state, many in numbers.items()}
-    tags |= {
-        "search.study": place,
-        "search.sampler": str(settings.sampler["name"]),
-        "search.metric": ", ".join(settings.metrics),
-        "search.direction": ", ".join(settings.directions),
-        "search.importances": str(found),
+    states = {f"{names.STATES}{state}": f"{many}" for state, many in numbers.items()}
+    tags = states | {
+        "trials": f"{sum(numbers.values())}",
+        names.STUDY: place,
+        names.SAMPLER: str(settings.sampler["name"]),
+        names.METRIC: BETWEEN.join(settings.metrics),
+        names.DIRECTION: BETWEEN.join(settings.directions),
+        names.REMARK: str(found),
     }
     if len(settings.metrics) > 1:
         return tags | {"search.pareto_front": _numbers(best)}
     for trial in best:
-        tags |= {"best.trial": f"{trial.number}", "best.value": repr(trial.values[0])}
+        tags |= {names.BEST_TRIAL: f"{trial.number}", names.BEST_VALUE: repr(trial.values[0])}
         tags |= {f"best.{key}": str(value) for key, value in trial.params.items()}
     return tags
 

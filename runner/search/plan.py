@@ -1,6 +1,7 @@
 """The plan of a search: a batch of trials is asked for, run as the jobs of a sweep, and told."""
 
 import math
+import shlex
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,7 +15,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from runner.composition import override_functions
 from runner.messages.errors import SweepError, UserError, one_line
-from runner.messages.redaction import shown_text
+from runner.messages.redaction import shown_override, shown_text
+from runner.report.search import OVERRIDES
 from runner.search import findings
 from runner.search.findings import TRIAL
 from runner.search.settings import FAILED, SearchSettings
@@ -52,7 +54,14 @@ class Asked:
 class SearchPlan(Plan):
     """A plan whose jobs are trials of a study, one job for each seed of a trial."""
 
-    def __init__(self, planner: Planner, dimensions: Sequence[Dimension], study: Study, resumes: bool) -> None:
+    def __init__(
+        self,
+        planner: Planner,
+        dimensions: Sequence[Dimension],
+        study: Study,
+        resumes: bool,
+        overrides: Sequence[str] = (),
+    ) -> None:
         """Make the plan.
 
         Args:
@@ -60,6 +69,7 @@ class SearchPlan(Plan):
             dimensions: what is chosen.
             study: chooses it.
             resumes: whether to begin with the trials of an earlier process.
+            overrides: those of Hydra's own config that make the search.
         """
         self._planner = planner
         self._dimensions = dimensions
@@ -67,6 +77,7 @@ class SearchPlan(Plan):
         self.study = study.place
         self._settings = study.settings
         self._resumes = resumes
+        self._overrides = overrides
         self._asked: list[Asked] = []
         self._run: str | None = None
         self._recorded: set[int] = set()
@@ -202,9 +213,11 @@ class SearchPlan(Plan):
             job = None  # another process has run the best trial
         points = [*self.points(), *findings.importance_point(trials, shares)]
         tags = findings.tags_of(trials, best, settings, self._study.place, shares)
+        tags[OVERRIDES] = shlex.join(map(shown_override, self._overrides))
         if job is None and best:
             tags["best.run"] = "in another sweep of the study"
-        return Findings(job, points, tags, findings.sentences(trials, best, settings, shares))
+        sentences = findings.sentences(trials, best, settings, shares)
+        return Findings(job, points, tags, sentences, self._overrides)
 
     @property
     def _trials(self) -> list[FrozenTrial]:
@@ -235,7 +248,7 @@ class SearchPlan(Plan):
             yield f"front      {len(best):,} trials that no other is better than in all metrics, such as:"
         for trial in best[:1]:
             chosen, values = findings.described(trial, self._settings)
-            yield f"best trial {trial.number}  {chosen}  {values}"
+            yield f"{'best ' if len(self._settings.metrics) == 1 else ''}trial {trial.number}  {chosen}  {values}"
         if (shares := findings.importances(self._study.study)).shares:
             yield f"importance {shares}"
 
@@ -286,7 +299,8 @@ def plan_search(
     uri = (master.get("tracking") or {}).get("uri")
     distributions = {dimension.key: dimension.distribution for dimension in dimensions}
     study = open_study(settings, distributions, name, uri, resumes)
-    return request, SearchPlan(planner, dimensions, study, resumes)
+    own = [text for text in master.hydra.overrides.hydra if not text.startswith("hydra.mode=")]
+    return request, SearchPlan(planner, dimensions, study, resumes, own)
 
 
 def _check(planner: Planner, dimensions: Sequence[Dimension]) -> None:

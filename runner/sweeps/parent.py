@@ -141,7 +141,8 @@ class ParentRun:
             references = {"best.run": best.run}
             tags |= {f"best.{key}": value for key, value in best.job.varied.items()}
         tags |= findings.tags
-        tracker.append(shown_of_sweep(self.config, self.texts, run, results, spreads, findings.sentences))
+        texts = [*findings.overrides, *self.texts]
+        tracker.append(shown_of_sweep(self.config, texts, run, results, spreads, findings.sentences))
         tracker.append(End(run, status, now_ms(), results=metrics, tags=tags, references=references))
 
 

@@ -33,12 +33,14 @@ class Findings:
         points: values of metrics of the parent run.
         tags: of the parent run.
         sentences: what its description says first.
+        overrides: those that choose the plan, for the command that repeats the sweep.
     """
 
     best: JobResult | None
     points: Sequence[Point] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
     sentences: Sequence[str] = ()
+    overrides: Sequence[str] = ()
 
 
 class Plan(ABC):

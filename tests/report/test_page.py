@@ -11,6 +11,7 @@ import pytest
 from runner.report.analysis import analysed
 from runner.report.page import Part, RunPart, SweepPart, page_of
 from runner.report.runs import Runs
+from runner.report.search import Search
 from tests.support.browser import until
 from tests.support.reports import descents, logspace
 
@@ -162,3 +163,42 @@ def test_ten_thousand_runs_are_thinned_and_the_page_says_so(shown: Shown) -> Non
     assert "Counts, table, border and quantiles are of all runs." in text
     ends = traces(tab, "part-0-points-0")
     assert ends["fell"] + ends["grew"] + ends["diverged"] == 2000
+
+
+def searched(values: Sequence[Sequence[float]], **more: Any) -> Search:
+    one = len(values[0]) == 1
+    given: dict[str, Any] = {
+        "metrics": ["best/loss", MARKUP][: len(values[0])],
+        "is_upward": [False] * len(values[0]),
+        "sampler": "tpe",
+        "study": MARKUP,
+        "counts": {"complete": len(values), "pruned": 2, "failed": 0},
+        "numbers": np.arange(len(values)),
+        "values": np.array(values, np.float64),
+        "best": {"lr": "0.1"} if one else {},
+        "best_trial": 2 if one else None,
+        "importances": {"lr": 0.75, MARKUP: 0.25},
+        "remark": "",
+    }
+    return Search(**given | more)
+
+
+def test_searches_by_one_metric_and_by_two(shown: Shown) -> None:
+    runs = descents({"lr": [0.1, 0.2, 0.3, 0.4]})
+    one = replace(sweep(runs), search=searched([[5.0], [7.0], [1e-4], [2.0]]))
+    two = replace(sweep(runs), search=searched([[1, 9], [2, 5], [3, 6], [4, 1]], importances={}, remark="too few"))
+    without = replace(searched([[1.0]]), numbers=np.zeros(0, np.int64), values=np.zeros((0, 1)))
+    none = replace(sweep(runs), search=without)
+    tab = shown(one, two, none)
+    assert traces(tab, "part-0-history") == {"trial": 4, "best so far": 4}
+    best = tab.evaluate("document.getElementById('part-0-history').data[1].y.map(y => Number(y.toPrecision(6)))")
+    assert best == [5, 5, 1e-4, 1e-4]
+    shares = tab.evaluate("document.getElementById('part-0-importances').data[0].x")
+    assert shares == [0.25, 0.75]
+    assert traces(tab, "part-1-front-0") == {"trial": 1, "on the Pareto front": 3}
+    texts = tab.locator("main").inner_text()
+    assert "Searched by best/loss, minimized; sampler tpe. Best trial 2: lr 0.1 with best/loss 0.0001." in texts
+    assert "On the Pareto front: trials 0, 1, 3." in texts
+    assert "Importances: too few." in texts
+    assert "No trial is complete." in texts
+    assert "◇ pruned 2" in tab.locator(".count").all_inner_texts()

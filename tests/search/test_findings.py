@@ -10,6 +10,8 @@ import pytest
 from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.trial import TrialState
 
+from runner.report.from_record import parts_of
+from runner.report.page import SweepPart
 from runner.search import findings
 from runner.search.settings import SearchSettings
 from runner.search.study import JOURNALS
@@ -115,4 +117,14 @@ def test_the_parent_run_has_the_whole_history_once_after_ctrl_c_and_resume(runne
     shares = [value for key, value in parent.data.metrics.items() if key.startswith("importance/")]
     assert len(shares) == 2
     assert sum(shares) == pytest.approx(1)
+    (part,) = parts_of([parent.info.run_id], f"sqlite:///{runner.folder}/outputs/mlflow.db")
+    assert isinstance(part, SweepPart)
+    assert part.search is not None
+    assert part.search.numbers.tolist() == [*range(total)]
+    assert part.search.best_so_far[-1] == float(tags["best.value"])
+    assert part.search.best_trial == int(tags["best.trial"])
+    assert part.search.counts["complete"] == total
+    assert part.search.importances.keys() == {"lr", "seed"}
+    assert "hydra/sweeper=search hydra.sweeper.batch_size=4" in part.command
+    assert "runner.owner" not in part.command
     assert tags["mlflow.note.content"].startswith(f"Search: {total} trials: {total} complete, 0 failed.")
