@@ -1,10 +1,11 @@
 """Executing shards in this process, one after the other."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from runner.launchers.rungs import Groups, Part, PartView, Pruning, reports_in_rungs
 from runner.launchers.shard import RunReport
 from runner.launchers.work import Work
 
@@ -23,6 +24,11 @@ class InProcess:
         """False: there are no other processes."""
         return False
 
+    @property
+    def prunes(self) -> bool:
+        """True: runs wait at a rung in memory."""
+        return True
+
     def opened(self) -> contextlib.AbstractContextManager[None]:
         """Do nothing."""
         return contextlib.nullcontext()
@@ -36,6 +42,9 @@ class InProcess:
         Raises:
             RunnerError: the runs cannot continue, for a reason that is not a failure of one of them.
         """
+        if work.pruning is not None:
+            yield from self._in_rungs(work, work.pruning)
+            return
         from runner.engine.batches import portions
         from runner.launchers.running import run_shard
 
@@ -51,3 +60,21 @@ class InProcess:
                 work.view.shard_done(len(members), sum(member.config.steps for member in members))
                 if work.fail_fast and has_failed:
                     return
+
+    def _in_rungs(self, work: Work, pruning: Pruning) -> Iterator[RunReport]:
+        """Execute the runs side by side from rung to rung, and yield how each ended."""
+        from runner.engine.batches import portions
+        from runner.launchers.running import run_shard_in_rungs
+
+        def parts_of(groups: Groups, new_view: Callable[[], PartView]) -> list[Part]:
+            rungs = pruning.rungs(max(member.config.steps for group in groups for member in group))
+            append, check = work.tracker.append, work.tracker.check
+            parts = []
+            for group in groups:
+                for members in portions(group, self.memory_mib):
+                    view, steps = new_view(), sum(member.config.steps for member in members)
+                    shard = run_shard_in_rungs(work.shard_of(members), rungs, append, view, check, members)
+                    parts.append(Part(shard, view, len(members), steps))
+            return parts
+
+        yield from reports_in_rungs(work.groups, pruning, work.view, parts_of)

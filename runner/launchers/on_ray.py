@@ -71,6 +71,11 @@ class OnRay:
     _cluster: "_Cluster | None" = field(default=None, init=False)
 
     @property
+    def prunes(self) -> bool:
+        """False: the workers do not wait at rungs."""
+        return False
+
+    @property
     def records_on_nodes(self) -> bool:
         """Whether the processes that execute shards record them, too."""
         return self.record == "nodes"

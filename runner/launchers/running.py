@@ -16,7 +16,6 @@ from runner.messages.errors import RunnerError, UserError
 from runner.process.tracebacks import described, show_traceback
 from runner.tracking.journal import End, now_ms
 
-
 # Yields how runs ended, and at each rung how far the others are; is then sent the ids of the runs to prune.
 InRungs: TypeAlias = Generator[RunReport | RungReport, Collection[str] | None, None]
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from runner.console.view import Progress
+from runner.launchers.rungs import Pruning
 from runner.launchers.shard import RunReport, Shard, ShardRun
 from runner.tracking.inheritance import Inherited
 from runner.tracking.tracker import Tracker
@@ -43,6 +44,7 @@ class Work:
         view: shows the progress.
         fail_fast: whether the first failure ends the sweep.
         inherited: what the record of the parent run leaves to the runs; None if they record everything themselves.
+        pruning: decides which runs end early; None where all make all their steps.
     """
 
     groups: "Sequence[Sequence[Member]]"
@@ -51,6 +53,7 @@ class Work:
     view: SweepView
     fail_fast: bool = False
     inherited: Inherited | None = None
+    pruning: Pruning | None = None
 
     def shard_of(self, members: "Sequence[Member]") -> Shard:
         """Return the shard of some runs."""
@@ -63,6 +66,10 @@ class ShardLauncher(Protocol):
     @property
     def records_on_nodes(self) -> bool:
         """Whether the processes that execute shards record them, too."""
+
+    @property
+    def prunes(self) -> bool:
+        """Whether runs can be ended at rungs."""
 
     def opened(self) -> AbstractContextManager[None]:
         """Connect to where the shards will run, until the context ends.

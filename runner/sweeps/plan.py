@@ -1,8 +1,9 @@
 """A plan of a sweep: it is asked for jobs and given their results, until it has no more jobs."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from runner.sweeps.job import Job
 from runner.sweeps.outcome import JobResult, best_of
@@ -43,11 +44,34 @@ class Findings:
     overrides: Sequence[str] = ()
 
 
+class JobPruning(Protocol):
+    """Decides which jobs of a plan end early."""
+
+    def rungs(self, steps: int) -> Sequence[int]:
+        """Return the steps, in order, at which jobs of so many steps may be pruned."""
+
+    def pruned(
+        self, step: int, metrics: Mapping[Job, Mapping[str, float]], ended: Sequence[JobResult]
+    ) -> Collection[Job]:
+        """Return which jobs end at a rung.
+
+        Args:
+            step: of the rung.
+            metrics: the results so far of the jobs that wait there.
+            ended: how others that were asked for with them have ended.
+        """
+
+    def more(self) -> Sequence[Job]:
+        """Return further jobs to run at once, since others have ended; none if there are no more."""
+
+
 class Plan(ABC):
     """Chooses the jobs of a sweep, one group after another."""
 
     # What several processes may work on at once, each with a parent run of its own.
     study: str | None = None
+    # Decides which jobs end early; None where all make all their steps.
+    pruning: JobPruning | None = None
 
     @abstractmethod
     def ask(self) -> Sequence[Job]:
@@ -59,7 +83,7 @@ class Plan(ABC):
 
     @abstractmethod
     def tell(self, results: Sequence[JobResult]) -> None:
-        """Take the results of the jobs that `ask` returned last."""
+        """Take the results of jobs that were asked for; some of them may be told already."""
 
     def start(self, run: str, jobs: Sequence[Job]) -> Sequence[Job]:
         """Take the runner's id of the parent run, and return those of the first jobs that are its own."""

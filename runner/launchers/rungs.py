@@ -1,0 +1,205 @@
+"""Executing shards side by side from rung to rung, where runs that cannot win end and others take their place."""
+
+import contextlib
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+from runner.config.direction import Direction
+from runner.console.view import Progress
+from runner.launchers.shard import RungReport, RunReport
+
+if TYPE_CHECKING:
+    from runner.engine.batches import Member
+    from runner.engine.problem import Batch
+    from runner.engine.progress import Descent
+    from runner.execution.batch import View
+    from runner.launchers.running import InRungs
+    from runner.tensors.device import Hardware
+
+Groups: TypeAlias = "Sequence[Sequence[Member]]"
+
+
+class Pruning(Protocol):
+    """Decides which runs of a sweep end early."""
+
+    def rungs(self, steps: int) -> Sequence[int]:
+        """Return the steps, in order, at which runs of so many steps may be pruned."""
+
+    def pruned(self, step: int, metrics: Mapping[str, Mapping[str, float]]) -> Collection[str]:
+        """Return which runs end at a rung.
+
+        Args:
+            step: of the rung.
+            metrics: the results so far of the runs that wait there, by the runner's id of each.
+        """
+
+    def more(self) -> Groups:
+        """Return further runs in groups, for which the ended ones have left room; none if there are no more."""
+
+
+class SweepView(Protocol):
+    """What is needed here of the view of a sweep."""
+
+    @property
+    def of_batch(self) -> "View":
+        """Shows the progress of a batch in this process."""
+
+    def progress_elsewhere(self, progress: Progress) -> None:
+        """Show how far several batches are together."""
+
+    def shard_done(self, jobs: int, steps: int) -> None:
+        """Count the jobs of a shard as done, with all their steps."""
+
+
+@dataclass
+class Part:
+    """A shard that is executed up to its next rung.
+
+    Attributes:
+        executing: the shard.
+        view: shows its progress.
+        jobs: how many runs it has.
+        steps: that these were to make together.
+        waiting: the rung where it waits; None before its start.
+        has_ended: whether all its runs have ended.
+    """
+
+    executing: "InRungs"
+    view: "PartView"
+    jobs: int
+    steps: int
+    waiting: RungReport | None = None
+    has_ended: bool = False
+
+    def advance(self, pruned: Collection[str], decided: int) -> Iterator[RunReport]:
+        """Execute the shard up to its next rung, and yield how runs ended.
+
+        Args:
+            pruned: which of the waiting runs end.
+            decided: the last rung that is decided; runs that are executed again pass it.
+        """
+        while True:
+            found = self._next(pruned)
+            if found is None:
+                self.view.done(self.jobs, self.steps)
+                return
+            if isinstance(found, RunReport):
+                yield found
+            elif found.step > decided:
+                return
+            pruned = ()
+
+    def _next(self, pruned: Collection[str]) -> RunReport | RungReport | None:
+        """Return what the shard yields next; None when all its runs have ended."""
+        try:
+            found = next(self.executing) if self.waiting is None else self.executing.send(pruned)
+        except StopIteration:
+            self.waiting, self.has_ended = None, True
+            return None
+        self.waiting = found if isinstance(found, RungReport) else None
+        return found
+
+
+@dataclass
+class _Cohort:
+    """Shards whose runs began together, and are compared at each rung."""
+
+    parts: list[Part]
+    decided: int = 0
+
+    def advance(self, pruning: Pruning) -> Iterator[RunReport]:
+        """Decide who is pruned at the rung where the shards wait, and execute them up to the next."""
+        waiting = [part.waiting for part in self.parts if part.waiting is not None]
+        pruned: Collection[str] = ()
+        if waiting:
+            self.decided = min(one.step for one in waiting)
+            metrics = {run: values for one in waiting for run, values in one.metrics.items()}
+            pruned = pruning.pruned(self.decided, metrics)
+        for part in self.parts:
+            yield from part.advance(pruned, self.decided)
+        self.parts = [part for part in self.parts if not part.has_ended]
+
+
+@dataclass
+class _Together:
+    """The progress of several batches, shown as one."""
+
+    view: SweepView
+    made: dict[int, tuple[int, int]] = field(default_factory=dict)
+    best: dict[Direction, float] = field(default_factory=dict)
+
+    count: int = 0
+
+    def of_part(self) -> "PartView":
+        """Return a view of one of the shards."""
+        self.count += 1
+        return PartView(self, self.count)
+
+    def show(self) -> None:
+        """Show how many steps and ends there are in all shards together."""
+        steps, ended = (sum(made[place] for made in self.made.values()) for place in (0, 1))
+        self.view.progress_elsewhere(Progress(steps, ended, self.best, ""))
+
+
+@dataclass
+class PartView:
+    """The progress of one of several shards."""
+
+    together: _Together
+    number: int
+
+    def start(self, hardware: "Hardware", batch: "Batch") -> None:
+        """Show the device."""
+        self.together.view.of_batch.start(hardware, batch)
+
+    def progress(self, descent: "Descent") -> None:
+        """Count the steps and ends of the shard."""
+        descent.direction.keep_best(self.together.best, descent.best)
+        self.together.made[self.number] = (descent.steps_made, descent.ended)
+        self.together.show()
+
+    def done(self, jobs: int, steps: int) -> None:
+        """Count the jobs of the shard as done, with all their steps."""
+        self.together.made.pop(self.number, None)
+        self.together.view.shard_done(jobs, steps)
+
+    def stop(self) -> None:
+        """Remove the progress bar."""
+        self.together.view.of_batch.stop()
+
+
+def reports_in_rungs(
+    groups: Groups,
+    pruning: Pruning,
+    view: SweepView,
+    parts_of: "Callable[[Groups, Callable[[], PartView]], list[Part]]",
+) -> Iterator[RunReport]:
+    """Execute runs from rung to rung, and yield how each ended.
+
+    All shards of runs that began together reach a rung before any of them goes on, so that which runs are pruned does
+    not depend on how they are split.
+
+    Args:
+        groups: the runs.
+        pruning: decides which of them end early, and adds others.
+        view: shows the progress.
+        parts_of: makes the shards of groups; each asks for a view of its own.
+    """
+    together = _Together(view)
+    cohorts: list[_Cohort] = []
+    with contextlib.ExitStack() as stack:
+
+        def begin(groups: Groups) -> None:
+            parts = parts_of(groups, together.of_part)
+            for part in parts:
+                stack.callback(part.executing.close)
+            cohorts.append(_Cohort(parts))
+
+        begin(groups)
+        while cohorts:
+            youngest = min(cohorts, key=lambda cohort: cohort.decided)
+            yield from youngest.advance(pruning)
+            cohorts[:] = [cohort for cohort in cohorts if cohort.parts]
+            if more := pruning.more():
+                begin(more)
