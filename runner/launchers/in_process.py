@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from runner.launchers.rungs import Groups, Part, PartView, Pruning, reports_in_rungs
+from runner.launchers.rungs import Part, PartView, Pruning, reports_in_rungs
 from runner.launchers.shard import RunReport
 from runner.launchers.work import Work
 
@@ -66,15 +66,15 @@ class InProcess:
         from runner.engine.batches import portions
         from runner.launchers.running import run_shard_in_rungs
 
-        def parts_of(groups: Groups, new_view: Callable[[], PartView]) -> list[Part]:
-            rungs = pruning.rungs(max(member.config.steps for group in groups for member in group))
+        def parts_of(work: Work, new_view: Callable[[], PartView]) -> list[Part]:
+            rungs = pruning.rungs(max((member.config.steps for group in work.groups for member in group), default=1))
             append, check = work.tracker.append, work.tracker.check
             parts = []
-            for group in groups:
+            for group in work.groups:
                 for members in portions(group, self.memory_mib):
                     view, steps = new_view(), sum(member.config.steps for member in members)
                     shard = run_shard_in_rungs(work.shard_of(members), rungs, append, view, check, members)
                     parts.append(Part(shard, view, len(members), steps))
             return parts
 
-        yield from reports_in_rungs(work.groups, pruning, work.view, parts_of)
+        yield from reports_in_rungs(work, pruning, parts_of)

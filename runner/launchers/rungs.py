@@ -3,21 +3,18 @@
 import contextlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol
 
 from runner.config.direction import Direction
 from runner.console.view import Progress
 from runner.launchers.shard import RungReport, RunReport
 
 if TYPE_CHECKING:
-    from runner.engine.batches import Member
     from runner.engine.problem import Batch
     from runner.engine.progress import Descent
-    from runner.execution.batch import View
     from runner.launchers.running import InRungs
+    from runner.launchers.work import SweepView, Work
     from runner.tensors.device import Hardware
-
-Groups: TypeAlias = "Sequence[Sequence[Member]]"
 
 
 class Pruning(Protocol):
@@ -34,22 +31,8 @@ class Pruning(Protocol):
             metrics: the results so far of the runs that wait there, by the runner's id of each.
         """
 
-    def more(self) -> Groups:
-        """Return further runs in groups, for which the ended ones have left room; none if there are no more."""
-
-
-class SweepView(Protocol):
-    """What is needed here of the view of a sweep."""
-
-    @property
-    def of_batch(self) -> "View":
-        """Shows the progress of a batch in this process."""
-
-    def progress_elsewhere(self, progress: Progress) -> None:
-        """Show how far several batches are together."""
-
-    def shard_done(self, jobs: int, steps: int) -> None:
-        """Count the jobs of a shard as done, with all their steps."""
+    def more(self) -> "Work | None":
+        """Return further runs, for which the ended ones have left room; None if there are none now."""
 
 
 @dataclass
@@ -103,10 +86,21 @@ class Part:
 
 @dataclass
 class _Cohort:
-    """Shards whose runs began together, and are compared at each rung."""
+    """Shards whose runs began together, and are compared at each rung.
+
+    Attributes:
+        began: after how many steps of the first cohort.
+        decided: the last rung where it was decided who goes on.
+    """
 
     parts: list[Part]
+    began: int = 0
     decided: int = 0
+
+    @property
+    def clock(self) -> int:
+        """How many steps the first cohort would have made by now, if all were executed at once."""
+        return self.began + self.decided
 
     def advance(self, pruning: Pruning) -> Iterator[RunReport]:
         """Decide who is pruned at the rung where the shards wait, and execute them up to the next."""
@@ -125,7 +119,7 @@ class _Cohort:
 class _Together:
     """The progress of several batches, shown as one."""
 
-    view: SweepView
+    view: "SweepView"
     made: dict[int, tuple[int, int]] = field(default_factory=dict)
     best: dict[Direction, float] = field(default_factory=dict)
 
@@ -170,10 +164,7 @@ class PartView:
 
 
 def reports_in_rungs(
-    groups: Groups,
-    pruning: Pruning,
-    view: SweepView,
-    parts_of: "Callable[[Groups, Callable[[], PartView]], list[Part]]",
+    work: "Work", pruning: Pruning, parts_of: "Callable[[Work, Callable[[], PartView]], list[Part]]"
 ) -> Iterator[RunReport]:
     """Execute runs from rung to rung, and yield how each ended.
 
@@ -181,25 +172,24 @@ def reports_in_rungs(
     not depend on how they are split.
 
     Args:
-        groups: the runs.
+        work: the runs.
         pruning: decides which of them end early, and adds others.
-        view: shows the progress.
-        parts_of: makes the shards of groups; each asks for a view of its own.
+        parts_of: makes the shards of runs; each asks for a view of its own.
     """
-    together = _Together(view)
+    together = _Together(work.view)
     cohorts: list[_Cohort] = []
     with contextlib.ExitStack() as stack:
 
-        def begin(groups: Groups) -> None:
-            parts = parts_of(groups, together.of_part)
+        def begin(work: "Work", clock: int) -> None:
+            parts = parts_of(work, together.of_part)
             for part in parts:
                 stack.callback(part.executing.close)
-            cohorts.append(_Cohort(parts))
+            cohorts.append(_Cohort(parts, clock))
 
-        begin(groups)
+        begin(work, 0)
         while cohorts:
-            youngest = min(cohorts, key=lambda cohort: cohort.decided)
-            yield from youngest.advance(pruning)
+            next_one = min(cohorts, key=lambda cohort: cohort.clock)
+            yield from next_one.advance(pruning)
             cohorts[:] = [cohort for cohort in cohorts if cohort.parts]
-            if more := pruning.more():
-                begin(more)
+            if (more := pruning.more()) is not None:
+                begin(more, next_one.clock)

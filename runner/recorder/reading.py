@@ -18,6 +18,7 @@ ID_TAG = "runner.id"
 PARENT_TAG = "mlflow.parentRunId"
 FINGERPRINT = "runner.fingerprint"
 DIVERGED = "diverged_at_step"
+PRUNED = "pruned_at_step"
 STILL = "still_since_step"
 REMARK = "runner.remark"
 # Of the sweeps with one fingerprint, so many of the latest are looked at.
@@ -111,7 +112,7 @@ def _results(metrics: dict[str, float]) -> dict[str, float]:
     return {key: math.copysign(math.inf, value) if abs(value) >= LARGEST else value for key, value in results.items()}
 
 
-def _remarks(tags: Mapping[str, str]) -> tuple[bool, int | None, str | None]:
-    """Return from a run's tags whether it diverged, the last step that changed its weight, and its remark."""
+def _remarks(tags: Mapping[str, str]) -> tuple[bool, int | None, str | None, bool]:
+    """Return from tags: whether a run diverged, when its weight last changed, its remark, whether it was pruned."""
     still = tags.get(STILL, "")
-    return DIVERGED in tags, int(still) if NUMBER.fullmatch(still) else None, tags.get(REMARK)
+    return DIVERGED in tags, int(still) if NUMBER.fullmatch(still) else None, tags.get(REMARK), PRUNED in tags

@@ -17,6 +17,8 @@ from runner.sweeps.plan import Point
 
 # A tag of a run: the number of its trial.
 TRIAL = "runner.trial"
+# Attribute of a trial of which a job has diverged.
+DIVERGED = "diverged"
 # Complete trials from which importances are computed, and how many of the best are compared with all.
 FEWEST, TOP = 20, 5
 TOP_SHARE = 0.1
@@ -54,8 +56,14 @@ def sentence(trials: Sequence[FrozenTrial]) -> str:
     """Return how many trials there are, by state."""
     found = counts(trials)
     shown = [f"{many:,} {state}" for state, many in found.items() if many or state in ("complete", "failed")]
-    total = sum(found.values())
-    return f"{total:,} trial{'s' if total != 1 else ''}: {', '.join(shown)}"
+    total, lost = sum(found.values()), diverged(trials)
+    also = f"; {lost:,} of them diverged" if lost else ""
+    return f"{total:,} trial{'s' if total != 1 else ''}: {', '.join(shown)}{also}"
+
+
+def diverged(trials: Sequence[FrozenTrial]) -> int:
+    """Return the number of trials of which a job has diverged."""
+    return sum(DIVERGED in trial.user_attrs for trial in trials)
 
 
 def history(trials: Sequence[FrozenTrial], settings: SearchSettings) -> Iterator[Point]:
@@ -131,6 +139,7 @@ def tags_of(
     numbers = counts(trials)
     states = {f"{names.STATES}{state}": f"{many}" for state, many in numbers.items()}
     tags = states | {
+        f"{names.STATES}diverged": f"{diverged(trials)}",
         "trials": f"{sum(numbers.values())}",
         names.STUDY: place,
         names.SAMPLER: str(settings.sampler["name"]),

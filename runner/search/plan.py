@@ -2,10 +2,9 @@
 
 import math
 import shlex
-import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import optuna
@@ -18,8 +17,11 @@ from runner.messages.errors import SweepError, UserError, one_line
 from runner.messages.redaction import shown_override, shown_text
 from runner.report.search import OVERRIDES
 from runner.search import findings
-from runner.search.findings import TRIAL
-from runner.search.settings import FAILED, SearchSettings
+from runner.search.asked import Asked, combined, final_value
+from runner.search.findings import DIVERGED, TRIAL
+from runner.search.pruning import FAILED as FAILURES
+from runner.search.pruning import TrialPruning
+from runner.search.settings import FAILED, WORST, SearchSettings
 from runner.search.space import Dimension, dimensions_of
 from runner.search.study import Study, open_study
 from runner.sweeps.fingerprint import sweep_fingerprint
@@ -33,22 +35,6 @@ NOT_IN_SEARCH = ("zip", "where")
 NAME_LENGTH = 12
 # Attribute of a trial: why a job of it failed.
 REASON = "reason"
-NO_VALUE = ("FAILED", "NOT_RUN", "PRUNED")
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A trial whose jobs are being run.
-
-    Attributes:
-        trial: of Optuna; None for a trial that is complete, whose jobs are only counted again.
-        number: of the trial.
-        jobs: one for each seed.
-    """
-
-    trial: optuna.Trial | None
-    number: int
-    jobs: tuple[Job, ...]
 
 
 class SearchPlan(Plan):
@@ -82,6 +68,9 @@ class SearchPlan(Plan):
         self._run: str | None = None
         self._recorded: set[int] = set()
         self._jobs = 0
+        pruner = study.settings.pruner
+        if pruner is not None:
+            self.pruning = TrialPruning(pruner, study, lambda: self._asked, self._refill)
         self._deadline = math.inf if study.settings.timeout is None else time.monotonic() + study.settings.timeout
 
     def ask(self) -> Sequence[Job]:
@@ -89,10 +78,23 @@ class SearchPlan(Plan):
         if self._resumes:
             self._asked, self._resumes = self._earlier(), False
             if self._asked:
-                return self._jobs_asked
-        trials = [] if time.monotonic() >= self._deadline else self._study.ask(self._settings.batch_size, self._run)
-        self._asked = [self._with_jobs(trial, trial.number, trial.params) for trial in trials]
-        return self._jobs_asked
+                return _jobs_of(self._asked)
+        self._asked = self._next(self._settings.batch_size)
+        return _jobs_of(self._asked)
+
+    def _next(self, most: int) -> list[Asked]:
+        """Return new trials, at most so many and no more than the study is to get."""
+        trials = [] if time.monotonic() >= self._deadline else self._study.ask(most, self._run)
+        return [self._with_jobs(trial, trial.number, trial.params) for trial in trials]
+
+    def _refill(self, ended: Sequence[JobResult]) -> Sequence[Job]:
+        """Tell the study which trials have ended, and return the jobs of as many new ones, where this is asked for."""
+        if not self._settings.refill:
+            return []
+        self._tell_ended(ended)
+        new = self._next(self._settings.batch_size - len(self._asked))
+        self._asked += new
+        return _jobs_of(new)
 
     def start(self, run: str, jobs: Sequence[Job]) -> Sequence[Job]:
         """Take the runner's id of the parent run; leave out complete trials of other parent runs, which have them."""
@@ -111,15 +113,34 @@ class SearchPlan(Plan):
 
     def tell(self, results: Sequence[JobResult]) -> None:
         """Tell the study the results of the trials that were asked for last; those that a signal stopped are left."""
-        by_job = {one.job.overrides: one for one in results}
-        for asked in self._asked:
-            found = [by_job[job.overrides] for job in asked.jobs if job.overrides in by_job]
-            if asked.trial is not None and len(found) == len(asked.jobs):
-                self._tell(asked.trial, found)
+        self._tell_ended(results)
         self._asked = []
 
+    def _tell_ended(self, results: Sequence[JobResult]) -> None:
+        """Tell the study the trials of which all jobs have ended."""
+        by_job = {one.job.overrides: one for one in results}
+        left, ended = [], []
+        for asked in self._asked:
+            found = [by_job[job.overrides] for job in asked.jobs if job.overrides in by_job]
+            if len(found) < len(asked.jobs):
+                left.append(asked)
+            elif asked.trial is not None:
+                ended.append((asked.trial, found))
+        # Diverged trials come last: they count as the worst value, which may be of these.
+        for trial, found in sorted(ended, key=lambda one: any(result.has_diverged for result in one[1])):
+            self._tell(trial, found)
+        self._asked = left
+
     def _tell(self, trial: optuna.Trial, results: Sequence[JobResult]) -> None:
-        has_failed = any(one.status in ("FAILED", "NOT_RUN") for one in results)
+        has_diverged = any(one.has_diverged for one in results)
+        if has_diverged:
+            trial.set_user_attr(DIVERGED, value=True)
+        # Samplers rank each complete trial above all pruned ones, so no diverged trial may be complete beside these.
+        is_worst = has_diverged and self._settings.pruner is not None and self._settings.diverged == WORST
+        if is_worst or any(one.is_pruned for one in results):
+            self._study.study.tell(trial, state=TrialState.PRUNED)
+            return
+        has_failed = any(one.status in FAILURES for one in results)
         values = None if has_failed else self._values(results)
         if has_failed:
             trial.set_user_attr(REASON, next((one.reason for one in results if one.reason), "not run"))
@@ -132,22 +153,14 @@ class SearchPlan(Plan):
         """Return a value for each metric; None for a trial that counts as failed."""
         found = []
         for place, metric in enumerate(self._settings.metrics):
-            values = [_value(one, metric) for one in results]
+            values = [final_value(one, metric) for one in results]
             if any(one.has_diverged for one in results) or not all(map(math.isfinite, values)):
-                seen = [trial.values[place] for trial in self._study.complete] + [*filter(math.isfinite, values)]
+                seen = [*self._study.values(place), *filter(math.isfinite, values)]
                 if self._settings.diverged == FAILED or not seen:
                     return None
                 values = [max(seen) if self._settings.directions[place] == "minimize" else min(seen)]
-            found.append(float(self._combine(values)))
+            found.append(combined(values, self._settings))
         return found
-
-    @property
-    def _combine(self) -> Callable[[Sequence[float]], float]:
-        return statistics.mean if self._settings.repeats_value == "mean" else statistics.median
-
-    @property
-    def _jobs_asked(self) -> list[Job]:
-        return [job for asked in self._asked for job in asked.jobs]
 
     def _earlier(self) -> list[Asked]:
         """Return the trials of an earlier process: those that it left, and those that are complete."""
@@ -184,9 +197,9 @@ class SearchPlan(Plan):
         """Return the value of a trial by one metric from its results; NaN for one that diverged, failed or stopped."""
         values = [one.metrics.get(self._settings.metrics[0], math.nan) for one in results]
         is_whole = len(results) == self._planner.request.repeats
-        if not is_whole or any(one.has_diverged or one.status in NO_VALUE for one in results):
+        if not is_whole or any(one.has_diverged or one.is_pruned or one.status in FAILURES for one in results):
             return math.nan
-        return float(self._combine(values))
+        return combined(values, self._settings)
 
     def points(self) -> Sequence[Point]:
         """Return the values of the trials that are complete and were not returned before."""
@@ -262,17 +275,8 @@ def _label(text: str) -> str:
         return text
 
 
-def _value(result: JobResult, metric: str) -> float:
-    """Return a final result.
-
-    Raises:
-        UserError: there is no such result.
-    """
-    if metric not in result.metrics:
-        if result.metrics and not result.has_diverged:
-            raise UserError(f"hydra.sweeper.metric={metric}: expected one of {', '.join(result.metrics)}")
-        return math.nan
-    return result.metrics[metric]
+def _jobs_of(asked: Sequence[Asked]) -> list[Job]:
+    return [job for one in asked for job in one.jobs]
 
 
 def plan_search(

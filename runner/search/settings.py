@@ -6,7 +6,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from runner.messages.errors import UserError
-from runner.messages.ranges import COUNT, POSITIVE, Constraint, at_least, key_problems, number, one_of, unknown_key
+from runner.messages.ranges import (
+    COUNT,
+    FLAG,
+    POSITIVE,
+    Constraint,
+    at_least,
+    key_problems,
+    number,
+    one_of,
+    unknown_key,
+)
+from runner.search.pruners import Pruner, pruner_of
 
 SAMPLERS = ("random", "qmc", "tpe", "cmaes", "gp", "grid")
 PATH = "hydra.sweeper."
@@ -37,6 +48,8 @@ WAYS = Constraint(
 )
 CONSTRAINTS = {
     "sampler": Constraint("a sampler, as in hydra/sweeper/sampler=tpe", lambda value: isinstance(value, dict)),
+    "pruner": Constraint("a pruner, as in hydra/sweeper/pruner=median", lambda value: isinstance(value, dict)),
+    "refill": FLAG,
     "direction": WAYS,
     "n_trials": COUNT,
     "batch_size": COUNT,
@@ -68,9 +81,13 @@ class SearchSettings:
         storage: the database of the study; None for a journal file.
         study_name: the study; None for a name made of the overrides.
         seed: of the sampler.
+        pruner: decides which trials end early; None for no pruning.
+        refill: whether new trials begin as soon as others of a batch have ended.
     """
 
     sampler: Mapping[str, Any]
+    pruner: Pruner | None
+    refill: bool
     directions: tuple[str, ...]
     n_trials: int
     batch_size: int
@@ -106,8 +123,13 @@ class SearchSettings:
                 f"hydra.sweeper.direction={list(directions)}: expected one direction, or one for each of "
                 f"{len(metrics)} metrics"
             )
-        values = {key: value for key, value in given.items() if key not in ("metric", "direction")}
-        return cls(**values, metrics=metrics, directions=directions)
+        pruner = pruner_of(given["pruner"], given["seed"])
+        if pruner is not None and len(metrics) > 1:
+            raise UserError(
+                f"hydra/sweeper/pruner={given['pruner']['name']}: expected one metric, given {len(metrics)}"
+            )
+        values = {key: value for key, value in given.items() if key not in ("metric", "direction", "pruner")}
+        return cls(**values, metrics=metrics, directions=directions, pruner=pruner)
 
 
 def _as_tuple(value: Any) -> tuple[Any, ...]:

@@ -98,6 +98,13 @@ class Study:
         """The trials that have been told a value."""
         return self.study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
 
+    def values(self, metric: int) -> Iterator[float]:
+        """Yield the values of a metric, given by its place, that trials were told or had at rungs."""
+        for trial in self.study.get_trials(deepcopy=False):
+            yield from trial.intermediate_values.values()
+            if trial.state == TrialState.COMPLETE:
+                yield trial.values[metric]
+
     @property
     def count(self) -> int:
         """How many trials have begun."""

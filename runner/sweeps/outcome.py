@@ -65,6 +65,7 @@ class JobResult:
         has_diverged: whether it diverged, here or in the earlier sweep.
         still_since: the last step that changed its weight, where the weight stopped changing away from a known minimum.
         remark: a further remark for the user.
+        is_pruned: whether it was pruned, here or in the earlier sweep.
     """
 
     job: Job
@@ -76,6 +77,7 @@ class JobResult:
     has_diverged: bool = False
     still_since: int | None = None
     remark: str | None = None
+    is_pruned: bool = False
 
     @property
     def loss(self) -> float | None:
@@ -114,7 +116,7 @@ def ranked(results: Sequence[JobResult]) -> Iterator[JobResult]:
 
 
 def _has_rank(one: JobResult) -> bool:
-    return one.loss is not None and math.isfinite(one.loss) and not one.has_diverged and one.status != "PRUNED"
+    return one.loss is not None and math.isfinite(one.loss) and not one.has_diverged and not one.is_pruned
 
 
 def ranks(results: Sequence[JobResult]) -> dict[JobResult, int]:

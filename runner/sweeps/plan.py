@@ -61,8 +61,8 @@ class JobPruning(Protocol):
             ended: how others that were asked for with them have ended.
         """
 
-    def more(self) -> Sequence[Job]:
-        """Return further jobs to run at once, since others have ended; none if there are no more."""
+    def more(self, ended: Sequence[JobResult]) -> Sequence[Job]:
+        """Return further jobs to run at once, since others have ended; none if there are none now."""
 
 
 class Plan(ABC):

@@ -19,7 +19,8 @@ from runner.sweeps.fingerprint import fingerprint, sweep_fingerprint
 from runner.sweeps.job import Job, shared_config
 from runner.sweeps.outcome import JobResult, Numbers
 from runner.sweeps.parent import ParentRun
-from runner.sweeps.plan import Plan
+from runner.sweeps.plan import JobPruning, Plan
+from runner.sweeps.pruning import RunPruning
 from runner.sweeps.summary import print_results
 from runner.sweeps.unused_seeds import warn_of_unused_seeds
 from runner.tracking.inheritance import Inherited
@@ -173,7 +174,7 @@ class _Sweep:
     left: Left = field(default_factory=dict)
     has_failed: bool = False
     inherited: Inherited | None = None
-    _chosen: Chosen = field(init=False)
+    _running: list[Chosen] = field(default_factory=list)
 
     @property
     def is_over(self) -> bool:
@@ -196,7 +197,8 @@ class _Sweep:
         Raises:
             UserError: with the mistakes of jobs.
         """
-        self._chosen = chosen = self.prepare(jobs)
+        chosen = self.prepare(jobs)
+        self._running = [chosen]
         shared = self._look_at_later(chosen, plan)
         self.inherited = self.parent.begin(self.tracker, self.run_id, chosen.to_record, ledger, resumes, shared)
 
@@ -223,15 +225,14 @@ class _Sweep:
 
     def run(self, plan: Plan) -> None:
         """Run the first jobs of a plan, and those that it returns when it knows their results."""
-        self._print(self._chosen)
+        self._print(self._running[0])
         while True:
-            chosen = self._chosen
             try:
-                for report in self.launcher.reports(self._work(chosen)):
+                for report in self.launcher.reports(self._work(self._running[0], plan.pruning)):
                     self.reports[first_id(report.run)] = report
                     self.has_failed |= report.status == "FAILED"
             finally:
-                results = list(self._results_of(chosen))
+                results = [one for chosen in self._running for one in self._results_of(chosen)]
                 self.results += results
                 self._drop_reports(results, plan)
             plan.tell(results)
@@ -241,24 +242,50 @@ class _Sweep:
                 return
             if not (jobs := _with_steps(plan.ask())):
                 return
-            if self.announced == 0:
-                _check_one_store([*chosen.jobs[:1], *jobs])
-                self.console.add(len(jobs), sum(job.config.steps for job in jobs))
-            is_announced = self.announced > 0
-            self.announced = max(0, self.announced - len(jobs))
-            self._chosen = chosen = self.prepare(jobs)
-            self._print(chosen, is_announced)
-            self.parent.add(self.tracker, self.run_id, chosen.to_record)
-            self.inherited = self.parent.left_by(self.inherited, chosen.to_record)
+            self._running = [self._next(jobs)]
 
-    def _work(self, chosen: Chosen) -> Work:
+    def _next(self, jobs: Sequence[Job]) -> Chosen:
+        """Check and record the next jobs of the plan.
+
+        Raises:
+            UserError: with the mistakes of jobs.
+        """
+        if self.announced == 0:
+            _check_one_store([*self._running[0].jobs[:1], *jobs])
+            self.console.add(len(jobs), sum(job.config.steps for job in jobs))
+        is_announced = self.announced > 0
+        self.announced = max(0, self.announced - len(jobs))
+        chosen = self.prepare(jobs)
+        self._print(chosen, is_announced)
+        self.parent.add(self.tracker, self.run_id, chosen.to_record)
+        self.inherited = self.parent.left_by(self.inherited, chosen.to_record)
+        return chosen
+
+    def more(self, jobs: Sequence[Job], pruning: JobPruning) -> Work:
+        """Return jobs that are to run beside those that run already."""
+        chosen = self._next(_with_steps(jobs))
+        self._running.append(chosen)
+        return self._work(chosen, pruning)
+
+    @property
+    def running(self) -> dict[str, Job]:
+        """The jobs that were asked for last, by the runner's ids of their runs."""
+        return {run: job for chosen in self._running for run, job in zip(chosen.runs, chosen.jobs, strict=True)}
+
+    @property
+    def ended(self) -> list[JobResult]:
+        """How those of them have ended that have."""
+        return [one for chosen in self._running for one in self._results_of(chosen)]
+
+    def _work(self, chosen: Chosen, pruning: JobPruning | None) -> Work:
         index_of = {member: index for index, member in chosen.members.items()}
         self.console.skip(len(chosen.skipped), chosen.skipped_steps)
 
         def run_of(member: "Member") -> ShardRun:
             return chosen.shard_run(index_of[member], member.config)
 
-        return Work(chosen.groups, run_of, self.tracker, self.console, self.fail_fast, self.inherited)
+        of_runs = None if pruning is None else RunPruning(pruning, self)
+        return Work(chosen.groups, run_of, self.tracker, self.console, self.fail_fast, self.inherited, of_runs)
 
     def _print(self, chosen: Chosen, is_announced: bool = False) -> None:
         """Print how many jobs there are, unless that was printed with the jobs before."""
@@ -304,13 +331,14 @@ def _skipped(job: Job, earlier: Finished) -> JobResult:
         has_diverged=earlier.has_diverged,
         still_since=earlier.still_since,
         remark=earlier.remark,
+        is_pruned=earlier.is_pruned,
     )
 
 
 def _reported(job: Job, report: RunReport) -> JobResult:
     has_diverged = report.status == "DIVERGED"
     how = report.status, Numbers.of(report.metrics), report.reason, has_diverged, report.still_since, report.remark
-    return JobResult(job, report.run, None, *how)
+    return JobResult(job, report.run, None, *how, is_pruned=report.status == "PRUNED")
 
 
 def _end(sweep: _Sweep, plan: Plan, status: str) -> None:

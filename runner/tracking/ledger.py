@@ -18,6 +18,7 @@ class Finished:
     has_diverged: bool = False
     still_since: int | None = None
     remark: str | None = None
+    is_pruned: bool = False
 
 
 @dataclass(frozen=True)
