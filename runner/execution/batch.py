@@ -17,6 +17,9 @@ from runner.process import signals
 from runner.process.tracebacks import described
 from runner.tensors.device import Hardware, choose_device, set_threads
 
+# Why runs end that wait at a rung when others of their sweep are stopped.
+OTHERS_STOPPED = "the sweep was stopped"
+
 
 class View(Protocol):
     """Shows the progress of a batch."""
@@ -197,7 +200,7 @@ class _Running:
         if error is not None:
             results = {run: replace(result, outcome=_outcome_of(error)) for run, result in results.items()}
         self.results |= {self.places[run]: result for run, result in results.items()}
-        self.recording.end(results, reason=None if error is None else described(error))
+        self.recording.end(results, reason=None if error is None else _reason_of(error))
 
     def prune(self, pruned: Collection[int], passed: ActiveBlock) -> None:
         """End runs, given by their index among those that were given, after the last step of a block."""
@@ -233,3 +236,7 @@ def _check_start(batch: Batch) -> None:
 
 def _outcome_of(error: BaseException) -> Outcome:
     return Outcome.KILLED if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit) else Outcome.FAILED
+
+
+def _reason_of(error: BaseException) -> str:
+    return OTHERS_STOPPED if isinstance(error, GeneratorExit) else described(error)

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from runner.launchers.rungs import Part, PartView, Pruning, reports_in_rungs
+from runner.launchers.rungs import Part, PartView, reports_in_rungs
 from runner.launchers.shard import RunReport
-from runner.launchers.work import Work
+from runner.launchers.work import Pruning, Work
 
 if TYPE_CHECKING:
     from runner.engine.batches import Member

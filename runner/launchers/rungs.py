@@ -1,38 +1,20 @@
 """Executing shards side by side from rung to rung, where runs that cannot win end and others take their place."""
 
 import contextlib
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from runner.config.direction import Direction
 from runner.console.view import Progress
 from runner.launchers.shard import RungReport, RunReport
+from runner.launchers.work import Pruning, SweepView, Work
 
 if TYPE_CHECKING:
     from runner.engine.problem import Batch
     from runner.engine.progress import Descent
     from runner.launchers.running import InRungs
-    from runner.launchers.work import SweepView, Work
     from runner.tensors.device import Hardware
-
-
-class Pruning(Protocol):
-    """Decides which runs of a sweep end early."""
-
-    def rungs(self, steps: int) -> Sequence[int]:
-        """Return the steps, in order, at which runs of so many steps may be pruned."""
-
-    def pruned(self, step: int, metrics: Mapping[str, Mapping[str, float]]) -> Collection[str]:
-        """Return which runs end at a rung.
-
-        Args:
-            step: of the rung.
-            metrics: the results so far of the runs that wait there, by the runner's id of each.
-        """
-
-    def more(self) -> "Work | None":
-        """Return further runs, for which the ended ones have left room; None if there are none now."""
 
 
 @dataclass
@@ -119,7 +101,7 @@ class _Cohort:
 class _Together:
     """The progress of several batches, shown as one."""
 
-    view: "SweepView"
+    view: SweepView
     made: dict[int, tuple[int, int]] = field(default_factory=dict)
     best: dict[Direction, float] = field(default_factory=dict)
 
@@ -164,7 +146,7 @@ class PartView:
 
 
 def reports_in_rungs(
-    work: "Work", pruning: Pruning, parts_of: "Callable[[Work, Callable[[], PartView]], list[Part]]"
+    work: Work, pruning: Pruning, parts_of: "Callable[[Work, Callable[[], PartView]], list[Part]]"
 ) -> Iterator[RunReport]:
     """Execute runs from rung to rung, and yield how each ended.
 
@@ -178,9 +160,10 @@ def reports_in_rungs(
     """
     together = _Together(work.view)
     cohorts: list[_Cohort] = []
+    has_failed = False
     with contextlib.ExitStack() as stack:
 
-        def begin(work: "Work", clock: int) -> None:
+        def begin(work: Work, clock: int) -> None:
             parts = parts_of(work, together.of_part)
             for part in parts:
                 stack.callback(part.executing.close)
@@ -189,7 +172,11 @@ def reports_in_rungs(
         begin(work, 0)
         while cohorts:
             next_one = min(cohorts, key=lambda cohort: cohort.clock)
-            yield from next_one.advance(pruning)
+            for report in next_one.advance(pruning):
+                has_failed |= report.status == "FAILED"
+                yield report
+            if work.fail_fast and has_failed:
+                return
             cohorts[:] = [cohort for cohort in cohorts if cohort.parts]
             if (more := pruning.more()) is not None:
                 begin(more, next_one.clock)

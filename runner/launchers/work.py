@@ -1,12 +1,11 @@
 """What a sweep gives to a launcher of shards, and what it expects of one."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from runner.console.view import Progress
-from runner.launchers.rungs import Pruning
 from runner.launchers.shard import RunReport, Shard, ShardRun
 from runner.tracking.inheritance import Inherited
 from runner.tracking.tracker import Tracker
@@ -31,6 +30,24 @@ class SweepView(Protocol):
 
     def shard_done(self, jobs: int, steps: int) -> None:
         """Count the jobs of a shard as done, with all their steps."""
+
+
+class Pruning(Protocol):
+    """Decides which runs of a sweep end early."""
+
+    def rungs(self, steps: int) -> Sequence[int]:
+        """Return the steps, in order, at which runs of so many steps may be pruned."""
+
+    def pruned(self, step: int, metrics: Mapping[str, Mapping[str, float]]) -> Collection[str]:
+        """Return which runs end at a rung.
+
+        Args:
+            step: of the rung.
+            metrics: the results so far of the runs that wait there, by the runner's id of each.
+        """
+
+    def more(self) -> "Work | None":
+        """Return further runs, for which the ended ones have left room; None if there are none now."""
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,8 @@ class SearchSweeper(ShardsSweeper):
         if not isinstance(launcher, ShardsLauncher):
             name = self._config.hydra.runtime.choices.get("hydra/launcher")
             raise UserError(f"hydra/launcher={name}: expected batched, ray or submitit with hydra/sweeper=search")
-        request, plan = search_of(self._settings, self._params, arguments, self._context.config_loader, self._config)
+        loader, prunes = self._context.config_loader, launcher.shards.prunes
+        request, plan = search_of(self._settings, self._params, arguments, loader, self._config, prunes)
         hydra_values.configure_logging(self._config)
         with notes_on_signal(lambda: _continue_command(to_config(self._config))):
             results = run_sweep(plan, request.texts, launcher.shards, request.resume, request.fail_fast)
@@ -105,15 +106,30 @@ class SearchSweeper(ShardsSweeper):
 
 
 def search_of(
-    settings: Mapping[str, Any], params: Mapping[str, Any], arguments: Sequence[str], loader: Any, master: DictConfig
+    settings: Mapping[str, Any],
+    params: Mapping[str, Any],
+    arguments: Sequence[str],
+    loader: Any,
+    master: DictConfig,
+    prunes: bool = True,
 ) -> "tuple[SweepRequest, SearchPlan]":
     """Return the request and the plan of a search with the settings of `hydra.sweeper`.
+
+    Args:
+        settings: of the sweeper.
+        params: `hydra.sweeper.params`.
+        arguments: the overrides.
+        loader: composes the configs of trials.
+        master: the config of the sweep.
+        prunes: whether the launcher can end trials early.
 
     Raises:
         UserError: Optuna is not installed, or something of the search is wrong.
     """
     given = OmegaConf.to_container(OmegaConf.create(dict(settings)), resolve=True)
     checked = SearchSettings.of(cast(dict[str, Any], given))
+    if checked.pruner is not None and not prunes:
+        raise UserError(f"hydra/sweeper/pruner={settings['pruner']['name']}: expected with hydra/launcher=batched")
     try:
         from runner.search.plan import plan_search
     except ModuleNotFoundError as error:

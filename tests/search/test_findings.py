@@ -23,6 +23,7 @@ from tests.support.template import place
 SETTINGS: dict[str, Any] = {
     "sampler": {"name": "random"}, "n_trials": 10, "batch_size": 5, "timeout": None, "repeats_value": "mean",
     "diverged": "worst", "max_failure_rate": 0, "storage": None, "study_name": None, "seed": 0,
+    "pruner": {"name": "none"}, "refill": False,
 }  # fmt: skip
 
 

@@ -85,7 +85,7 @@ def test_pruned_jobs_are_counted_and_have_no_rank() -> None:
     jobs = jobs_of(["lr=0.1,0.2,0.3"])
     losses = {"COMPLETED": 2.0, "PRUNED": 1.0, "STOPPED": 3.0}
     results = [
-        JobResult(job, status, None, status, {"final/loss": loss})
+        JobResult(job, status, None, status, {"final/loss": loss}, is_pruned=status == "PRUNED")
         for job, (status, loss) in zip(jobs, losses.items(), strict=True)
     ]
     assert counts(results)["jobs_pruned"] == 1
