@@ -139,7 +139,7 @@ def tags_of(
     numbers = counts(trials)
     states = {f"{names.STATES}{state}": f"{many}" for state, many in numbers.items()}
     tags = states | {
-        f"{names.STATES}diverged": f"{diverged(trials)}",
+        "diverged_trials": f"{diverged(trials)}",
         "trials": f"{sum(numbers.values())}",
         names.STUDY: place,
         names.SAMPLER: str(settings.sampler["name"]),
