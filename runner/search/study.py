@@ -135,20 +135,36 @@ def open_study(
         UserError: the storage cannot be used, or there is such a study, or none to go on with, or another.
     """
     optuna.logging.set_verbosity(logging.ERROR)
-    journal = JOURNALS / f"{settings.study_name or name}.log"
-    storage, place = _storage(settings.storage, uri, journal)
+    place, turns = _place_of(settings.storage, uri, JOURNALS / f"{settings.study_name or name}.log")
+    try:
+        with turns():  # several processes may make the same tables, or the same study
+            storage = _storage(settings.storage, place)
+            study = _opened(storage, settings, distributions, name, resumes)
+    except OSError as error:
+        raise UserError(f"hydra.sweeper.storage={place}: {one_line(error)}") from None
+    return Study(study, settings, distributions, f"{study.study_name} in {place}", turns)
+
+
+def _opened(
+    storage: BaseStorage,
+    settings: SearchSettings,
+    distributions: Mapping[str, BaseDistribution],
+    name: str,
+    resumes: bool,
+) -> optuna.Study:
     chosen, exists = _name(settings.study_name, name, storage, resumes)
     directions: list[Any] = list(settings.directions)
     study = optuna.create_study(storage=storage, study_name=chosen, directions=directions, load_if_exists=True)
     if exists:
         _check_same(study, settings, distributions)
-    elif settings.sampler["name"] == GRID:
+        return study
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        study.set_metric_names(list(settings.metrics))  # as Optuna's dashboard shows them
+    if settings.sampler["name"] == GRID:
         for point in itertools.islice(_grid(distributions), settings.n_trials):
             study.enqueue_trial(point)
-    given = settings.storage
-    is_file = given is None or "://" not in given
-    turns = turns_by_file(Path(given or journal)) if is_file else turns_by_database(str(given), chosen)
-    return Study(study, settings, distributions, f"{chosen} in {place}", turns)
+    return study
 
 
 def _name(given: str | None, usual: str, storage: BaseStorage, resumes: bool) -> tuple[str, bool]:
@@ -178,23 +194,38 @@ def _check_same(study: optuna.Study, settings: SearchSettings, distributions: Ma
             )
 
 
-def _storage(given: str | None, uri: str | None, usual: Path) -> tuple[BaseStorage, str]:
-    if given is None or "://" not in given:
+def _is_file(given: str) -> bool:
+    return "://" not in given
+
+
+def _place_of(given: str | None, uri: str | None, usual: Path) -> tuple[str, Turns]:
+    """Return where a study is stored, as shown to users, and the turns of the processes that use it.
+
+    Raises:
+        UserError: it cannot be there.
+    """
+    if given is None or _is_file(given):
         path = usual if given is None else Path(given)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            return JournalStorage(JournalFileBackend(str(path))), str(path)
         except OSError as error:
             raise UserError(f"hydra.sweeper.storage={path}: {one_line(error)}") from None
+        return str(path), turns_by_file(path)
     shown = shown_text(given)
     if given == uri or _is_of_mlflow(given, shown):
         raise UserError(
             f"hydra.sweeper.storage={shown}: is MLflow's database, expected another: both have a table alembic_version"
         )
+    return shown, turns_by_database(given)
+
+
+def _storage(given: str | None, place: str) -> BaseStorage:
+    if given is None or _is_file(given):
+        return JournalStorage(JournalFileBackend(place))
     try:
-        return optuna.storages.get_storage(given), shown
+        return optuna.storages.get_storage(given)
     except Exception as error:  # of the database's driver
-        raise UserError(f"hydra.sweeper.storage={shown}: {one_line(error)}") from None
+        raise UserError(f"hydra.sweeper.storage={place}: {one_line(error)}") from None
 
 
 def _is_of_mlflow(url: str, shown: str) -> bool:

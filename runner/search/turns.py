@@ -6,7 +6,6 @@ both ask for the last ones.
 
 import contextlib
 import fcntl
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -14,6 +13,8 @@ from typing import TypeAlias
 
 from runner.tracking.files import lock
 
+# Of the lock in a database; no other program is likely to use this one.
+KEY = 1_734_633_842
 Turns: TypeAlias = Callable[[], AbstractContextManager[None]]
 
 
@@ -29,7 +30,7 @@ def turns_by_file(path: Path) -> Turns:
     return turn
 
 
-def turns_by_database(url: str, study: str) -> Turns:
+def turns_by_database(url: str) -> Turns:
     """Return turns by a lock of a database; of one without such locks, turns that do not wait."""
     import sqlalchemy
 
@@ -45,7 +46,7 @@ def turns_by_database(url: str, study: str) -> Turns:
     if backend not in statements:
         return contextlib.nullcontext
     begin, end = map(sqlalchemy.text, statements[backend])
-    key = {"key": zlib.crc32(f"gradient-descent-runner {study}".encode())}
+    key = {"key": KEY}
     engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool, isolation_level="AUTOCOMMIT")
 
     @contextlib.contextmanager

@@ -129,3 +129,27 @@ def test_the_parent_run_has_the_whole_history_once_after_ctrl_c_and_resume(runne
     assert "hydra/sweeper=search hydra.sweeper.batch_size=4" in part.command
     assert "runner.owner" not in part.command
     assert tags["mlflow.note.content"].startswith(f"Search: {total} trials: {total} complete, 0 failed.")
+
+
+def test_two_processes_on_one_study_share_its_trials(runner: Command, template: Path) -> None:
+    place(template, runner.folder / "outputs/mlflow.db")
+    given = ["-m", "hydra/sweeper=search", "objective=rosenbrock", "steps=20", "resume=true", "quiet=true"]
+    given += ["lr=tag(log,interval(1e-5,1e-3))", "hydra.sweeper.study_name=shared", "hydra.sweeper.batch_size=3"]
+    given += ["hydra/sweeper/sampler=random"]
+    processes = [runner.fork(*given, "hydra.sweeper.n_trials=24") for _ in range(2)]
+    outs = [process.communicate() for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outs
+    runs = runs_in(runner)
+    parents = {run.info.run_id: run for run in runs if run.data.tags.get("runner.kind") == "sweep"}
+    assert 1 <= len(parents) <= 2, "one that comes when all trials have begun has nothing to do"
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    jobs = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
+    assert sorted(int(run.data.tags["runner.trial"]) for run in jobs) == [*range(24)]
+    assert len({run.data.params["lr"] for run in jobs}) == 24
+    for parent, run in parents.items():
+        own = [job for job in jobs if job.data.tags["mlflow.parentRunId"] == parent]
+        assert int(run.data.tags["jobs"]) == len(own)
+        assert int(run.data.tags["trials"]) <= 24
+    last = max(parents.values(), key=lambda run: int(run.data.tags["trials_complete"]))
+    assert int(last.data.tags["trials_complete"]) == 24
+    assert len(history(runner, last, "search/value")) == 24
