@@ -75,6 +75,21 @@ def test_jobs_on_the_nodes_give_the_record_of_jobs_in_one_process(
     assert rows(runner, workers) == [(socket.gethostname(),)]
 
 
+def test_a_search_on_the_nodes_has_the_trials_and_results_of_one_here(
+    runner: Command, nodes: Nodes, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    search = ["-m", "hydra/sweeper=search", "lr=tag(log,interval(1e-3,10))", "optimizer=gd,adam", "steps=20"]
+    search += ["gradient_noise=0.1", "hydra.sweeper.n_trials=24", "hydra.sweeper.batch_size=12"]
+    done = runner(*search, *on(nodes))
+    assert done.code == 0, done.err
+    here = Command(tmp_path_factory.mktemp("here"))
+    alone = here(*search)
+    assert record_of(runner) == record_of(here)
+    assert [line for line in done.out.splitlines() if line.startswith(("search", "best trial", "importance"))] == [
+        line for line in alone.out.splitlines() if line.startswith(("search", "best trial", "importance"))
+    ]
+
+
 def test_a_killed_worker_is_replaced(runner: Command, nodes: Nodes) -> None:
     process = runner.fork(*LONG, *on(nodes))
     wait_until(lambda: losses(runner) > 100)
