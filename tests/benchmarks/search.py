@@ -1,7 +1,7 @@
 """What a search finds in 100 trials, by each way to search: `python -m tests.benchmarks.search [CASE...]`.
 
-Prints a table in Markdown: the median of the best value over ten seeds, the interval from 10 to 90 %, and how many steps
-of descent all trials made.
+Prints a table in Markdown: the median of the best value over ten seeds, the interval from 10 to 90 %, and how many
+steps of descent all trials made.
 """
 
 import contextlib
