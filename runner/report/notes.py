@@ -73,7 +73,8 @@ def command_of(overrides: Sequence[str], is_sweep: bool) -> str:
 def note_of_sweep(note: SweepNote) -> str:
     """Return the description of a sweep's parent run."""
     said = map(safe_sentence, note.sentences)
-    parts = [*said, f"Best: {_answer(note)}", safe_sentence(note.sentence), _links(note), _table_of_best(note)]
+    best = "Best last loss" if note.sentences else "Best"
+    parts = [*said, f"{best}: {_answer(note)}", safe_sentence(note.sentence), _links(note), _table_of_best(note)]
     if note.has_report:
         parts.append(picture(note.parent, LOSS if _has_numbers(note) else CURVES))
     if note.spreads:

@@ -338,8 +338,8 @@ function importancesFigure(search, id) {
   const found = [...search.importances].reverse();
   return figure(id, () => ({
     traces: [{ type: 'bar', orientation: 'h', x: found.map((one) => one.share), y: found.map((one) => safe(one.name)), text: found.map((one) => `${shown(Number((100 * one.share).toPrecision(3)))} %`),
-      textposition: 'auto', cliponaxis: false, hoverinfo: 'skip', name: 'importance', showlegend: false, marker: { color: hue('blue') } }],
-    layout: layoutOf({ title: 'importance', range: [0, 1.05], tickformat: '.0%' }, { type: 'category', fixedrange: true }),
+      textposition: 'outside', textangle: 0, cliponaxis: false, hoverinfo: 'skip', name: 'importance', showlegend: false, marker: { color: hue('blue') } }],
+    layout: layoutOf({ title: 'importance', range: [0, 1.15], tickvals: [0, 0.25, 0.5, 0.75, 1], tickformat: '.0%' }, { type: 'category', fixedrange: true }),
   }));
 }
 

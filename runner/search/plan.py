@@ -254,8 +254,9 @@ class SearchPlan(Plan):
         """Yield the lines that say how the search ended."""
         trials = self._trials
         own = sum(self._study.run_of(trial) == self._run for trial in trials)
-        here = f", {own:,} of them in this sweep" if own < sum(findings.counts(trials).values()) else ""
-        yield f"search     {findings.sentence(trials)}{here}; study {self._study.place}"
+        yield f"search     {findings.sentence(trials)}; study {self._study.place}"
+        if own < sum(findings.counts(trials).values()):
+            yield f"here       {own:,} of these trials were run in this sweep, the others in those of other processes"
         best = findings.best_trials(self._study.study, trials)
         if len(self._settings.metrics) > 1 and best:
             yield f"front      {len(best):,} trials that no other is better than in all metrics, such as:"
