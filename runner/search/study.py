@@ -20,7 +20,7 @@ from optuna.trial import FrozenTrial, TrialState
 from runner.messages.errors import UserError, one_line
 from runner.messages.redaction import shown_text
 from runner.search.settings import SearchSettings
-from runner.search.turns import Turns, turns_by_database, turns_by_file
+from runner.search.turns import JournalLock, Turns, turns_by_database
 from runner.tracking.processes import is_alive_here, is_here, process_tags
 
 JOURNALS = Path("outputs/search")
@@ -135,14 +135,14 @@ def open_study(
         UserError: the storage cannot be used, or there is such a study, or none to go on with, or another.
     """
     optuna.logging.set_verbosity(logging.ERROR)
-    place, turns = _place_of(settings.storage, uri, JOURNALS / f"{settings.study_name or name}.log")
+    place = _place_of(settings.storage, uri, JOURNALS / f"{settings.study_name or name}.log")
     try:
-        with turns():  # several processes may make the same tables, or the same study
+        with place.turns():  # several processes may make the same tables, or the same study
             storage = _storage(settings.storage, place)
             study = _opened(storage, settings, distributions, name, resumes)
     except OSError as error:
-        raise UserError(f"hydra.sweeper.storage={place}: {one_line(error)}") from None
-    return Study(study, settings, distributions, f"{study.study_name} in {place}", turns)
+        raise UserError(f"hydra.sweeper.storage={place.shown}: {one_line(error)}") from None
+    return Study(study, settings, distributions, f"{study.study_name} in {place.shown}", place.turns)
 
 
 def _opened(
@@ -198,8 +198,23 @@ def _is_file(given: str) -> bool:
     return "://" not in given
 
 
-def _place_of(given: str | None, uri: str | None, usual: Path) -> tuple[str, Turns]:
-    """Return where a study is stored, as shown to users, and the turns of the processes that use it.
+@dataclass(frozen=True)
+class _Place:
+    """Where a study is stored.
+
+    Attributes:
+        shown: to users.
+        turns: of the processes that use it.
+        lock: of a journal; None for a database.
+    """
+
+    shown: str
+    turns: Turns
+    lock: JournalLock | None = None
+
+
+def _place_of(given: str | None, uri: str | None, usual: Path) -> _Place:
+    """Return where a study is stored.
 
     Raises:
         UserError: it cannot be there.
@@ -210,22 +225,23 @@ def _place_of(given: str | None, uri: str | None, usual: Path) -> tuple[str, Tur
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"hydra.sweeper.storage={path}: {one_line(error)}") from None
-        return str(path), turns_by_file(path)
+        lock = JournalLock(path)
+        return _Place(str(path), lock.turn, lock)
     shown = shown_text(given)
     if given == uri or _is_of_mlflow(given, shown):
         raise UserError(
             f"hydra.sweeper.storage={shown}: is MLflow's database, expected another: both have a table alembic_version"
         )
-    return shown, turns_by_database(given)
+    return _Place(shown, turns_by_database(given))
 
 
-def _storage(given: str | None, place: str) -> BaseStorage:
-    if given is None or _is_file(given):
-        return JournalStorage(JournalFileBackend(place))
+def _storage(given: str | None, place: _Place) -> BaseStorage:
+    if place.lock is not None:
+        return JournalStorage(JournalFileBackend(place.shown, place.lock))
     try:
         return optuna.storages.get_storage(given)
     except Exception as error:  # of the database's driver
-        raise UserError(f"hydra.sweeper.storage={place}: {one_line(error)}") from None
+        raise UserError(f"hydra.sweeper.storage={place.shown}: {one_line(error)}") from None
 
 
 def _is_of_mlflow(url: str, shown: str) -> bool:

@@ -9,13 +9,53 @@ import fcntl
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TypeAlias
+from typing import BinaryIO, TypeAlias
+
+from optuna.storages.journal import JournalFileOpenLock
 
 from runner.tracking.files import lock
 
 # Of the lock in a database; no other program is likely to use this one.
 KEY = 1_734_633_842
 Turns: TypeAlias = Callable[[], AbstractContextManager[None]]
+
+
+class JournalLock(JournalFileOpenLock):
+    """A lock on a journal, which ends with its process; the process that has it may take it again.
+
+    Optuna's own locks are files, which stay when a process is killed that has one: half a minute, and for ever where
+    the path is relative.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path))
+        self._path = path
+        self._file: BinaryIO | None = None
+        self._taken = 0
+
+    def acquire(self) -> bool:
+        """Wait for the lock."""
+        if self._file is None:
+            self._file = open(self._path, "ab")  # noqa: SIM115  # closed by `release`
+            lock(self._file, fcntl.LOCK_EX)
+        self._taken += 1
+        return True
+
+    def release(self) -> None:
+        """Release the lock."""
+        self._taken -= 1
+        if self._taken == 0 and self._file is not None:
+            self._file.close()
+            self._file = None
+
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[None]:
+        """Have the lock until the context ends."""
+        self.acquire()
+        try:
+            yield
+        finally:
+            self.release()
 
 
 def turns_by_file(path: Path) -> Turns:

@@ -189,3 +189,11 @@ def test_a_trial_whose_process_was_killed_while_it_asked_for_it_goes_on() -> Non
     (study,) = studies()
     assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 5
     assert len(again) == 2, "those that are complete are not run again"
+
+
+def test_a_lock_that_a_killed_process_left_is_no_obstacle() -> None:
+    package.sweep([*SEARCH, LR, "hydra.sweeper.n_trials=2"])
+    (journal,) = JOURNALS.glob("*.log")
+    Path(f"{journal}.lock").symlink_to(journal)  # as Optuna locks journals
+    package.sweep([*SEARCH, LR, "hydra.sweeper.n_trials=4", "resume=true"])
+    assert [len(study.trials) for study in studies()] == [4]
