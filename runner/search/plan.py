@@ -166,6 +166,10 @@ class SearchPlan(Plan):
         """Return the trials of an earlier process: those that it left, and those that are complete."""
         complete = [self._with_jobs(None, trial.number, trial.params) for trial in self._study.complete]
         left = self._study.take_over()
+        # A process that was killed while it asked for a batch has left a part of one.
+        batch, size = self._study.begun_batch
+        if left and 0 < size < self._settings.batch_size and not self._settings.refill:
+            left += self._study.ask(self._settings.batch_size - size, self._run, batch)
         return complete + [self._with_jobs(trial, trial.number, trial.params) for trial in left]
 
     def _with_jobs(self, trial: optuna.Trial | None, number: int, params: Mapping[str, Any]) -> Asked:

@@ -25,11 +25,13 @@ class Scores:
 
     Attributes:
         waiting: of the trials that wait at the rung; infinity where one of several seeds has diverged.
-        reached: of others that came as far, or had ended with that value before.
+        peers: of others of their batch that came as far, or had ended with that value before.
+        reached: of such trials of earlier batches.
         earlier: the last values of others, which were pruned before.
     """
 
     waiting: Mapping[int, float]
+    peers: Mapping[int, float]
     reached: Mapping[int, float]
     earlier: Mapping[int, float]
 
@@ -70,7 +72,8 @@ class Percentile(Pruner):
 
     def pruned(self, step: int, scores: Scores, steps: int) -> set[int]:
         """Return the waiting trials that are not among the best."""
-        values = sorted([*scores.waiting.values(), *scores.reached.values(), *scores.earlier.values()])
+        parts = (scores.waiting, scores.peers, scores.reached, scores.earlier)
+        values = sorted(value for part in parts for value in part.values())
         if len(values) < max(2, self.n_startup_trials):
             return set()
         limit = values[math.floor(self.percentile / 100 * (len(values) - 1))]
@@ -105,9 +108,9 @@ class SuccessiveHalving(Pruner):
         return found
 
     def pruned(self, step: int, scores: Scores, steps: int) -> set[int]:
-        """Return the waiting trials that are not among the best of them, or not of all that came as far."""
-        waiting = [*scores.waiting.values()]
-        limit = min(self._limit(waiting), self._limit([*waiting, *scores.reached.values()]))
+        """Return the waiting trials that are not among the best of their batch, or not of all that came as far."""
+        batch = [*scores.waiting.values(), *scores.peers.values()]
+        limit = min(self._limit(batch), self._limit([*batch, *scores.reached.values()]))
         return {trial for trial, value in scores.waiting.items() if value > limit}
 
     def _limit(self, values: Sequence[float]) -> float:
@@ -148,7 +151,8 @@ class Hyperband(Pruner):
             def of_bracket(values: Mapping[int, float], bracket: int = bracket) -> dict[int, float]:
                 return {trial: value for trial, value in values.items() if self.bracket(trial, brackets) == bracket}
 
-            its = Scores(of_bracket(scores.waiting), of_bracket(scores.reached), {})
+            waiting, peers, reached = map(of_bracket, (scores.waiting, scores.peers, scores.reached))
+            its = Scores(waiting, peers, reached, {})
             if its.waiting:
                 found |= self._halving.pruned(step, its, steps)
         return found

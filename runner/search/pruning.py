@@ -1,15 +1,16 @@
 """Pruning the trials of a study at rungs."""
 
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from optuna.distributions import CategoricalDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from runner.search.asked import Asked, combined, final_value
+from runner.search.findings import DIVERGED
 from runner.search.pruners import Pruner, Scores
-from runner.search.study import Study
+from runner.search.study import Study, batch_of
 from runner.sweeps.job import Job
 from runner.sweeps.outcome import JobResult
 
@@ -48,27 +49,28 @@ class TrialPruning:
         self, step: int, metrics: Mapping[Job, Mapping[str, float]], ended: Sequence[JobResult]
     ) -> Collection[Job]:
         """Return which of the jobs with these results end at a rung; a trial ends with all its jobs."""
-        waiting: dict[int, float] = {}
-        reached: dict[int, float] = {}
-        jobs: dict[int, tuple[Job, ...]] = {}
         texts = {job.overrides: values for job, values in metrics.items()}
         results = {one.job.overrides: one for one in ended}
+        asked = {one.number: one for one in self.asked() if one.trial is not None}
         known = {trial.number: trial for trial in self.study.study.get_trials(deepcopy=False)}
-        for asked in self.asked():
-            if asked.trial is None:
-                continue
-            number = asked.number
-            score = self._score(asked.jobs, texts, results)
-            if any(job.overrides in texts for job in asked.jobs):
-                waiting[number], jobs[number] = score, asked.jobs
-                self._report(asked, step, score, known[number])
-            elif math.isfinite(score):
-                reached[number] = score
-        running = {asked.number for asked in self.asked() if asked.trial is not None}
-        others = [trial for number, trial in known.items() if number not in running]
-        scores = Scores(waiting, reached | dict(self._reached(others, step)), dict(self._earlier(others, step)))
+        waiting: dict[int, float] = {}
+        others: dict[int, tuple[float, bool]] = {}
+        for number, trial in known.items():
+            jobs = asked[number].jobs if number in asked else ()
+            if any(job.overrides in texts for job in jobs):
+                waiting[number] = self._score(jobs, texts, results)
+                self._report(asked[number], step, waiting[number], trial)
+            elif (found := self._score_at(trial, step, [results.get(job.overrides) for job in jobs])) is not None:
+                others[number] = found
+        here = {batch_of(known[number]) for number in waiting}
+        scores = Scores(
+            waiting,
+            {number: score for number, (score, has) in others.items() if has and batch_of(known[number]) in here},
+            {number: score for number, (score, has) in others.items() if has and batch_of(known[number]) not in here},
+            {number: score for number, (score, has) in others.items() if not has},
+        )
         pruned = self.pruner.pruned(step, scores, self._steps(step))
-        ends = {job.overrides for number in pruned for job in jobs[number]}
+        ends = {job.overrides for number in pruned for job in asked[number].jobs}
         return [job for job in metrics if job.overrides in ends]
 
     def more(self, ended: Sequence[JobResult]) -> Sequence[Job]:
@@ -103,19 +105,35 @@ class TrialPruning:
         if math.isfinite(score) and step not in known.intermediate_values:
             asked.trial.report(self._sign * score, step)
 
-    def _reached(self, trials: Sequence[FrozenTrial], step: int) -> Iterator[tuple[int, float]]:
-        """Yield the scores of trials that came to a rung, or had ended with their last value before."""
-        for trial in trials:
-            if step in trial.intermediate_values:
-                yield trial.number, self._sign * trial.intermediate_values[step]
-            elif trial.state == TrialState.COMPLETE:
-                yield trial.number, self._sign * trial.values[0]
+    def _score_at(
+        self, trial: FrozenTrial, step: int, results: Sequence[JobResult | None]
+    ) -> tuple[float, bool] | None:
+        """Return the score of a trial that does not wait at a rung, and whether it has come as far.
 
-    def _earlier(self, trials: Sequence[FrozenTrial], step: int) -> Iterator[tuple[int, float]]:
-        """Yield the last scores of trials that were pruned before a rung."""
-        for trial in trials:
-            if trial.state == TrialState.PRUNED and trial.last_step is not None and trial.last_step < step:
-                yield trial.number, self._sign * trial.intermediate_values[trial.last_step]
+        A trial that has ended before the rung counts with its last value as one that has come as far, and one that was
+        pruned before with its last value as one that has not. None stands for a trial that does not count: one that has
+        diverged or failed, or that another process runs and has not brought as far.
+
+        Args:
+            trial: of the study.
+            step: of the rung.
+            results: of its jobs, where it is not told yet.
+        """
+        if step in trial.intermediate_values:
+            return self._sign * trial.intermediate_values[step], True
+        ended = [one for one in results if one is not None]
+        is_lost = any(one.has_diverged or one.status in FAILED for one in ended)
+        if is_lost or DIVERGED in trial.user_attrs or trial.state == TrialState.FAIL:
+            return None
+        if trial.state == TrialState.PRUNED or any(one.is_pruned for one in ended):
+            before = [at for at in trial.intermediate_values if at < step]
+            return (self._sign * trial.intermediate_values[max(before)], False) if before else None
+        if trial.state == TrialState.COMPLETE:
+            return self._sign * trial.values[0], True
+        if ended and len(ended) == len(results):
+            values = [final_value(one, self.study.settings.metrics[0]) for one in ended]
+            return self._sign * combined(values, self.study.settings), True
+        return None
 
 
 def _most_steps(study: Study) -> int:

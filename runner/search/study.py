@@ -26,6 +26,7 @@ from runner.tracking.processes import is_alive_here, is_here, process_tags
 JOURNALS = Path("outputs/search")
 OWNER = "process"
 RUN = "sweep"
+BATCH = "batch"
 SEEDS = 2**32
 GRID = "grid"
 # A grid of a continuous range has so many values.
@@ -50,7 +51,7 @@ class Study:
     place: str
     alone: Turns
 
-    def ask(self, most: int, run: str | None = None) -> list[optuna.Trial]:
+    def ask(self, most: int, run: str | None = None, batch: int | None = None) -> list[optuna.Trial]:
         """Return new trials, as many as are missing but at most so many.
 
         The sampler depends on the seed and the number of the trial alone, so that a search that goes on chooses what it
@@ -59,20 +60,23 @@ class Study:
         Args:
             most: how many.
             run: the runner's id of the parent run, where it is known.
+            batch: the number of the first trial of the batch that they belong to; None for a new batch.
         """
         with self.alone():
             first = self.count
-            return [self._ask(number, run) for number in range(first, first + min(most, self.missing))]
+            batch = first if batch is None else batch
+            return [self._ask(number, run, batch) for number in range(first, first + min(most, self.missing))]
 
-    def _ask(self, number: int, run: str | None) -> optuna.Trial:
+    def _ask(self, number: int, run: str | None, batch: int) -> optuna.Trial:
         self.study.sampler = sampler_of(self.settings, number)
         trial = self.study.ask(dict(self.distributions))
-        self.own(trial, run)
+        self.own(trial, run, batch)
         return trial
 
-    def own(self, trial: optuna.Trial, run: str | None) -> None:
-        """Note that this process runs a trial, and under which parent run."""
-        trial.set_user_attr(OWNER, process_tags() | ({} if run is None else {RUN: run}))
+    def own(self, trial: optuna.Trial, run: str | None, batch: int | None = None) -> None:
+        """Note that this process runs a trial, under which parent run, and of which batch it is where that is new."""
+        batch = batch_of(trial) if batch is None else batch
+        trial.set_user_attr(OWNER, process_tags() | {BATCH: batch} | ({} if run is None else {RUN: run}))
 
     def run_of(self, trial: FrozenTrial) -> str | None:
         """Return the runner's id of the parent run that has a trial."""
@@ -83,15 +87,28 @@ class Study:
         """Return the trials that a process which is gone has not told, in order; they are this process's now."""
         with self.alone():
             running = self.study.get_trials(deepcopy=False, states=[TrialState.RUNNING])
-            return [self._take_over(one) for one in running if _is_left(one)]
+            found: dict[int, optuna.Trial] = {}
+            for left in filter(_is_left, running):
+                # One whose owner is not noted was asked for last, in the batch of the one before it.
+                before = None if OWNER in left.user_attrs else found.get(left.number - 1)
+                found[left.number] = self._take_over(left, batch_of(before or left))
+            return [*found.values()]
 
-    def _take_over(self, left: FrozenTrial) -> optuna.Trial:
+    def _take_over(self, left: FrozenTrial, batch: int) -> optuna.Trial:
         self.study.sampler = sampler_of(self.settings, left.number)
         trial = optuna.Trial(self.study, left._trial_id)
         for key, distribution in self.distributions.items():  # as `study.ask` does; it may have ended in between
             trial._suggest(key, distribution)
-        self.own(trial, None)
+        self.own(trial, None, batch)
         return trial
+
+    @property
+    def begun_batch(self) -> tuple[int, int]:
+        """The number of the first trial of the last batch, and how many trials that has; 0 if some of them are told."""
+        trials = [one for one in self.study.get_trials(deepcopy=False) if OWNER in one.user_attrs]
+        last = max(map(batch_of, trials), default=0)
+        states = [one.state for one in trials if batch_of(one) == last]
+        return last, len(states) if all(state == TrialState.RUNNING for state in states) else 0
 
     @property
     def complete(self) -> list[FrozenTrial]:
@@ -117,6 +134,11 @@ class Study:
         if self.settings.sampler["name"] != GRID:
             return missing
         return min(missing, len(self.study.get_trials(deepcopy=False, states=[TrialState.WAITING])))
+
+
+def batch_of(trial: FrozenTrial | optuna.Trial) -> int:
+    """Return the number of the first trial of a trial's batch; its own number where that is not known."""
+    return int(trial.user_attrs.get(OWNER, {}).get(BATCH, trial.number))
 
 
 def open_study(

@@ -48,7 +48,7 @@ def study() -> optuna.Study:
 def scores(waiting: Mapping[int, float], reached: Mapping[int, float], earlier: Mapping[int, float]) -> Scores:
     others = {trial: value for trial, value in reached.items() if trial not in waiting}
     return Scores(
-        waiting, others, {trial: value for trial, value in earlier.items() if trial not in {*waiting, *others}}
+        waiting, {}, others, {trial: value for trial, value in earlier.items() if trial not in {*waiting, *others}}
     )
 
 
@@ -76,7 +76,7 @@ def test_halving_lets_a_share_of_the_waiting_go_on(
     assert all(waiting[trial] > worst_kept for trial in pruned)
     distinct = len(set(waiting.values())) == len(waiting)
     assert not distinct or len(waiting) - len(pruned) <= max(1, len(waiting) // factor)
-    alone = SuccessiveHalving(1, factor).pruned(1, Scores(waiting, {}, {}), 100)
+    alone = SuccessiveHalving(1, factor).pruned(1, Scores(waiting, {}, {}, {}), 100)
     assert min(waiting, key=lambda trial: waiting[trial]) not in alone
     assert alone <= pruned, "more competitors never save a trial"
 
@@ -96,7 +96,7 @@ def test_the_brackets_of_hyperband_have_the_sizes_of_the_paper() -> None:
     assert [brackets.count(bracket) / 100 for bracket in range(5)] == pytest.approx([81, 34, 15, 8, 5], rel=0.15)
     assert [*pruner.rungs(81)] == [1, 3, 9, 27]
     last = {trial: float(trial) for trial in range(200) if pruner.bracket(trial, 5) == 4}
-    assert all(not pruner.pruned(step, Scores(last, {}, {}), 81) for step in pruner.rungs(81))
+    assert all(not pruner.pruned(step, Scores(last, {}, {}, {}), 81) for step in pruner.rungs(81))
 
 
 @pytest.mark.parametrize("pruner", PRUNERS)
