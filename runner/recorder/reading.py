@@ -21,7 +21,7 @@ DIVERGED = "diverged_at_step"
 PRUNED = "pruned_at_step"
 STILL = "still_since_step"
 REMARK = "runner.remark"
-# Of the sweeps with one fingerprint, so many of the latest are looked at.
+# Of the sweeps with one fingerprint, of which others may be running, so many are looked at.
 MOST_SWEEPS = 100
 LARGEST = 1.7976931348623157e308
 RESULTS = ("steps_done", "gradient_evaluations", "seconds", "steps_per_second")
@@ -31,8 +31,9 @@ def ledger_of(
     client: MlflowClient, sweep: str, resume: str | bool, experiment: str, claim: dict[str, Any], may_join: bool
 ) -> dict[str, Any] | None:
     """Return the parent and the finished jobs of a sweep, as `Store.ledger` says."""
-    parents = _last_sweeps(client, experiment, sweep) if resume is True else [_parent(client, str(resume))]
-    parent = _taken(client, parents if may_join else parents[:1], claim, may_join and resume is True)
+    most = MOST_SWEEPS if may_join else 1
+    parents = _last_sweeps(client, experiment, sweep, most) if resume is True else [_parent(client, str(resume))]
+    parent = _taken(client, parents, claim, may_join and resume is True)
     if parent is None:
         return None
     finished = [
@@ -61,14 +62,14 @@ def _taken(client: MlflowClient, parents: Sequence[Run], claim: dict[str, Any], 
     return None
 
 
-def _last_sweeps(client: MlflowClient, experiment: str, sweep: str) -> list[Run]:
-    """Return the sweeps with a fingerprint, the latest first."""
+def _last_sweeps(client: MlflowClient, experiment: str, sweep: str, most: int) -> list[Run]:
+    """Return the latest sweeps with a fingerprint, the latest first."""
     found = client.get_experiment_by_name(experiment)
     if found is None:
         return []
     condition = f"tags.`{FINGERPRINT}` = '{sweep}' and tags.`runner.kind` = 'sweep'"
     order = ["attributes.start_time DESC"]
-    return list(client.search_runs([found.experiment_id], condition, max_results=MOST_SWEEPS, order_by=order))
+    return list(client.search_runs([found.experiment_id], condition, max_results=most, order_by=order))
 
 
 def _parent(client: MlflowClient, run_id: str) -> Run:

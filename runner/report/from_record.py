@@ -21,7 +21,7 @@ from runner.report.run_figures import Trajectory
 from runner.report.runs import Column, Floats, Indices, Runs, heights, last_recorded
 from runner.report.search import Search
 from runner.tracking.inheritance import OVERRIDES
-from runner.tracking.processes import OWNER
+from runner.tracking.processes import NUMBER, OWNER
 
 LOSS = "loss"
 LANDSCAPE = "landscape.npz"
@@ -115,10 +115,12 @@ def sweep_part(sweep: RunRecord | None, records: Records) -> SweepPart:
 
 def search_of(sweep: RunRecord) -> Search | None:
     """Return what the parent run of a search says of it; None for another sweep, or one that did not end itself."""
-    if not sweep.is_ours or search.METRIC not in sweep.tags:
+    tags = sweep.tags
+    metrics = tags.get(search.METRIC, "").split(search.BETWEEN)
+    ways = tags.get(search.DIRECTION, "").split(search.BETWEEN)
+    if not sweep.is_ours or search.METRIC not in tags or len(ways) != len(metrics):
         return None
-    tags, history = sweep.tags, sweep.trajectory()
-    metrics = tags[search.METRIC].split(search.BETWEEN)
+    history = sweep.trajectory()
     names = [search.VALUE] if len(metrics) == 1 else [f"{search.VALUE}/{metric}" for metric in metrics]
     has_all = all(name in history.columns for name in names)
     values = history[names].dropna() if has_all else history[[]]
@@ -131,10 +133,14 @@ def search_of(sweep: RunRecord) -> Search | None:
     best = tags.get(search.BEST_TRIAL, "")
     return Search(
         metrics,
-        [way == "maximize" for way in tags.get(search.DIRECTION, "").split(search.BETWEEN)],
+        [way == "maximize" for way in ways],
         tags.get(search.SAMPLER, ""),
         tags.get(search.STUDY, ""),
-        {key.removeprefix(search.STATES): int(text) for key, text in tags.items() if key.startswith(search.STATES)},
+        {
+            key.removeprefix(search.STATES): int(text)
+            for key, text in tags.items()
+            if key.startswith(search.STATES) and NUMBER.fullmatch(text)
+        },
         values.index.to_numpy(np.int64) if has_all else np.zeros(0, np.int64),
         values.to_numpy(np.float64) if has_all else np.zeros((0, len(metrics))),
         {
@@ -142,7 +148,7 @@ def search_of(sweep: RunRecord) -> Search | None:
             for key, text in tags.items()
             if key.startswith("best.") and key not in own
         },
-        int(best) if best.isdecimal() else None,
+        int(best) if NUMBER.fullmatch(best) else None,
         dict(sorted(found.items(), key=lambda item: -item[1])),
         tags.get(search.REMARK, "").removeprefix("none: "),
     )
