@@ -5,13 +5,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
+from hypothesis import given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
 from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.trial import TrialState
 
 from runner.report.from_record import parts_of
 from runner.report.page import SweepPart
+from runner.report.search import Search
 from runner.search import findings
 from runner.search.settings import SearchSettings
 from runner.search.study import JOURNALS
@@ -153,3 +158,15 @@ def test_two_processes_on_one_study_share_its_trials(runner: Command, template: 
     last = max(parents.values(), key=lambda run: int(run.data.tags["trials_complete"]))
     assert int(last.data.tags["trials_complete"]) == 24
     assert len(history(runner, last, "search/value")) == 24
+
+
+@examples(max_examples=30)
+@given(
+    st.lists(st.tuples(*[st.integers(0, 4).map(float)] * 3), min_size=1, max_size=12),
+    st.lists(st.booleans(), min_size=3, max_size=3),
+)
+def test_the_front_is_optuna_s(values: list[tuple[float, ...]], is_upward: list[bool]) -> None:
+    study = study_of(values, *("maximize" if upward else "minimize" for upward in is_upward))
+    numbers = np.arange(len(values))
+    found = Search(["a", "b", "c"], is_upward, "", "", {}, numbers, np.array(values), {}, None, {}, "")
+    assert numbers[found.front].tolist() == [trial.number for trial in findings.best_trials(study, study.trials)]
