@@ -99,15 +99,18 @@ def test_a_killed_worker_is_replaced(runner: Command, nodes: Nodes) -> None:
     assert_each_step_is_recorded_once(runner, jobs=128, steps=60)
 
 
-def test_where_nodes_record_a_killed_worker_leaves_one_run_of_each_job(
+def test_where_nodes_record_killed_workers_leave_one_run_of_each_job(
     runner: Command, nodes: Nodes, postgresql: Callable[[str], str]
 ) -> None:
     uri = postgresql("nodes")
     sweep = [*LONG, "steps=3000", *on(nodes), "hydra.launcher.record=nodes", f"tracking.uri={uri}"]
+    # A worker goes on until its runs are recorded as ended.
+    running = "select count(*) from runs r join params p using (run_uuid) where status = 'RUNNING' and p.key = 'lr'"
     losses = "select count(*) from metrics where key = 'loss'"
     process = runner.fork(*sweep)
-    wait_until(lambda: asked(uri, losses) > [(100,)])
-    os.kill(nodes.workers()[0], signal.SIGKILL)
+    wait_until(lambda: asked(uri, losses) > [(100,)] and asked(uri, running) > [(1,)])
+    for worker in nodes.workers():
+        os.kill(worker, signal.SIGKILL)
     _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
     assert_each_step_is_recorded_once(runner, jobs=128, steps=30, ask=lambda query: asked(uri, query))
