@@ -5,14 +5,14 @@ already are not recorded again. Where the nodes record by themselves, these runs
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from runner.config.direction import Direction
 from runner.console.view import Progress
 from runner.launchers.nodes import without_secrets
-from runner.launchers.shard import NOT_RUN, Place, RunReport, Shard, ShardRun
+from runner.launchers.shard import NOT_RUN, PAUSED, Place, RungReport, RunReport, Shard, ShardRun, Until
 from runner.launchers.shards import Cutter
 from runner.launchers.work import Work
 from runner.launchers.worker import Update
@@ -20,6 +20,12 @@ from runner.process import signals
 from runner.tracking.journal import End, next_id, now_ms
 from runner.tracking.processes import process_tags
 from runner.tracking.provenance import git_tags
+
+if TYPE_CHECKING:
+    from runner.engine.batches import Member
+    from runner.launchers.running import InRungs
+
+Groups: TypeAlias = "Sequence[Sequence[Member]]"
 
 
 @dataclass(frozen=True)
@@ -93,10 +99,12 @@ class Execution:
     cutter: Cutter
     max_retries: int
     place: Place | None = None
+    until: Until | None = None
     _again: deque[_Active] = field(default_factory=deque)
     _active: dict[int, _Active] = field(default_factory=dict)
     _begun: dict[str, int] = field(default_factory=dict)
     _has_failed: bool = False
+    _is_in_rungs: bool = False
 
     def reports(self) -> Iterator[RunReport]:
         """Execute the runs, and yield how each ended.
@@ -105,17 +113,59 @@ class Execution:
             RunnerError: the runs cannot continue, for a reason that is not a failure of one of them.
         """
         try:
-            while self._hand_out():
-                for number, event in self.workers.events(seconds=0.2):
-                    yield from self._handled(number, event)
-                    if self._is_over:
-                        yield from self._not_run()
-                        return
-                self.work.tracker.check()
-                signals.check()
-                self._show()
+            yield from self._reports()
         finally:
             self._kill_all("stopped")
+
+    def in_rungs(self, rungs: Sequence[int], cutter_of: "Callable[[Groups], Cutter]") -> "InRungs":
+        """Execute the runs, and stop at each rung to be sent the ids of those to prune.
+
+        The workers keep nothing from rung to rung: runs are executed again from their start, and no step is recorded
+        twice.
+
+        Args:
+            rungs: steps, in order.
+            cutter_of: cuts groups of runs into shards.
+
+        Raises:
+            RunnerError: the runs cannot continue, for a reason that is not a failure of one of them.
+        """
+        groups, id_of = (
+            self.work.groups,
+            {member: self.work.run_of(member).run for member in _members(self.work.groups)},
+        )
+        try:
+            for rung in rungs:
+                waiting: dict[str, Mapping[str, float]] = {}
+                for report in self._stage(cutter_of(groups), Until(rung, prunes=False)):
+                    if report.status == PAUSED:
+                        waiting[report.run] = report.metrics
+                    else:
+                        yield report
+                if not waiting:
+                    return
+                pruned = (yield RungReport(rung, waiting)) or ()
+                ending = _among(groups, {member for member in _members(groups) if id_of[member] in pruned})
+                yield from self._stage(cutter_of(ending), Until(rung, prunes=True))
+                groups = _among(groups, {one for one in _members(groups) if id_of[one] in waiting.keys() - set(pruned)})
+            yield from self._stage(cutter_of(groups), None)
+        finally:
+            self._kill_all("stopped")
+
+    def _stage(self, cutter: Cutter, until: Until | None) -> Iterator[RunReport]:
+        self.cutter, self.until = cutter, until
+        yield from self._reports()
+
+    def _reports(self) -> Iterator[RunReport]:
+        while self._hand_out():
+            for number, event in self.workers.events(seconds=0.2):
+                yield from self._handled(number, event)
+                if self._is_over:
+                    yield from self._not_run()
+                    return
+            self.work.tracker.check()
+            signals.check()
+            self._show()
 
     @property
     def _is_over(self) -> bool:
@@ -124,7 +174,7 @@ class Execution:
     def _hand_out(self) -> bool:
         """Give shards to the workers until all have one and the next waits; return whether any has one."""
         while len(self._active) <= self.workers.most and (active := self._next()) is not None:
-            shard = Shard(tuple(active.runs.values()), self.work.fail_fast, self.work.inherited, self.place)
+            shard = Shard(tuple(active.runs.values()), self.work.fail_fast, self.work.inherited, self.place, self.until)
             self._active[self.workers.start(shard)] = active
         return bool(self._active)
 
@@ -137,7 +187,15 @@ class Execution:
         group, members = found
         ours = {**process_tags(), **git_tags()}
         runs = (self.work.run_of(member) for member in members)
-        by_id = {run.run: replace(run, config=without_secrets(run.config), tags={**ours, **run.tags}) for run in runs}
+        by_id = {
+            run.run: replace(
+                run,
+                config=without_secrets(run.config),
+                tags={**ours, **run.tags},
+                recorded=self._begun.get(run.run, run.recorded),
+            )
+            for run in runs
+        }
         return _Active(by_id, group, len(by_id), sum(member.config.steps for member in members), attempt=0)
 
     def _handled(self, number: int, event: Event) -> Iterator[RunReport]:
@@ -149,7 +207,11 @@ class Execution:
         if isinstance(event, Died):
             yield from self._died(active, event)
             return
-        self.work.view.shard_done(active.size, active.steps)
+        self._count(active.size, active.steps)
+        if (
+            self.until is not None and active.runs
+        ):  # of a batch that failed, the runs after the first that waits at the rung
+            self._again.append(self._part([*active.runs.values()], active.attempt))
         if active.group is not None and active.last is not None:
             self.cutter.learn(active.group, active.size, active.last.steps, active.last.seconds)
 
@@ -162,7 +224,8 @@ class Execution:
             run: replace(active.runs[run], recorded=step) for run, step in update.recorded.items() if run in active.runs
         }
         for report in update.reports:
-            self._begun.pop(report.run, None)
+            if report.status != PAUSED:
+                self._begun.pop(report.run, None)
             active.runs.pop(report.run, None)
             self._has_failed |= report.status == "FAILED"
             yield report
@@ -171,7 +234,7 @@ class Execution:
         """Execute the rest of a shard again; where that fails too, in halves, down to the run that is to blame."""
         left = list(map(self._left_of, active.runs.values()))
         steps = sum(run.config.steps for run in left)
-        self.work.view.shard_done(active.size - len(left), active.steps - steps)
+        self._count(active.size - len(left), active.steps - steps)
         if not left:  # it died after its last update
             return
         if not event.is_final and active.attempt < self.max_retries:
@@ -183,7 +246,7 @@ class Execution:
             self._again += [self._part(left[:middle], active.attempt), self._part(left[middle:], active.attempt)]
         else:
             yield from self._failed(left, event.reason)
-            self.work.view.shard_done(len(left), steps)
+            self._count(len(left), steps)
 
     def _left_of(self, run: ShardRun) -> ShardRun:
         """Return what is left of a run whose worker has died: all of it, as another run, if the worker recorded it."""
@@ -227,6 +290,11 @@ class Execution:
         if step is not None:
             self.work.tracker.append(End(run, status, now_ms(), step, tags={"runner.reason": reason}))
 
+    def _count(self, jobs: int, steps: int) -> None:
+        """Count jobs as done; from rung to rung, the view counts them when all have ended."""
+        if not self._is_in_rungs:
+            self.work.view.shard_done(jobs, steps)
+
     def _show(self) -> None:
         updates = [active.last for active in self._active.values() if active.last is not None]
         best: dict[Direction, float] = {}
@@ -239,3 +307,12 @@ class Execution:
             places += f", {self.cutter.waiting:,} runs waiting"
         steps, ended = sum(update.steps for update in updates), sum(update.ended for update in updates)
         self.work.view.progress_elsewhere(Progress(steps, ended, best, places))
+
+
+def _members(groups: Groups) -> "list[Member]":
+    return [member for group in groups for member in group]
+
+
+def _among(groups: Groups, members: "Collection[Member]") -> Groups:
+    """Return groups of runs with these runs only."""
+    return [kept for group in groups if (kept := [member for member in group if member in members])]

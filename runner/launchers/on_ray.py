@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from runner.launchers.elsewhere import Died, Ended, Event, Execution
 from runner.launchers.node_record import RECORDERS, place_of, store_of
 from runner.launchers.nodes import HARDWARE, check_arguments, check_this_node, description, difference, targets_of
+from runner.launchers.rungs import reports_elsewhere_in_rungs
 from runner.launchers.shard import RunReport, Shard
 from runner.launchers.shards import Cutter
 from runner.launchers.work import Work
@@ -72,8 +73,8 @@ class OnRay:
 
     @property
     def prunes(self) -> bool:
-        """False: the workers do not wait at rungs."""
-        return False
+        """Whether the driver records the runs, and so knows which of their steps are recorded."""
+        return not self.records_on_nodes
 
     @property
     def records_on_nodes(self) -> bool:
@@ -128,9 +129,15 @@ class OnRay:
         """
         assert self._cluster is not None
         work.view.start_elsewhere(self._cluster.places)
-        cutter = Cutter.of(work.groups, self.shard_seconds, self._cluster.most, self.memory_mib)
+        workers, most = self._cluster, self._cluster.most
+
+        def cutter_of(groups: "Sequence[Sequence[Member]]") -> Cutter:
+            return Cutter.of(groups, self.shard_seconds, most, self.memory_mib)
+
+        if work.pruning is not None:
+            return reports_elsewhere_in_rungs(work, work.pruning, workers, cutter_of, self.max_retries)
         place = place_of(work) if self.records_on_nodes else None
-        return Execution(work, self._cluster, cutter, self.max_retries, place).reports()
+        return Execution(work, workers, cutter_of(work.groups), self.max_retries, place).reports()
 
 
 def _connect(address: str | None, environment: Mapping[str, Any]) -> None:

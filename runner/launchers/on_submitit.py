@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from runner.launchers.elsewhere import Execution
 from runner.launchers.node_record import RECORDERS, check_no_password, place_of, store_of
 from runner.launchers.nodes import check_arguments, targets_of
+from runner.launchers.rungs import reports_elsewhere_in_rungs
 from runner.launchers.shard import RunReport
 from runner.launchers.shards import Cutter
 from runner.launchers.shared_folder import Heartbeat, driver_of
@@ -58,8 +59,8 @@ class OnSubmitit:
 
     @property
     def prunes(self) -> bool:
-        """False: the workers do not wait at rungs."""
-        return False
+        """Whether the driver records the runs, and so knows which of their steps are recorded."""
+        return not self.records_on_nodes
 
     @property
     def records_on_nodes(self) -> bool:
@@ -122,9 +123,15 @@ class OnSubmitit:
         """
         assert self._jobs is not None
         work.view.start_elsewhere(self._jobs.places)
-        cutter = Cutter.of(work.groups, self.shard_seconds, self.jobs, self.memory_mib)
+        workers, most = self._jobs, self.jobs
+
+        def cutter_of(groups: "Sequence[Sequence[Member]]") -> Cutter:
+            return Cutter.of(groups, self.shard_seconds, most, self.memory_mib)
+
+        if work.pruning is not None:
+            return reports_elsewhere_in_rungs(work, work.pruning, workers, cutter_of, self.max_retries)
         place = place_of(work, with_secrets=False) if self.records_on_nodes else None
-        return Execution(work, self._jobs, cutter, self.max_retries, place).reports()
+        return Execution(work, workers, cutter_of(work.groups), self.max_retries, place).reports()
 
 
 def _submitit() -> Any:

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 from runner.config.direction import Direction
 from runner.console.view import Progress
+from runner.launchers.elsewhere import Execution, Groups, Workers
 from runner.launchers.shard import RungReport, RunReport
+from runner.launchers.shards import Cutter
 from runner.launchers.work import Pruning, SweepView, Work
 
 if TYPE_CHECKING:
@@ -180,3 +182,25 @@ def reports_in_rungs(
             cohorts[:] = [cohort for cohort in cohorts if cohort.parts]
             if (more := pruning.more()) is not None:
                 begin(more, next_one.clock)
+
+
+def reports_elsewhere_in_rungs(
+    work: Work, pruning: Pruning, workers: Workers, cutter_of: Callable[[Groups], Cutter], max_retries: int
+) -> Iterator[RunReport]:
+    """Execute runs by other processes from rung to rung, and yield how each ended.
+
+    Args:
+        work: the runs.
+        pruning: decides which of them end early, and adds others.
+        workers: the processes.
+        cutter_of: cuts groups of runs into shards.
+        max_retries: how often a shard is given to another worker when one has died of it.
+    """
+
+    def parts_of(work: Work, new_view: Callable[[], PartView]) -> list[Part]:
+        steps = [member.config.steps for group in work.groups for member in group]
+        execution = Execution(work, workers, cutter_of(()), max_retries)
+        shards = execution.in_rungs(pruning.rungs(max(steps, default=1)), cutter_of)
+        return [Part(shards, new_view(), len(steps), sum(steps))]
+
+    yield from reports_in_rungs(work, pruning, parts_of)

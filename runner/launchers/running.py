@@ -11,7 +11,7 @@ from runner.execution.metrics import final_metrics
 from runner.execution.recording import PlannedRun, Sink
 from runner.execution.saved_weights import is_saving
 from runner.execution.weights import weights_of
-from runner.launchers.shard import NOT_RUN, RungReport, RunReport, Shard
+from runner.launchers.shard import NOT_RUN, PAUSED, RungReport, RunReport, Shard
 from runner.messages.errors import RunnerError, UserError
 from runner.process.tracebacks import described, show_traceback
 from runner.tracking.journal import End, now_ms
@@ -39,9 +39,23 @@ def run_shard(
     Raises:
         RunnerError: the runs cannot continue, for a reason that is not a failure of one of them.
     """
-    for report in run_shard_in_rungs(shard, (), sink, view, check, members):
-        assert isinstance(report, RunReport)  # there are no rungs
-        yield report
+    rungs = () if shard.until is None else (shard.until.step,)
+    executing = run_shard_in_rungs(shard, rungs, sink, view, check, members)
+    pruned: Collection[str] | None = None
+    while True:
+        try:
+            report = next(executing) if pruned is None else executing.send(pruned)
+        except StopIteration:
+            return
+        pruned = None
+        if isinstance(report, RunReport):
+            yield report
+        elif shard.until is not None and shard.until.prunes:
+            pruned = report.metrics.keys()
+        else:
+            executing.close()
+            yield from (RunReport(run, PAUSED, metrics) for run, metrics in report.metrics.items())
+            return
 
 
 def run_shard_in_rungs(

@@ -45,6 +45,24 @@ class Place:
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
+# The status of a run that waits at a rung; it will be executed again from its start.
+PAUSED = "PAUSED"
+
+
+@dataclass(frozen=True)
+class Until:
+    """Up to which rung a shard is executed.
+
+    Attributes:
+        step: of the rung.
+        prunes: whether the runs that come so far end there; else they are reported as PAUSED, and their end is not
+            recorded.
+    """
+
+    step: int
+    prunes: bool
+
+
 @dataclass(frozen=True)
 class Shard:
     """Runs that can be executed as one batch.
@@ -53,12 +71,14 @@ class Shard:
         fail_fast: whether the first failure ends the shard.
         inherited: what the record of the parent run leaves to its runs; None if they record everything themselves.
         place: where the node records them; None if they are recorded by the driver.
+        until: up to which rung they are executed; None for all their steps.
     """
 
     runs: tuple[ShardRun, ...]
     fail_fast: bool = False
     inherited: Inherited | None = None
     place: Place | None = None
+    until: Until | None = None
 
 
 @dataclass(frozen=True)
@@ -67,7 +87,8 @@ class RunReport:
 
     Attributes:
         run: the runner's id of the run.
-        status: COMPLETED, STOPPED, DIVERGED, FAILED, PRUNED, or NOT_RUN after a failure with `fail_fast`.
+        status: COMPLETED, STOPPED, DIVERGED, FAILED, PRUNED, PAUSED, or NOT_RUN after a failure with
+            `fail_fast`.
         metrics: the final results, under their names in MLflow.
         reason: why it failed, or which rule stopped it.
         still_since: the last step that changed its weight, where the weight stopped changing away from a known minimum.

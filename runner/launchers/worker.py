@@ -13,7 +13,7 @@ from typing import Any
 
 from runner.config.direction import Direction
 from runner.launchers.node_record import NodeRecord, recording
-from runner.launchers.shard import RunReport, Shard
+from runner.launchers.shard import PAUSED, RunReport, Shard
 from runner.tracking.journal import Artifact, Begin, End, Entry, Metrics, Shown, encode
 
 # An update is sent once it has as many bytes, or so many seconds after the one before.
@@ -97,7 +97,8 @@ class _Outbox:
         try:
             with recording(shard.place) as self._record:
                 for report in run_shard(shard, self.append, self, self.check):
-                    self._entries += self._endings.pop(report.run, [])
+                    endings = self._endings.pop(report.run, [])
+                    self._entries += [] if report.status == PAUSED else endings
                     self._reports.append(report)
                 if self._record is not None:
                     self._entries = [self._record.finish()]

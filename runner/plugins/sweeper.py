@@ -129,7 +129,9 @@ def search_of(
     given = OmegaConf.to_container(OmegaConf.create(dict(settings)), resolve=True)
     checked = SearchSettings.of(cast(dict[str, Any], given))
     if checked.pruner is not None and not prunes:
-        raise UserError(f"hydra/sweeper/pruner={settings['pruner']['name']}: expected with hydra/launcher=batched")
+        raise UserError(
+            f"hydra/sweeper/pruner={settings['pruner']['name']}: expected hydra.launcher.record=driver, given nodes"
+        )
     try:
         from runner.search.plan import plan_search
     except ModuleNotFoundError as error:

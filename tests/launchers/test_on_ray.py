@@ -80,6 +80,7 @@ def test_a_search_on_the_nodes_has_the_trials_and_results_of_one_here(
 ) -> None:
     search = ["-m", "hydra/sweeper=search", "lr=tag(log,interval(1e-3,10))", "optimizer=gd,adam", "steps=20"]
     search += ["gradient_noise=0.1", "hydra.sweeper.n_trials=24", "hydra.sweeper.batch_size=12"]
+    search += ["hydra/sweeper/pruner=hyperband"]
     done = runner(*search, *on(nodes))
     assert done.code == 0, done.err
     here = Command(tmp_path_factory.mktemp("here"))
