@@ -211,6 +211,13 @@ class SearchPlan(Plan):
         self._recorded.update(one.step for one in found)
         return found
 
+    def close(self) -> None:
+        """Leave the trials that were interrupted: this process, which may be a notebook's, does not run them now."""
+        for asked in self._asked:
+            if asked.trial is not None:
+                self._study.leave(asked.trial)
+        self._asked = []
+
     def findings(self, results: Sequence[JobResult]) -> Findings:
         """Return what the search found; where the study cannot be read, the reason."""
         try:

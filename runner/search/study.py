@@ -1,5 +1,6 @@
 """The study of a search: its storage, its sampler, and what an earlier process left of it."""
 
+import contextlib
 import importlib
 import itertools
 import logging
@@ -11,7 +12,7 @@ from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.exceptions import ExperimentalWarning
+from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
@@ -21,7 +22,7 @@ from runner.messages.errors import UserError, one_line
 from runner.messages.redaction import shown_text
 from runner.search.settings import SearchSettings
 from runner.search.turns import JournalLock, Turns, turns_by_database
-from runner.tracking.processes import is_alive_here, is_here, process_tags
+from runner.tracking.processes import PID, is_alive_here, is_here, process_tags
 
 JOURNALS = Path("outputs/search")
 OWNER = "process"
@@ -77,6 +78,12 @@ class Study:
         """Note that this process runs a trial, under which parent run, and of which batch it is where that is new."""
         batch = batch_of(trial) if batch is None else batch
         trial.set_user_attr(OWNER, process_tags() | {BATCH: batch} | ({} if run is None else {RUN: run}))
+
+    def leave(self, trial: optuna.Trial) -> None:
+        """Note that no process runs a trial, unless it has ended."""
+        found = trial.user_attrs.get(OWNER, {})
+        with contextlib.suppress(UpdateFinishedTrialError):
+            trial.set_user_attr(OWNER, {key: found[key] for key in (BATCH, RUN) if key in found})
 
     def run_of(self, trial: FrozenTrial) -> str | None:
         """Return the runner's id of the parent run that has a trial."""
@@ -340,5 +347,5 @@ def _is_left(trial: FrozenTrial) -> bool:
 
     The process of a trial of another place may be at work.
     """
-    tags = trial.user_attrs.get(OWNER)
-    return tags is None or (is_here(tags) and not is_alive_here(tags))
+    tags = trial.user_attrs.get(OWNER, {})
+    return PID not in tags or (is_here(tags) and not is_alive_here(tags))

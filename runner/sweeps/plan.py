@@ -101,6 +101,10 @@ class Plan(ABC):
         """Return what the plan found, given the results of all jobs of the parent run."""
         return Findings(self.best(results))
 
+    def close(self) -> None:
+        """Give up the jobs of which no results were told: the sweep has ended."""
+        return
+
 
 class GridPlan(Plan):
     """A plan whose jobs are all known beforehand."""

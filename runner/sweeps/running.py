@@ -1,5 +1,6 @@
 """Running a sweep: ask the plan for jobs, execute them in shards under one parent run, report the results to it."""
 
+import contextlib
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -62,6 +63,7 @@ def run_sweep(
     console = SweepConsole(config)
     console.add(len(jobs), sum(job.config.steps for job in jobs))
     with (
+        contextlib.closing(plan),
         notes_on_signal(console.stopped),
         tracking_to(config.tracking, console.recording, drawing(config)) as tracker,
         launcher.opened(),

@@ -197,3 +197,22 @@ def test_a_lock_that_a_killed_process_left_is_no_obstacle() -> None:
     Path(f"{journal}.lock").symlink_to(journal)  # as Optuna locks journals
     package.sweep([*SEARCH, LR, "hydra.sweeper.n_trials=4", "resume=true"])
     assert [len(study.trials) for study in studies()] == [4]
+
+
+def test_a_search_that_was_interrupted_in_a_process_goes_on_there(folder: Path) -> None:
+    (folder / "mine.py").write_text(
+        "from pathlib import Path\n"
+        "def bowl(weight):\n"
+        "    if Path('stop').exists() and bool((weight != 10).any()):\n"
+        "        raise KeyboardInterrupt\n"
+        "    return (weight**2).sum(-1)\n"
+    )
+    own = ["objective=callable", "objective.target=mine:bowl", "objective.of_one_point=false", "allow_code=true"]
+    given = [*SEARCH[:3], *own, "lr=tag(log,interval(1e-3,1e-1))", "steps=5", "hydra.sweeper.n_trials=6"]
+    (folder / "stop").touch()
+    with pytest.raises(KeyboardInterrupt):
+        package.sweep(given)
+    (folder / "stop").unlink()
+    assert len(package.sweep([*given, "resume=true"])) == 6
+    (study,) = studies()
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 6
