@@ -16,6 +16,7 @@ ROOMS = [
     "tensors",
     "formulas",
     "process",
+    "compiling",
     "config",
     "untrusted",
     "composition",

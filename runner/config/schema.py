@@ -35,6 +35,7 @@ from runner.messages.ranges import (
 CHILDREN = ("all", "varied", "summary")
 # The number of points that MLflow's charts show of a run.
 POINTS_IN_A_SWEEP = 320
+ENGINES = ("auto", "eager", "compiled")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 DEVICE = Constraint(
     "auto, cpu, cuda, cuda:N or mps",
@@ -117,6 +118,7 @@ class Config:
     threads: Annotated[int | None, Key(THREADS.or_null("all logical CPUs"), "threads inside one operation")]
     interop_threads: Annotated[int | None, Key(THREADS.or_null("all logical CPUs"), "threads between operations")]
     dtype: Annotated[str, Key(one_of("float32", "float64"), "precision of weights and arithmetic")]
+    engine: Annotated[str, Key(one_of(*ENGINES), "how steps are made; auto compiles long descents, to the same bits")]
     seed: Annotated[int, Key(at_least(0, "a whole number"), "seed of everything random")]
     initial_weight: Annotated[
         float | list[float] | str | None, Key(START.or_null("the objective's usual start"), "where the descent starts")

@@ -107,6 +107,8 @@ def _summary(result: "Result") -> Iterator[str]:
     at = f"at step {result.steps:,}" if result.outcome.name == "DIVERGED" else f"after {result.steps:,} steps"
     rate = result.steps / max(result.seconds, 1e-9)
     yield f"ended      {at}: {result.sentence} ({result.seconds:.2f} s, {rate:,.0f} steps/s)"
+    if result.engine is not None:
+        yield f"engine     {result.engine}"
     minimum = "" if result.nearest_minimum is None else f"  minimum at {_numbers(result.nearest_minimum)}"
     yield f"weight     {_numbers(result.weight.tolist())}{minimum}{_known('distance', result.distance)}"
     yield f"gradient   {_numbers(result.gradient.tolist())}  near 0 means converged"

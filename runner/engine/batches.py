@@ -122,7 +122,7 @@ def batch_key(member: Member) -> Hashable:
     own = {key: value for key, value in config.objective.parameters.items() if key not in varying}
     fixed = json.dumps(own, sort_keys=True)
     return (
-        (config.device, config.threads, config.interop_threads, config.dtype, config.tracking),
+        (config.device, config.threads, config.interop_threads, config.dtype, config.engine, config.tracking),
         (objective.name, objective.dimension, tuple(sorted(objective.parameters)), fixed),
         (
             structure(config.optimizer.tree, OPTIONAL, FIXED),

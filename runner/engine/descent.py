@@ -1,9 +1,10 @@
 """The descent: steps of forward pass, backward pass and update, for all the runs of a batch at once."""
 
 import itertools
+import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeAlias
 
@@ -18,7 +19,8 @@ from runner.tensors.torch_private import gradient_of
 
 BLOCK_SECONDS = 0.25
 BLOCK_BYTES = 16 * 2**20
-LONGEST_BLOCK = 1024
+LONGEST_BLOCK = 16384
+LONGEST_EAGER_BLOCK = 1024
 
 BatchLoss: TypeAlias = Callable[[Tensor, Tensor | None], Tensor]
 Update: TypeAlias = Callable[[Tensor, Tensor, State, Tensor], tuple[Tensor, State]]
@@ -186,18 +188,26 @@ class Block:
 class Engine(Protocol):
     """Makes the steps of a block, one after the other."""
 
-    def __call__(self, step: AnyStep, carry: Carry, inputs: InputSource, most: int) -> tuple[Carry, Outputs]:
+    def __call__(self, problem: Problem, carry: Carry, most: int) -> tuple[Carry, Outputs]:
         """Make at most `most` steps, as many as fit a short time, and return the last carry and all outputs."""
 
 
-def eager(step: AnyStep, carry: Carry, inputs: InputSource, most: int) -> tuple[Carry, Outputs]:
-    """Make the steps by torch's own kernels, one call each.
+def eager(problem: Problem, carry: Carry, most: int) -> tuple[Carry, Outputs]:
+    """Make the steps by torch's own kernels, one call each."""
+    most = min(most, LONGEST_EAGER_BLOCK)
+    return made_eagerly(problem.step, carry, itertools.islice(problem.inputs, most), BLOCK_SECONDS)
+
+
+def made_eagerly(
+    step: AnyStep, carry: Carry, inputs: Iterable[Inputs], seconds: float = math.inf
+) -> tuple[Carry, Outputs]:
+    """Make steps by torch's own kernels until the inputs or the time are used up.
 
     The outputs are kept, not read, so that the loop never waits for the device.
     """
     made: list[Outputs] = []
-    deadline = time.perf_counter() + BLOCK_SECONDS
-    for each in itertools.islice(inputs, most):
+    deadline = time.perf_counter() + seconds
+    for each in inputs:
         carry, outputs = step(carry, each)
         made.append(outputs)
         if time.perf_counter() >= deadline:
@@ -217,7 +227,7 @@ def descend(
     while done < steps:
         # Blocks also end at multiples of `longest`, so that a slow machine shows the same steps as a fast one.
         end = min((steps, done + longest - done % longest, *(pause for pause in pauses if pause > done)))
-        carry, outputs = engine(problem.step, carry, problem.inputs, end - done)
+        carry, outputs = engine(problem, carry, end - done)
         yield _block(done + 1, outputs, problem.runs), carry
         done += len(outputs.loss)
 

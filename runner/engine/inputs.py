@@ -13,6 +13,7 @@ from runner.tensors.draws import MiniBatches, Noise
 from runner.tensors.rows import GRAIN, padded, padded_length
 
 BLOCK_STEPS = 128
+REPEATED_STEPS = 2**16  # inputs that are all alike take no memory
 BLOCK_BYTES = 4 * 2**20
 
 
@@ -73,6 +74,10 @@ class InputSource:
         self._left -= len(found.schedule)
         return found
 
+    def peek(self) -> Inputs:
+        """Return the inputs of the next step, 1 in front of each shape, and leave them for the steps to come."""
+        return _sliced(self._to_come(), 0, 1)
+
     def _to_come(self) -> Inputs:
         """Return the inputs of the next steps, made before or now."""
         if self._made is None or self._left == 0:
@@ -104,6 +109,8 @@ class InputSource:
 
     @property
     def _steps_at_once(self) -> int:
+        if not self.rates.vary and self.noise is None and self.probes is None and self.batches is None:
+            return REPEATED_STEPS
         # At most GRAIN rates, because torch splits more of them among threads, which changes how powers round.
         most = min(BLOCK_STEPS, GRAIN // padded_length(len(self.weight)))
         most = most if self.rates.vary else BLOCK_STEPS

@@ -12,7 +12,8 @@ from torch import Tensor
 from runner.config.direction import Direction
 from runner.config.stop_rules import StopReason
 from runner.engine.best import BestSoFar
-from runner.engine.descent import Block, descend
+from runner.engine.descent import Block, Engine, descend, eager
+from runner.engine.engines import described
 from runner.engine.problem import Batch, narrowed, rows_of
 from runner.engine.result import Outcome, Result
 from runner.engine.stagnation import Movement, stagnation_remark
@@ -83,13 +84,15 @@ class _State:
 class Descent:
     """The descent of a batch, with the state of each of its runs."""
 
-    def __init__(self, batch: Batch, pauses: Sequence[int] = ()) -> None:
+    def __init__(self, batch: Batch, pauses: Sequence[int] = (), engine: Engine = eager) -> None:
         """Begin at the start of the batch.
 
         Args:
             batch: the runs.
             pauses: steps at which a block ends, in order.
+            engine: makes the steps.
         """
+        self._engine = engine
         self._pauses = pauses
         self._longest = -(-max(config.steps for config in batch.configs) // BLOCKS)
         self._waited = 0.0
@@ -154,7 +157,7 @@ class Descent:
             return
         started = time.perf_counter() - self._now.seconds
         steps, self._waited = max(config.steps for config in self._configs), 0.0
-        for block, carry in descend(self._batch.problem, steps, self._longest, self._pauses):
+        for block, carry in descend(self._batch.problem, steps, self._longest, self._pauses, self._engine):
             self._carry, active = carry, self.active
             seconds = time.perf_counter() - started - self._waited
             ends = self._endings_in(block, seconds)
@@ -209,6 +212,7 @@ class Descent:
             loss=float(state.loss),
             reason=ending.reason,
             best=self._best_steps.of(run),
+            engine=described(self._engine),
         )
         last = self._movement.last(run)
         sentence = stagnation_remark(self._configs[run], result, last)

@@ -50,6 +50,7 @@ class Result:
         still_since: the last step that changed the weight, if it did not change afterwards away from a known minimum.
         reason: a sentence about the rule that stopped the run.
         best: the step whose loss was best; None where no step had a finite loss.
+        engine: which steps were compiled, or why none were; None where there is nothing to say.
     """
 
     outcome: Outcome
@@ -67,6 +68,7 @@ class Result:
     still_since: int | None = None
     reason: str | None = None
     best: Best | None = None
+    engine: str | None = None
 
     def __repr__(self) -> str:
         """Return a one-line summary."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol, TypeAlias
 
 from runner.engine.diagnostics import Diagnostics
+from runner.engine.engines import close, engine_of
 from runner.engine.problem import Batch, check_batch, nan_start, prepare, starts_with_nan
 from runner.engine.progress import ActiveBlock, Descent
 from runner.engine.result import Outcome, Result
@@ -116,11 +117,12 @@ def execute_in_rungs(
     batch = prepare(members)
     if config.parent_run is None:
         _check_start(batch)
+    engine = engine_of(batch)
     view.start(hardware, batch)
     recording = Recording(runs, sink, batch.lr_varies, trajectory)
     recording.begin(hardware, batch.problem.start.weight[: len(runs)])
     running = _Running(
-        list(range(len(runs))), Descent(batch, rungs), Diagnostics(members, batch.lr_varies), recording, {}
+        list(range(len(runs))), Descent(batch, rungs, engine), Diagnostics(members, batch.lr_varies), recording, {}
     )
     try:
         nan = starts_with_nan(batch)
@@ -134,6 +136,8 @@ def execute_in_rungs(
         running.end(running.unended, error)
         view.stop()
         raise
+    finally:
+        close(engine)
     return [running.results[index] for index in range(len(runs))]
 
 

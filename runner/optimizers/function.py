@@ -9,7 +9,7 @@ from torch import Tensor
 
 from runner.optimizers.update_rule import plus
 from runner.tensors.norms import dot
-from runner.tensors.torch_private import is_traced
+from runner.tensors.tracing import is_traced
 
 Loop = TypeVar("Loop", bound=tuple[Any, ...])
 

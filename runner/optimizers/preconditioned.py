@@ -14,7 +14,7 @@ from runner.optimizers.matrix import no_steps_of
 from runner.optimizers.update_rule import Takes, decayed, oriented, plus, power, rule, with_decay
 from runner.tensors.rows import padded
 from runner.tensors.shapes import Shapes
-from runner.tensors.torch_private import is_traced
+from runner.tensors.tracing import is_traced
 
 Matrices = tuple[Tensor, ...]
 

@@ -9,7 +9,7 @@ from runner.optimizers.adam import Betas
 from runner.optimizers.function import Function
 from runner.optimizers.quasi_newton import times
 from runner.optimizers.update_rule import State, no_steps, plus, rule, with_decay
-from runner.tensors.torch_private import is_traced
+from runner.tensors.tracing import is_traced
 
 LEAST_DAMPING, MOST_DAMPING = 1e-30, 1e30
 

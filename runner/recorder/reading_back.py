@@ -19,7 +19,7 @@ from runner.recorder.reading import PARENT_TAG, job_of
 from runner.tracking.run_files import CONFIG, JOBS, OVERRIDES, RESUMED, SECRETS, SOURCE, jobs_in
 
 # Keys that earlier versions did not have, with what they mean there.
-LATER = {"report": True, "save_weights": None}
+LATER = {"report": True, "save_weights": None, "engine": "auto"}
 # The one written in C, where there is one, is ten times as fast.
 Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 

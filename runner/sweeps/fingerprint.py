@@ -30,6 +30,8 @@ NOT_OF_THE_RESULT = (
 def fingerprint(config: Config) -> str:
     """Return a digest that is equal for runs that would record the same numbers, and only for them."""
     tree = {key: value for key, value in config.tree.items() if key not in NOT_OF_THE_RESULT}
+    if tree["engine"] != "compiled":  # the others make the same bits
+        del tree["engine"]
     tree["objective"] = {key: value for key, value in tree["objective"].items() if LATER.get(key, ...) != value}
     sources = [first_sources_of(target) for target in config.targets]
     digests = {name: source.digest for found in sources for name, source in found.items()} if sources else None

@@ -29,11 +29,6 @@ def gradient_of(loss: Tensor, point: Tensor, ones: Tensor) -> Tensor:
     return gradient
 
 
-def is_traced() -> bool:
-    """Return whether `make_fx` is tracing the operations, whose values are then not known."""
-    return torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.PROXY) is not None
-
-
 class Recurrent:
     """The recurrent layers of torch by operations that can be batched over runs, in place of `torch._VF`."""
 

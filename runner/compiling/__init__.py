@@ -1,0 +1,1 @@
+"""Compiled programs of a pure step on rows: recording, translation to C++, and the kept programs."""

@@ -1,0 +1,156 @@
+"""Engines that make the steps of a block by a compiled program."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from runner.compiling.programs import Compilation, kept, key_of, load
+from runner.compiling.recording import CannotCompileError
+from runner.compiling.running import Runnable
+from runner.compiling.translation import Translation, translated
+from runner.engine.descent import BLOCK_SECONDS, AnyStep, Carry, Outputs, Problem
+from runner.engine.inputs import Inputs, steps_of
+from runner.engine.torch_step import TorchStep
+
+# How long one call of a program is to take: signals wait for it.
+CALL_SECONDS = 0.05
+FIRST_CALL = 64
+
+
+def translation_of(problem: Problem, carry: Carry) -> Translation:
+    """Return the translation of a problem's step.
+
+    Raises:
+        CannotCompileError: it cannot be compiled.
+    """
+    if isinstance(problem.step, TorchStep):
+        raise CannotCompileError("the optimizer is a class of torch.optim, which keeps its own state")
+    if carry.weight.device.type != "cpu":
+        raise CannotCompileError(f"programs are for the CPU, the device is {carry.weight.device}")
+    (inputs,) = steps_of(problem.inputs.peek())
+    return translated(problem.step, carry, inputs, len(carry.weight))
+
+
+@dataclass
+class ProgramRunner:
+    """Makes the steps of one problem by its program."""
+
+    runnable: Runnable
+    _a_call: int = field(default=FIRST_CALL, init=False)
+
+    @classmethod
+    def of(cls, path: Path, translation: Translation, problem: Problem) -> "ProgramRunner":
+        """Return the runner of a problem by its kept program.
+
+        Raises:
+            CannotCompileError: the program cannot be loaded.
+        """
+        return cls(Runnable(load(path), translation, len(problem.start.weight), problem.runs))
+
+    def __call__(self, problem: Problem, carry: Carry, most: int) -> tuple[Carry, Outputs]:
+        """Make at most `most` steps, as many as fit a short time."""
+        outputs = self.runnable.new_outputs(most)
+        deadline, made, parts = time.perf_counter() + BLOCK_SECONDS, 0, list[Inputs]()
+        while made < most:
+            begun = time.perf_counter()
+            inputs = problem.inputs.take(min(self._a_call, most - made))
+            carry = self.runnable(carry, inputs, len(inputs.schedule), outputs, made)
+            parts.append(inputs)
+            made += len(inputs.schedule)
+            now = time.perf_counter()
+            self._a_call = max(1, int(min(2.0, CALL_SECONDS / max(now - begun, 1e-9)) * len(inputs.schedule)))
+            if now >= deadline:
+                break
+        return carry, self._outputs(outputs, parts, made)
+
+    def once(self, carry: Carry, inputs: Inputs) -> tuple[Carry, Outputs]:
+        """Make the steps of some inputs."""
+        count = len(inputs.schedule)
+        outputs = self.runnable.new_outputs(count)
+        carry = self.runnable(carry, inputs, count, outputs, 0)
+        return carry, self._outputs(outputs, [inputs], count)
+
+    def _outputs(self, made: Sequence[Tensor | None], parts: Sequence[Inputs], count: int) -> Outputs:
+        """Return the outputs; those that are inputs are taken from these."""
+        found: list[Tensor | None] = []
+        for one, given_back in zip(made, self.runnable.translation.given_back, strict=True):
+            if given_back is not None:
+                found.append(_joined([part[given_back] for part in parts], count))
+            else:
+                found.append(None if one is None else one[:count])
+        return Outputs(*found)  # type: ignore[arg-type]
+
+
+def _joined(parts: Sequence[Tensor | None], count: int) -> Tensor:
+    first = parts[0]
+    assert first is not None
+    if all(part is not None and part.stride(0) == 0 and part.data_ptr() == first.data_ptr() for part in parts):
+        return first[:1].expand(count, *first.shape[1:])
+    return torch.cat([part for part in parts if part is not None])
+
+
+class Compiled:
+    """Makes all steps by a program, which is compiled first where it is not kept."""
+
+    def __init__(self) -> None:
+        self._step: AnyStep | None = None
+        self._runner: ProgramRunner | None = None
+
+    def __call__(self, problem: Problem, carry: Carry, most: int) -> tuple[Carry, Outputs]:
+        """Make at most `most` steps, as many as fit a short time.
+
+        Raises:
+            CannotCompileError: the step cannot be compiled.
+        """
+        return self.prepared(problem, carry)(problem, carry, most)
+
+    def prepared(self, problem: Problem, carry: Carry) -> ProgramRunner:
+        """Return what makes the steps of a problem.
+
+        Raises:
+            CannotCompileError: the step cannot be compiled.
+        """
+        if self._runner is None or self._step is not problem.step:
+            translation = translation_of(problem, carry)
+            self._runner = ProgramRunner.of(_made(translation.source), translation, problem)
+            self._step = problem.step
+        return self._runner
+
+
+def _made(source: str) -> Path:
+    key = key_of(source)
+    found = kept(key)
+    if found is not None:
+        return found
+    compilation = Compilation(key, source)
+    try:
+        return compilation.wait()
+    finally:
+        compilation.close()
+
+
+def are_equal(one: object, other: object) -> bool:
+    """Return whether nested tuples of tensors are equal to the bit, NaN being equal to NaN."""
+    pairs = zip(pytree.tree_leaves(one), pytree.tree_leaves(other), strict=True)
+    return all(a is b or _are_same(a, b) for a, b in pairs)
+
+
+def _are_same(one: object, other: object) -> bool:
+    if not isinstance(one, Tensor) or not isinstance(other, Tensor):
+        return one == other
+    if one.dtype != other.dtype or one.shape != other.shape:
+        return False
+    same = one == other
+    if one.is_floating_point():
+        same = (same & (one.signbit() == other.signbit())) | (one.isnan() & other.isnan())
+    return bool(same.all())
+
+
+def of_runs(outputs: Outputs, runs: int) -> Outputs:
+    """Return the outputs of steps without those of padding."""
+    return Outputs(*[None if one is None else one[:, :runs] for one in outputs])  # type: ignore[arg-type]
