@@ -170,6 +170,12 @@ class Block:
         """The number of the last step."""
         return self.first + len(self.loss) - 1
 
+    @property
+    def last_step(self) -> "Block":
+        """The last step as a block of its own."""
+        evaluations = None if self.evaluations is None else self.evaluations[-1:]
+        return Block(self.last, self.loss[-1:], self.gradient[-1:], self.weight[-1:], self.lr[-1:], evaluations)
+
     def diverged_at(self) -> dict[int, int]:
         """Return the first step whose loss, gradient or weight is not finite, of each run that has such a step."""
         finite = self.loss.isfinite()

@@ -210,7 +210,8 @@ class _Running:
         """End runs, given by their index among those that were given, after the last step of a block."""
         runs = [run for run in self.descent.active if self.places[run] in pruned]
         self.descent.prune(runs)
-        last = ActiveBlock(passed.block, runs, {run: self.descent.endings[run] for run in runs})
+        unrecorded = [run for run in runs if self.recording.recorded[run] < passed.block.last]
+        last = ActiveBlock(passed.block.last_step, unrecorded, {run: self.descent.endings[run] for run in unrecorded})
         self.recording.block(last, self.diagnostics)
         self.end(runs)
 

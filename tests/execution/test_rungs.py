@@ -83,3 +83,9 @@ def test_runs_go_on_in_fewer_rows_to_the_same_bits(overrides: list[str]) -> None
     assert ends["50"].tags["pruned_at_step"] == "11"
     assert ends["50"].status == "FINISHED"
     assert [*record.histories("50")["loss"]] == [4, 8, 11]
+
+
+def test_a_rung_that_is_recorded_anyway_is_recorded_once() -> None:
+    _, record = executed(planned("objective=rosenbrock", "log_every=1", "diagnostics.curvature=true", runs=3), {5: [1]})
+    assert [*record.histories("1")["loss"]] == [1, 2, 3, 4, 5]
+    assert len(record.histories("1")["curvature"]) == 5
