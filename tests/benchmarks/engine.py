@@ -1,0 +1,249 @@
+"""Microseconds a step by torch's kernels, by programs and by peers; whole processes; the bits of random configs.
+
+`python -m tests.benchmarks.engine [steps | processes | bits [SEED [COUNT]]]`. JAX is timed where JAX_PATH names the
+folder that it is installed in (`pip install --target FOLDER jax`).
+"""
+
+import itertools
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from runner.compiling.recording import CannotCompileError
+from runner.composition.composition import compose, install, to_config
+from runner.config.schema import Config
+from runner.engine.batches import member_of
+from runner.engine.compiled import Compiled, are_equal, of_runs
+from runner.engine.descent import Outputs, made_eagerly
+from runner.engine.engines import engine_of
+from runner.engine.problem import Batch, prepare
+from runner.engine.progress import Descent
+from tests.support.random_runs import random_config
+
+WORKS = {"gd, quadratic": ["optimizer=gd"], "adam, rosenbrock": ["optimizer=adam", "objective=rosenbrock", "lr=1e-3"]}
+RUNS = (1, 100, 1_000, 10_000)
+REPEATS = 5
+JAX = """
+import os, sys, time
+import jax, jax.numpy as jnp
+from jax import lax
+work, runs, steps = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+def gd(lr):
+    loss = lambda w: w**2 + 20.0
+    def step(w, _):
+        value, gradient = jax.value_and_grad(loss)(w)
+        w = w - lr * gradient
+        return w, (value, gradient, w)
+    return lax.scan(step, jnp.float32(10.0), None, length=steps)[1]
+def adam(lr):
+    loss = lambda w: (1 - w[0])**2 + 100.0 * (w[1] - w[0]**2)**2
+    def step(carry, _):
+        w, m, v, t = carry
+        value, g = jax.value_and_grad(loss)(w)
+        t, m, v = t + 1, 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
+        w = w - lr * (m / (1 - 0.9**t)) / (jnp.sqrt(v / (1 - 0.999**t)) + 1e-8)
+        return (w, m, v, t), (value, g, w)
+    zero = jnp.zeros(2)
+    return lax.scan(step, (jnp.array([-1.2, 1.0]), zero, zero, jnp.float32(0.0)), None, length=steps)[1]
+run = jax.jit(jax.vmap({"gd": gd, "adam": adam}[work]))
+rates = jnp.linspace(1e-4, 1e-3, runs)
+jax.block_until_ready(run(rates))
+best = 1e9
+for _ in range(5):
+    begun = time.perf_counter()
+    jax.block_until_ready(run(rates))
+    best = min(best, time.perf_counter() - begun)
+print(best / steps * 1e6)
+"""
+
+
+def steps_for(runs: int) -> int:
+    """Return how many steps to time."""
+    return {1: 160_000, 100: 20_000, 1_000: 4_000}.get(runs, 600)
+
+
+def batch(overrides: list[str], runs: int, steps: int, engine: str) -> Batch:
+    """Return a batch of runs with different learning rates."""
+    config = to_config(compose(["quiet=true", "tracking=off", f"engine={engine}", f"steps={steps}", *overrides]))
+    return prepare([member_of(replace(config, lr=1e-4 + 9e-4 * run / runs)) for run in range(runs)])
+
+
+def of_descents(overrides: list[str], runs: int, engine: str) -> float:
+    """Return microseconds a step of a descent, with all that is looked at in each block."""
+    steps, best = steps_for(runs), float("inf")
+    if engine == "eager":
+        steps = min(steps, 3_000)
+    for _ in range(REPEATS):
+        made = batch(overrides, runs, steps, engine)
+        descent = Descent(made, engine=engine_of(made))
+        begun = time.perf_counter()
+        for _ in descent.blocks():
+            pass
+        best = min(best, time.perf_counter() - begun)
+    return best / steps * 1e6
+
+
+def of_programs(overrides: list[str], runs: int) -> float:
+    """Return microseconds a step of a program alone, which writes all losses, gradients and weights."""
+    steps = min(steps_for(runs), 16_384)
+    made = batch(overrides, runs, steps, "compiled")
+    problem, engine = made.problem, Compiled()
+    engine(problem, problem.start, min(64, steps))
+    best = float("inf")
+    for _ in range(REPEATS):
+        begun = time.perf_counter()
+        count, carry = 0, problem.start
+        while count < steps:
+            carry, outputs = engine(problem, carry, steps - count)
+            count += len(outputs.loss)
+        best = min(best, time.perf_counter() - begun)
+    return best / steps * 1e6
+
+
+def plain(work: str, steps: int = 3_000) -> float:
+    """Return microseconds a step of a loop as a notebook has it, with torch.optim for Adam."""
+    weight = torch.tensor([10.0] if work == "gd" else [-1.2, 1.0], requires_grad=True)
+    optimizer = torch.optim.Adam([weight], lr=1e-3)
+
+    def gd() -> None:
+        loss = (weight**2 + 20).sum()
+        loss.backward()
+        with torch.no_grad():
+            weight.sub_(1e-3 * weight.grad)  # type: ignore[operator]
+            weight.grad.zero_()  # type: ignore[union-attr]
+
+    def adam() -> None:
+        optimizer.zero_grad()
+        loss = (1 - weight[0]) ** 2 + 100 * (weight[1] - weight[0] ** 2) ** 2
+        loss.backward()
+        optimizer.step()
+
+    return _best({"gd": gd, "adam": adam}[work], steps)
+
+
+def _best(step: Callable[[], None], steps: int) -> float:
+    best = float("inf")
+    for _ in range(REPEATS):
+        begun = time.perf_counter()
+        for _ in range(steps):
+            step()
+        best = min(best, time.perf_counter() - begun)
+    return best / steps * 1e6
+
+
+def of_jax(work: str, runs: int, threads: int) -> float | None:
+    """Return microseconds a step of JAX; None where it is not installed."""
+    path = os.environ.get("JAX_PATH")
+    if path is None:
+        return None
+    flags = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1" if threads == 1 else ""
+    environment = {**os.environ, "PYTHONPATH": path, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-c", JAX, work, str(runs), str(min(steps_for(runs), 4_000))]
+    prefix = ["taskset", "-c", "0"] if threads == 1 else []
+    done = subprocess.run([*prefix, *command], env=environment, capture_output=True, text=True, check=False)
+    return float(done.stdout) if done.returncode == 0 else None
+
+
+def steps() -> None:
+    """Print microseconds a step."""
+    print(f"{'threads':<8}{'work':<18}{'runs':>7}{'eager':>9}{'descent':>9}{'program':>9}{'JAX':>9}{'plain':>9}")
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        for work, overrides in WORKS.items():
+            name = work.partition(",")[0]
+            for runs in RUNS:
+                found = [
+                    of_descents(overrides, runs, "eager"),
+                    of_descents(overrides, runs, "compiled"),
+                    of_programs(overrides, runs),
+                    of_jax(name, runs, threads),
+                    plain(name) if runs == 1 else None,
+                ]
+                texts = "".join(f"{'' if one is None else format(one, '.3f'):>9}" for one in found)
+                print(f"{threads:<8}{work:<18}{runs:>7,}{texts}", flush=True)
+
+
+def processes() -> None:
+    """Print seconds of whole processes: eager, and auto with nothing kept and with a kept program."""
+    with tempfile.TemporaryDirectory() as folder:
+        environment = {**os.environ, "RUNNER_CACHE_DIR": folder, "PYTHONPATH": str(Path.cwd())}
+        imports = [sys.executable, "-c", "import torch, hydra, runner.cli.command_line"]
+        print(f"imports {_seconds(imports, environment, folder):.2f} s")
+        for count in (1_000, 10_000, 100_000, 1_000_000):
+            asked = [sys.executable, "-m", "runner", "lr=0.05", f"steps={count}", "log_every=1000", "quiet=true"]
+            asked += ["report=false"]
+            cold = _seconds([*asked, "engine=auto"], environment, folder, repeats=1)
+            warm = _seconds([*asked, "engine=auto"], environment, folder)
+            torchs = _seconds([*asked, "engine=eager"], environment, folder, repeats=1 if count > 10**5 else 3)
+            print(
+                f"{count:>9,} steps: eager {torchs:.2f} s, cold auto {cold:.2f} s, warm auto {warm:.2f} s", flush=True
+            )
+
+
+def _seconds(command: list[str], environment: dict[str, str], folder: str, repeats: int = 3) -> float:
+    best = float("inf")
+    for _ in range(repeats):
+        begun = time.perf_counter()
+        subprocess.run(command, env=environment, cwd=folder, check=True)
+        best = min(best, time.perf_counter() - begun)
+    return best
+
+
+def bits(seed: int, count: int) -> None:
+    """Print how many random configs a program makes to the bit of torch's kernels, and each that it does not."""
+    random_numbers, tally = random.Random(seed), Counter[str]()
+    nowhere = {"name": "off", "uri": None, "experiment": None, "artifacts": None, "offline": None}
+    for index in range(count):
+        config = random_config(random_numbers, index, nowhere)
+        runs, steps = random_numbers.choice([1, 3, 70]), 60
+
+        def made(config: Config = config, runs: int = runs) -> Batch:
+            return prepare([member_of(replace(config, lr=config.lr * (0.5 + run / runs))) for run in range(runs)])
+
+        try:
+            one, other, engine = made().problem, made().problem, Compiled()
+            runner = engine.prepared(one, one.start)
+        except CannotCompileError as error:
+            tally[f"refused: {error}"] += 1
+            continue
+        carry, expected = made_eagerly(other.step, other.start, itertools.islice(other.inputs, steps))
+        after, parts, done = one.start, list[Outputs](), 0
+        while done < steps:
+            after, outputs = runner(one, after, steps - done)
+            parts.append(outputs)
+            done += len(outputs.loss)
+        joined = Outputs(*[None if part[0] is None else torch.cat(part) for part in zip(*parts, strict=True)])  # type: ignore[arg-type]
+        same = are_equal((carry, of_runs(expected, one.runs)), (after, of_runs(joined, one.runs)))
+        is_exact = not runner.runnable.translation.inexact
+        tally[f"{'same' if same else 'other'} bits, {'expected' if is_exact else 'not expected'}"] += 1
+        if not same and is_exact:
+            print(f"other bits: {config.objective.name} {config.optimizer.name} {config.schedule.name} {config.dtype}")
+    for text, number in sorted(tally.items()):
+        print(f"{number:>4} {text}")
+
+
+def main() -> None:
+    """Print what is asked for, else steps and processes."""
+    install()
+    asked = sys.argv[1:]
+    if asked[:1] == ["bits"]:
+        seed, count = [*map(int, asked[1:]), *[0, 40][len(asked) - 1 :]]
+        bits(seed, count)
+        return
+    if asked[:1] != ["processes"]:
+        steps()
+    if asked[:1] != ["steps"]:
+        processes()
+
+
+if __name__ == "__main__":
+    main()
