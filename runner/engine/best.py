@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from runner.config.direction import Direction
-from runner.engine.descent import Block
+from runner.engine.descent import Block, are_finite
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,11 @@ class BestSoFar:
 
     def update(self, block: Block, lasts: Sequence[int]) -> None:
         """Take a block's steps into account, each run's up to its last step in `lasts`."""
-        numbers = torch.arange(block.first, block.last + 1, device=block.loss.device)[:, None]
-        is_made = numbers <= torch.tensor(lasts, device=block.loss.device)
-        value = torch.where(is_made & block.loss.isfinite(), self._sign * block.loss, torch.inf)
+        value = block.loss if self._sign > 0 else -block.loss
+        if min(lasts) < block.last or not are_finite(block.loss):
+            numbers = torch.arange(block.first, block.last + 1, device=block.loss.device)[:, None]
+            is_made = numbers <= torch.tensor(lasts, device=block.loss.device)
+            value = torch.where(is_made & block.loss.isfinite(), value, torch.inf)
         lowest, index = value.min(0)
         runs = (lowest < self._sign * self.loss).nonzero()[:, 0]
         if len(runs) > 0:

@@ -178,17 +178,23 @@ class Block:
 
     def diverged_at(self) -> dict[int, int]:
         """Return the first step whose loss, gradient or weight is not finite, of each run that has such a step."""
-        finite = self.loss.isfinite()
-        # A sum that is finite has finite terms, and takes a fraction of the time of looking at each term.
-        if bool(finite.all()) and all(bool(part.sum(-1).isfinite().all()) for part in (self.gradient, self.weight)):
+        if all(map(are_finite, (self.loss, self.gradient, self.weight))):
             return {}
-        finite = finite & self.gradient.isfinite().all(-1) & self.weight.isfinite().all(-1)
+        finite = self.loss.isfinite() & self.gradient.isfinite().all(-1) & self.weight.isfinite().all(-1)
         if bool(finite.all()):
             return {}
         runs = finite.all(0).logical_not().nonzero()[:, 0]
         # argmax of bytes returns the first of several maxima.
         index = finite[:, runs].logical_not().to(torch.uint8).argmax(0)
         return {run: self.first + at for run, at in zip(runs.tolist(), index.tolist(), strict=True)}
+
+
+def are_finite(values: Tensor) -> bool:
+    """Return whether the numbers are known to be finite, as those of a finite sum are.
+
+    It takes a fraction of the time of looking at each number; the sum of large ones may be infinite.
+    """
+    return bool(values.sum().isfinite())
 
 
 class Engine(Protocol):

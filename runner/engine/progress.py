@@ -221,9 +221,9 @@ class Descent:
     def _advance(self, passed: ActiveBlock, seconds: float) -> None:
         block, active, endings = passed.block, passed.active, passed.endings
         self._movement.update(self._now.weight, block, {run: ending.step for run, ending in endings.items()})
-        lasts = [0] * len(self._configs)
+        lasts, last = [0] * len(self._configs), block.last
         for run in active:
-            lasts[run] = passed.last(run)
+            lasts[run] = endings[run].step if run in endings else last
         self._best_steps.update(block, lasts)
         self.endings |= endings
         evaluations = _total(self._now.evaluations, block.evaluations)
@@ -255,8 +255,9 @@ class Descent:
             run: Ending(block.last, Outcome.STOPPED, StopReason.SECONDS.sentence(self._configs[run].stop))
             for run in late
         }
+        last = block.last
         for run, config in enumerate(self._configs):
-            if config.steps <= block.last:
+            if config.steps <= last:
                 endings[run] = Ending(config.steps, Outcome.COMPLETED)
         for run, step in block.diverged_at().items():
             if run not in endings or step <= endings[run].step:
