@@ -1,4 +1,4 @@
-"""What a search finds in 100 trials, by each way to search: `python -m tests.benchmarks.search [CASE...]`.
+"""What a search finds, by each way to search: `python -m tests.benchmarks.search [CASE...]`.
 
 Prints a table in Markdown: the median of the best value over ten seeds, the interval from 10 to 90 %, and how many
 steps of descent all trials made.
@@ -15,13 +15,14 @@ import numpy as np
 
 import runner
 
-SEEDS, TRIALS = 10, 100
-COMMON = ["hydra/sweeper=search", f"hydra.sweeper.n_trials={TRIALS}", "tracking=off", "quiet=true"]
-MOMENTUM = ["optimizer=momentum", "optimizer.momentum=interval(0,0.99)"]
-# Ways to search, by name; another one may prune.
+SEEDS = 10
+COMMON = ["hydra/sweeper=search", "tracking=off", "quiet=true"]
+MOMENTUM = ["optimizer=momentum", "optimizer.momentum=tag(log,interval(0.01,0.99))"]
 WAYS = {
-    "random": ["hydra/sweeper/sampler=random"],
-    "TPE": ["hydra/sweeper/sampler=tpe"],
+    "random, 100 trials": ["hydra/sweeper/sampler=random", "hydra.sweeper.n_trials=100"],
+    "TPE, 100": ["hydra.sweeper.n_trials=100"],
+    "TPE, 200": ["hydra.sweeper.n_trials=200"],
+    "TPE and Hyperband, 200": ["hydra/sweeper/pruner=hyperband", "hydra.sweeper.n_trials=200"],
 }
 
 
