@@ -2,6 +2,7 @@
 
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,6 +20,8 @@ pytest_plugins = ["tests.support.clusters", "tests.support.databases"]
 
 # As the command does, before anything imports torch: tests run in parallel.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# Long descents are to take their time, so that they can be interrupted: there is no compiler and no kept program.
+os.environ |= {"CXX": "", "RUNNER_CACHE_DIR": str(Path(tempfile.gettempdir(), "no-programs"))}
 # The time of an example depends on the machine.
 settings.register_profile("unhurried", settings.default, deadline=None)
 settings.load_profile("unhurried")

@@ -44,10 +44,10 @@ def cache_folder() -> Path:
     return Path(base).expanduser().absolute() / "gradient-descent-runner" / "programs"
 
 
-@cache
 def compiler() -> str | None:
-    """Return the path of the C++ compiler; None if there is none."""
-    return shutil.which(os.environ.get("CXX") or "g++") or shutil.which("c++")
+    """Return the path of the C++ compiler, the one that CXX names where it is set; None if there is none."""
+    named = os.environ.get("CXX")
+    return (shutil.which("g++") or shutil.which("c++")) if named is None else shutil.which(named)
 
 
 def vector_bytes() -> int:
@@ -70,7 +70,6 @@ def key_of(source: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:40]
 
 
-@cache
 def _version() -> str:
     """Return the compiler with its time of change, in place of its version, which takes a process to ask for."""
     path = compiler()

@@ -181,6 +181,7 @@ def processes() -> None:
         for count in (1_000, 10_000, 100_000, 1_000_000):
             asked = [sys.executable, "-m", "runner", "lr=0.05", f"steps={count}", "log_every=1000", "quiet=true"]
             asked += ["report=false"]
+            environment["RUNNER_CACHE_DIR"] = str(Path(folder, str(count)))
             cold = _seconds([*asked, "engine=auto"], environment, folder, repeats=1)
             warm = _seconds([*asked, "engine=auto"], environment, folder)
             torchs = _seconds([*asked, "engine=eager"], environment, folder, repeats=1 if count > 10**5 else 3)

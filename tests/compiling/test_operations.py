@@ -11,7 +11,7 @@ from runner.compiling.programs import Compilation, key_of, load
 from runner.compiling.recording import CannotCompileError
 from runner.compiling.running import Runnable
 from runner.compiling.translation import translated
-from tests.support.compiler import needs_compiler
+from tests.support.compiler import with_compiler
 
 pytestmark = pytest.mark.xdist_group("compiled")
 ROWS = 64 * 64
@@ -71,8 +71,7 @@ def same(one: Tensor, other: Tensor) -> bool:
 
 
 def test_each_operation_rounds_as_torch_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    needs_compiler()
-    monkeypatch.setenv("RUNNER_CACHE_DIR", str(tmp_path))
+    with_compiler(monkeypatch, tmp_path)
     x, y, z = map(numbers, range(3))
 
     def step(carry: tuple[Tensor], inputs: tuple[Tensor, Tensor]) -> tuple[tuple[Tensor], tuple[Tensor, ...]]:

@@ -8,7 +8,7 @@ import pytest
 from runner.compiling import programs
 from runner.compiling.programs import Compilation, cache_folder, kept, key_of, load
 from runner.compiling.recording import CannotCompileError
-from tests.support.compiler import needs_compiler
+from tests.support.compiler import with_compiler
 
 pytestmark = pytest.mark.xdist_group("compiled")
 SOURCE = 'extern "C" void descend() {}\n'
@@ -16,8 +16,7 @@ SOURCE = 'extern "C" void descend() {}\n'
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    needs_compiler()
-    monkeypatch.setenv("RUNNER_CACHE_DIR", str(tmp_path / "cache"))
+    with_compiler(monkeypatch, tmp_path / "cache")
     return tmp_path / "cache" / "programs"
 
 

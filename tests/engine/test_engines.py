@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch.utils import _pytree as pytree
 
-from runner.compiling.programs import compiler
 from runner.engine import auto, engines
 from runner.engine.batches import Member, member_of
 from runner.engine.descent import Block
@@ -15,7 +14,7 @@ from runner.engine.problem import prepare
 from runner.engine.progress import Descent
 from runner.messages.errors import UserError
 from runner.sweeps.fingerprint import fingerprint
-from tests.support.compiler import needs_compiler
+from tests.support.compiler import with_compiler
 from tests.support.descents import done, member
 
 pytestmark = pytest.mark.xdist_group("compiled")
@@ -27,7 +26,7 @@ ASKED = ["objective=rosenbrock", "optimizer=adam", "schedule=cosine", "gradient_
 @pytest.fixture(scope="module", autouse=True)
 def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RUNNER_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        with_compiler(patch, tmp_path_factory.mktemp("cache"))
         yield
 
 
@@ -71,7 +70,6 @@ def are_equal(one: list[Block], other: list[Block], run: int | None = None) -> b
 
 @pytest.mark.usefixtures("_eager_to_compile")
 def test_auto_with_a_cold_and_a_warm_cache_gives_the_bits_of_torchs_kernels() -> None:
-    needs_compiler()
     eager, said = steps(members("eager"))
     assert said is None
     cold, first = steps(members("auto"), wait=True)
@@ -92,7 +90,6 @@ def test_auto_with_a_cold_and_a_warm_cache_gives_the_bits_of_torchs_kernels() ->
 
 @pytest.mark.usefixtures("_eager_to_compile")
 def test_auto_does_not_take_a_program_that_makes_other_bits(monkeypatch: pytest.MonkeyPatch) -> None:
-    needs_compiler()
     from runner.engine import compiled
 
     once = compiled.ProgramRunner.once
@@ -123,15 +120,11 @@ def test_what_cannot_be_compiled_is_refused_in_a_line_that_says_why(overrides: l
 
 def test_without_a_compiler_compiled_is_refused_and_auto_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
-    monkeypatch.setenv("PATH", "")
-    compiler.cache_clear()
-    try:
-        with pytest.raises(UserError, match=r"engine=compiled: there is no C\+\+ compiler; install g\+\+"):
-            done("engine=compiled", "optimizer=momentum", "steps=3")
-        result, _ = done("engine=auto", "optimizer=momentum", "steps=5000", "log_every=5000")
-        assert result.engine is None
-    finally:
-        compiler.cache_clear()
+    with pytest.raises(UserError, match=r"engine=compiled: there is no C\+\+ compiler; install g\+\+"):
+        done("engine=compiled", "optimizer=momentum", "steps=3")
+    monkeypatch.setattr(auto, "WORTH_COMPILING", 0)
+    result, _ = done("engine=auto", "optimizer=momentum", "steps=4096", "log_every=4096")
+    assert result.engine is None
 
 
 def test_resume_tells_compiled_runs_from_the_others() -> None:

@@ -1,14 +1,17 @@
-"""The C++ compiler that some tests need."""
+"""The C++ compiler, which most tests do without."""
 
 import os
+from pathlib import Path
 
 import pytest
 
 from runner.compiling.programs import compiler
 
 
-def needs_compiler() -> None:
-    """Skip where there is no C++ compiler; CI has one."""
+def with_compiler(patch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Let descents be compiled, and keep the programs in a folder; skip where there is no compiler; CI has one."""
+    patch.delenv("CXX", raising=False)
+    patch.setenv("RUNNER_CACHE_DIR", str(folder))
     if compiler() is None:
         assert "CI" not in os.environ, "CI has a C++ compiler"
         pytest.skip("there is no C++ compiler (g++)")
