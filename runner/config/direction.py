@@ -22,7 +22,8 @@ class Direction(Enum):
 
     def best(self, losses: Iterable[float]) -> float:
         """Return the best finite loss, or `worst` where none is finite."""
-        return min(filter(math.isfinite, losses), key=self.sort_key, default=self.worst)
+        finite = filter(math.isfinite, losses)
+        return min(finite, default=self.worst) if self is Direction.DOWN else max(finite, default=self.worst)
 
     def keep_best(self, best: "dict[Direction, float]", loss: float) -> None:
         """Keep a loss of a run of this direction among the best losses, if it is better."""

@@ -111,6 +111,7 @@ class Descent:
         self._batch = batch
         self._carry = batch.problem.start
         self._configs = batch.configs
+        self._fewest = min(config.steps for config in self._configs)
         self._direction = self._configs[0].direction  # the same for all runs of a batch
         stops = [config.stop for config in self._configs]
         self._limits = Limits.of(stops, batch.problem.start.weight.device, self._direction)
@@ -256,7 +257,7 @@ class Descent:
             for run in late
         }
         last = block.last
-        for run, config in enumerate(self._configs):
+        for run, config in enumerate(self._configs if self._fewest <= last else ()):
             if config.steps <= last:
                 endings[run] = Ending(config.steps, Outcome.COMPLETED)
         for run, step in block.diverged_at().items():
