@@ -135,7 +135,8 @@ def elementwise(
     nodes = lowering.nodes
     if call in ALONE or call in ONLY_TOGETHER:
         is_together = _are_together(operands)
-        if is_together is None or (not is_together and call in ONLY_TOGETHER):
+        # The two ways of lerp differ in the sign of a zero alone, where the weight is 1.
+        if (is_together is None and call != "lerp") or (not is_together and call in ONLY_TOGETHER):
             nodes.inexact.add(call)
         call = ALONE.get(call, call) if is_together is False else call
     computed = found
