@@ -1,6 +1,7 @@
 """The record in a folder, read by SQLite and by MLflow."""
 
 import sqlite3
+import time
 from typing import Any
 
 from mlflow.entities import Run
@@ -9,13 +10,23 @@ from mlflow.tracking import MlflowClient
 from tests.conftest import Command
 
 
+PATIENCE = 30
+
+
 def rows(runner: Command, query: str) -> list[tuple[Any, ...]]:
+    """Return the rows of a query; none where the database or the table is not made yet."""
     path = runner.folder / "outputs/mlflow.db"
-    try:
-        with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as database:
-            return list(database.execute(query))
-    except sqlite3.OperationalError:  # not made yet
-        return []
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as database:
+                return list(database.execute(query))
+        except sqlite3.OperationalError as error:
+            if not path.exists() or "no such table" in str(error):
+                return []
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(0.05)  # a recorder that closes the database keeps others out for a moment
 
 
 def losses(runner: Command) -> int:
