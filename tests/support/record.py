@@ -9,7 +9,6 @@ from mlflow.tracking import MlflowClient
 
 from tests.conftest import Command
 
-
 PATIENCE = 30
 
 
