@@ -16,7 +16,7 @@ from runner.messages.ranges import COUNT, Constraint, at_least, key_problems, nu
 PATH = "hydra.sweeper.pruner."
 # Where no `interval_steps` and no `min_resource` are given.
 INTERVALS = 10
-HALVINGS = 3
+HALVINGS = 2
 
 
 @dataclass(frozen=True)
@@ -25,13 +25,11 @@ class Scores:
 
     Attributes:
         waiting: of the trials that wait at the rung; infinity where one of several seeds has diverged.
-        peers: of others of their batch that came as far, or had ended with that value before.
-        reached: of such trials of earlier batches.
+        reached: of others that came as far, or had ended with that value before.
         earlier: the last values of others, which were pruned before.
     """
 
     waiting: Mapping[int, float]
-    peers: Mapping[int, float]
     reached: Mapping[int, float]
     earlier: Mapping[int, float]
 
@@ -72,7 +70,7 @@ class Percentile(Pruner):
 
     def pruned(self, step: int, scores: Scores, steps: int) -> set[int]:
         """Return the waiting trials that are not among the best."""
-        parts = (scores.waiting, scores.peers, scores.reached, scores.earlier)
+        parts = (scores.waiting, scores.reached, scores.earlier)
         values = sorted(value for part in parts for value in part.values())
         if len(values) < max(2, self.n_startup_trials):
             return set()
@@ -85,7 +83,7 @@ class SuccessiveHalving(Pruner):
     """Lets the best 1 / `reduction_factor` of the trials that reach a rung go on (Jamieson and Talwalkar, 2016).
 
     Attributes:
-        min_resource: the first rung of a `min_early_stopping_rate` of 0; None for so many steps that there are 3 rungs.
+        min_resource: the first rung of a `min_early_stopping_rate` of 0; None for so many steps that there are 2 rungs.
         reduction_factor: the ratio of a rung and the one before.
         min_early_stopping_rate: how many rungs are left out at the beginning.
     """
@@ -108,14 +106,10 @@ class SuccessiveHalving(Pruner):
         return found
 
     def pruned(self, step: int, scores: Scores, steps: int) -> set[int]:
-        """Return the waiting trials that are not among the best of their batch, or not of all that came as far."""
-        batch = [*scores.waiting.values(), *scores.peers.values()]
-        limit = min(self._limit(batch), self._limit([*batch, *scores.reached.values()]))
+        """Return the waiting trials that are not among the best of all that came as far."""
+        values = sorted([*scores.waiting.values(), *scores.reached.values()])
+        limit = values[max(1, len(values) // self.reduction_factor) - 1]
         return {trial for trial, value in scores.waiting.items() if value > limit}
-
-    def _limit(self, values: Sequence[float]) -> float:
-        """Return the worst of the best values, of which there is at least one."""
-        return sorted(values)[max(1, len(values) // self.reduction_factor) - 1]
 
 
 @dataclass(frozen=True)
@@ -151,8 +145,7 @@ class Hyperband(Pruner):
             def of_bracket(values: Mapping[int, float], bracket: int = bracket) -> dict[int, float]:
                 return {trial: value for trial, value in values.items() if self.bracket(trial, brackets) == bracket}
 
-            waiting, peers, reached = map(of_bracket, (scores.waiting, scores.peers, scores.reached))
-            its = Scores(waiting, peers, reached, {})
+            its = Scores(of_bracket(scores.waiting), of_bracket(scores.reached), {})
             if its.waiting:
                 found |= self._halving.pruned(step, its, steps)
         return found
@@ -169,7 +162,7 @@ class Hyperband(Pruner):
         raise AssertionError("a trial is in one of the brackets")
 
 
-RESOURCE = COUNT.or_null("so many steps that there are 3 rungs")
+RESOURCE = COUNT.or_null("so many steps that there are 2 rungs")
 FACTOR = at_least(2, "a whole number")
 FROM_ZERO = at_least(0, "a whole number")
 EVERY = {

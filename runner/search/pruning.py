@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 from runner.search.asked import Asked, combined, final_value
 from runner.search.findings import DIVERGED
 from runner.search.pruners import Pruner, Scores
-from runner.search.study import Study, batch_of
+from runner.search.study import Study
 from runner.sweeps.job import Job
 from runner.sweeps.outcome import JobResult
 
@@ -62,12 +62,10 @@ class TrialPruning:
                 self._report(asked[number], step, waiting[number], trial)
             elif (found := self._score_at(trial, step, [results.get(job.overrides) for job in jobs])) is not None:
                 others[number] = found
-        here = {batch_of(known[number]) for number in waiting}
         scores = Scores(
             waiting,
-            {number: score for number, (score, has) in others.items() if has and batch_of(known[number]) in here},
-            {number: score for number, (score, has) in others.items() if has and batch_of(known[number]) not in here},
-            {number: score for number, (score, has) in others.items() if not has},
+            {number: score for number, (score, has_reached) in others.items() if has_reached},
+            {number: score for number, (score, has_reached) in others.items() if not has_reached},
         )
         pruned = self.pruner.pruned(step, scores, self._steps(step))
         ends = {job.overrides for number in pruned for job in asked[number].jobs}

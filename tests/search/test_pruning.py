@@ -48,7 +48,7 @@ def study() -> optuna.Study:
 def scores(waiting: Mapping[int, float], reached: Mapping[int, float], earlier: Mapping[int, float]) -> Scores:
     others = {trial: value for trial, value in reached.items() if trial not in waiting}
     return Scores(
-        waiting, {}, others, {trial: value for trial, value in earlier.items() if trial not in {*waiting, *others}}
+        waiting, others, {trial: value for trial, value in earlier.items() if trial not in {*waiting, *others}}
     )
 
 
@@ -67,22 +67,21 @@ def test_the_best_percentile_goes_on(
 
 
 @given(VALUES, VALUES, st.integers(2, 5))
-def test_halving_lets_a_share_of_the_waiting_go_on(
+def test_halving_lets_a_share_of_all_go_on(
     waiting: Mapping[int, float], reached: Mapping[int, float], factor: int
 ) -> None:
     found = scores(waiting, reached, {})
     pruned = SuccessiveHalving(1, factor).pruned(1, found, 100)
     worst_kept = max((value for trial, value in waiting.items() if trial not in pruned), default=-math.inf)
     assert all(waiting[trial] > worst_kept for trial in pruned)
-    distinct = len(set(waiting.values())) == len(waiting)
-    assert not distinct or len(waiting) - len(pruned) <= max(1, len(waiting) // factor)
-    alone = SuccessiveHalving(1, factor).pruned(1, Scores(waiting, {}, {}, {}), 100)
-    assert min(waiting, key=lambda trial: waiting[trial]) not in alone
-    assert alone <= pruned, "more competitors never save a trial"
+    values = [*found.waiting.values(), *found.reached.values()]
+    better = [value for value in values if value < worst_kept]
+    assert len(better) < max(1, len(values) // factor)
+    assert not {trial for trial, value in waiting.items() if value == min(values)} & pruned
 
 
 def test_rungs_are_steps_before_the_last() -> None:
-    assert [*SuccessiveHalving(None, 3).rungs(1000)] == [37, 111, 333]
+    assert [*SuccessiveHalving(None, 3).rungs(1000)] == [111, 333]
     assert [*SuccessiveHalving(1, 3, 2).rungs(81)] == [9, 27]
     assert [*Percentile(50, 5, 25, 10).rungs(60)] == [25, 35, 45, 55]
     assert [*Percentile(50, 5, 0, None).rungs(100)] == [*range(10, 100, 10)]
@@ -96,7 +95,7 @@ def test_the_brackets_of_hyperband_have_the_sizes_of_the_paper() -> None:
     assert [brackets.count(bracket) / 100 for bracket in range(5)] == pytest.approx([81, 34, 15, 8, 5], rel=0.15)
     assert [*pruner.rungs(81)] == [1, 3, 9, 27]
     last = {trial: float(trial) for trial in range(200) if pruner.bracket(trial, 5) == 4}
-    assert all(not pruner.pruned(step, Scores(last, {}, {}, {}), 81) for step in pruner.rungs(81))
+    assert all(not pruner.pruned(step, Scores(last, {}, {}), 81) for step in pruner.rungs(81))
 
 
 @pytest.mark.parametrize("pruner", PRUNERS)
