@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import optuna
-from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.trial import FrozenTrial, TrialState
 
 from runner.report import search as names
@@ -96,6 +95,8 @@ def importances(study: optuna.Study) -> Importances:
         return Importances({}, f"{len(complete):,} complete trials, expected at least {FEWEST}")
     if len(keys) < 2:
         return Importances({}, "the search chooses one key only")
+    from optuna.importance import PedAnovaImportanceEvaluator  # which imports scikit-learn
+
     evaluator = PedAnovaImportanceEvaluator(target_quantile=max(TOP_SHARE, TOP / len(complete)))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
