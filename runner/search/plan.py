@@ -192,9 +192,8 @@ class SearchPlan(Plan):
         by_trial: dict[int, list[JobResult]] = {}
         for one in results:
             by_trial.setdefault(int(one.job.tags[TRIAL]), []).append(one)
-        sign = 1 if self._settings.directions[0] == "minimize" else -1
         values = {number: self._own_value(found) for number, found in by_trial.items()}
-        finite = [(sign * value, number) for number, value in values.items() if math.isfinite(value)]
+        finite = [(self._settings.sign * value, number) for number, value in values.items() if math.isfinite(value)]
         return best_of(by_trial[min(finite)[1]]) if finite else None
 
     def _own_value(self, results: Sequence[JobResult]) -> float:
@@ -253,7 +252,7 @@ class SearchPlan(Plan):
         Raises:
             SweepError: more have.
         """
-        trials = self._study.study.get_trials(deepcopy=False)
+        trials = self._trials
         failed = sum(REASON in trial.user_attrs for trial in trials)
         if trials and failed / len(trials) > self._settings.max_failure_rate:
             raise SweepError(

@@ -75,10 +75,6 @@ class TrialPruning:
         """Return further jobs to run at once, since others have ended."""
         return self.refill(ended)
 
-    @property
-    def _sign(self) -> float:
-        return 1.0 if self.study.settings.directions[0] == "minimize" else -1.0
-
     def _score(
         self,
         jobs: Sequence[Job],
@@ -95,13 +91,17 @@ class TrialPruning:
                 values.append(math.nan)
             else:
                 values.append(final_value(result, metric))
-        return self._sign * combined(values, self.study.settings) if all(map(math.isfinite, values)) else math.inf
+        return (
+            self.study.settings.sign * combined(values, self.study.settings)
+            if all(map(math.isfinite, values))
+            else math.inf
+        )
 
     def _report(self, asked: Asked, step: int, score: float, known: FrozenTrial) -> None:
         """Keep a trial's value at a rung in the study, unless an earlier process has."""
         assert asked.trial is not None
         if math.isfinite(score) and step not in known.intermediate_values:
-            asked.trial.report(self._sign * score, step)
+            asked.trial.report(self.study.settings.sign * score, step)
 
     def _score_at(
         self, trial: FrozenTrial, step: int, results: Sequence[JobResult | None]
@@ -118,19 +118,19 @@ class TrialPruning:
             results: of its jobs, where it is not told yet.
         """
         if step in trial.intermediate_values:
-            return self._sign * trial.intermediate_values[step], True
+            return self.study.settings.sign * trial.intermediate_values[step], True
         ended = [one for one in results if one is not None]
         is_lost = any(one.has_diverged or one.status in FAILED for one in ended)
         if is_lost or DIVERGED in trial.user_attrs or trial.state == TrialState.FAIL:
             return None
         if trial.state == TrialState.PRUNED or any(one.is_pruned for one in ended):
             before = [at for at in trial.intermediate_values if at < step]
-            return (self._sign * trial.intermediate_values[max(before)], False) if before else None
+            return (self.study.settings.sign * trial.intermediate_values[max(before)], False) if before else None
         if trial.state == TrialState.COMPLETE:
-            return self._sign * trial.values[0], True
+            return self.study.settings.sign * trial.values[0], True
         if ended and len(ended) == len(results):
             values = [final_value(one, self.study.settings.metrics[0]) for one in ended]
-            return self._sign * combined(values, self.study.settings), True
+            return self.study.settings.sign * combined(values, self.study.settings), True
         return None
 
 

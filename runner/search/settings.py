@@ -100,6 +100,11 @@ class SearchSettings:
     study_name: str | None
     seed: int
 
+    @property
+    def sign(self) -> int:
+        """What the first metric is multiplied by, so that the lowest is the best: 1 or -1."""
+        return 1 if self.directions[0] == "minimize" else -1
+
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> "SearchSettings":
         """Return the settings of a plain tree.

@@ -21,7 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 from runner.messages.errors import UserError, one_line
 from runner.messages.redaction import shown_text
 from runner.search.settings import SearchSettings
-from runner.search.turns import JournalLock, Turns, turns_by_database
+from runner.search.turns import FileLock, Turns, turns_by_database
 from runner.tracking.processes import PID, is_alive_here, is_here, process_tags
 
 JOURNALS = Path("outputs/search")
@@ -239,7 +239,7 @@ class _Place:
 
     shown: str
     turns: Turns
-    lock: JournalLock | None = None
+    lock: FileLock | None = None
 
 
 def _place_of(given: str | None, uri: str | None, usual: Path) -> _Place:
@@ -254,7 +254,7 @@ def _place_of(given: str | None, uri: str | None, usual: Path) -> _Place:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"hydra.sweeper.storage={path}: {one_line(error)}") from None
-        lock = JournalLock(path)
+        lock = FileLock(path)
         return _Place(str(path), lock.turn, lock)
     shown = shown_text(given)
     if given == uri or _is_of_mlflow(given, shown):

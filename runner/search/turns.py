@@ -20,8 +20,8 @@ KEY = 1_734_633_842
 Turns: TypeAlias = Callable[[], AbstractContextManager[None]]
 
 
-class JournalLock(JournalFileOpenLock):
-    """A lock on a journal, which ends with its process; the process that has it may take it again.
+class FileLock(JournalFileOpenLock):
+    """A lock on a file, which is made if it is missing; it ends with its process, which may take it again.
 
     Optuna's own locks are files, which stay when a process is killed that has one: half a minute, and for ever where
     the path is relative.
@@ -58,18 +58,6 @@ class JournalLock(JournalFileOpenLock):
             self.release()
 
 
-def turns_by_file(path: Path) -> Turns:
-    """Return turns by a lock on a file, which is made if it is missing."""
-
-    @contextlib.contextmanager
-    def turn() -> Iterator[None]:
-        with open(path, "ab") as file:
-            lock(file, fcntl.LOCK_EX)
-            yield
-
-    return turn
-
-
 def turns_by_database(url: str) -> Turns:
     """Return turns by a lock of a database; of one without such locks, turns that do not wait."""
     import sqlalchemy
@@ -78,7 +66,7 @@ def turns_by_database(url: str) -> Turns:
     backend = parsed.get_backend_name()
     if backend == "sqlite" and parsed.database not in (None, "", ":memory:"):
         # Not the database itself: to close it would end SQLite's own locks.
-        return turns_by_file(Path(f"{parsed.database}.turn"))
+        return FileLock(Path(f"{parsed.database}.turn")).turn
     statements = {
         "postgresql": ("SELECT pg_advisory_lock(:key)", "SELECT pg_advisory_unlock(:key)"),
         "mysql": ("SELECT GET_LOCK(:key, -1)", "SELECT RELEASE_LOCK(:key)"),

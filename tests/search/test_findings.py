@@ -19,10 +19,10 @@ from runner.report.page import SweepPart
 from runner.report.search import Search
 from runner.search import findings
 from runner.search.settings import SearchSettings
-from runner.search.study import JOURNALS
 from tests.conftest import Command
 from tests.support.processes import wait_until
 from tests.support.record import client, history, runs_in
+from tests.support.searches import trials_told
 from tests.support.template import place
 
 SETTINGS: dict[str, Any] = {
@@ -94,8 +94,7 @@ def test_the_parent_run_has_the_whole_history_once_after_ctrl_c_and_resume(runne
     given = ["-m", "hydra/sweeper=search", "objective=rosenbrock", "steps=20", "hydra.sweeper.batch_size=4"]
     given += ["lr=tag(log,interval(1e-5,1e-3))", "seed=range(0,9)"]
     process = runner.fork(*given, "hydra.sweeper.n_trials=2000")
-    journals = runner.folder / JOURNALS
-    wait_until(lambda: sum(journal.read_text().count('"op_code":6') for journal in journals.glob("*.log")) >= 22)
+    wait_until(lambda: trials_told(runner) >= 22)
     process.send_signal(signal.SIGINT)
     process.communicate()
     (parent,) = (run for run in runs_in(runner) if run.data.tags.get("runner.kind") == "sweep")

@@ -18,6 +18,7 @@ from runner.search.study import JOURNALS
 from tests.conftest import Command
 from tests.support.processes import wait_until
 from tests.support.record import rows
+from tests.support.searches import trials_told
 from tests.support.template import place
 
 LR = "lr=tag(log,interval(1e-5,1e-2))"
@@ -170,8 +171,7 @@ def test_a_killed_search_prunes_the_same_trials_when_it_goes_on(runner: Command,
     given = ["-m", "hydra/sweeper=search", "objective=rosenbrock", "steps=810", "hydra/sweeper/pruner=hyperband", LR]
     given += ["hydra.sweeper.n_trials=40", "hydra.sweeper.batch_size=10", "log_every=100"]
     process = runner.fork(*given)
-    journals = runner.folder / JOURNALS
-    wait_until(lambda: sum(one.read_text().count('"op_code":6') for one in journals.glob("*.log")) >= 12)
+    wait_until(lambda: trials_told(runner) >= 12)
     process.send_signal(signal.SIGKILL)
     process.wait()
     done = runner(*given, "resume=true")

@@ -19,6 +19,7 @@ from runner.sweeps.language import parsed_overrides, sweep_request
 from tests.conftest import Command
 from tests.support.processes import wait_until
 from tests.support.record import rows
+from tests.support.searches import trials_told
 from tests.support.template import place
 
 SEARCH = ["hydra/sweeper=search", "tracking=off", "quiet=true", "objective=rosenbrock", "steps=20"]
@@ -166,8 +167,7 @@ def test_a_killed_search_goes_on(runner: Command, template: Path) -> None:
         *("hydra.sweeper.n_trials=40", "hydra.sweeper.batch_size=4"),
     ]
     process = runner.start(*given)
-    journals = runner.folder / JOURNALS
-    wait_until(lambda: sum(journal.read_text().count('"op_code":6') for journal in journals.glob("*.log")) >= 6)
+    wait_until(lambda: trials_told(runner) >= 6)
     time.sleep(0.1)
     process.send_signal(signal.SIGKILL)
     process.wait()
