@@ -73,9 +73,11 @@ def test_each_objective_in_a_batch_of_any_size_equals_the_run_alone_to_the_bit(
     left_out = {*LEAST_SQUARES} if found.residuals is None else set()
     rules = sorted({*RULES} - left_out - ({*DENSE} if found.dimension > 64 else set()))
     optimizer, schedule = data.draw(st.sampled_from(rules)), data.draw(st.sampled_from(SCHEDULES))
-    extra = data.draw(st.sampled_from([(), ("gradient_noise=0.1",), ("clip_norm=1",), ("clip_value=0.5",)]))
-    start = data.draw(st.sampled_from(["initial_weight=null", "initial_weight=0.5"]))
-    config = base(objective, optimizer, schedule, *extra, start)
+    extra: dict[str, Any] = data.draw(
+        st.sampled_from([{}, {"gradient_noise": 0.1}, {"clip_norm": 1.0}, {"clip_value": 0.5}])
+    )
+    start = data.draw(st.sampled_from([None, 0.5]))
+    config = replace(base(objective, optimizer, schedule), initial_weight=start, **extra)
     configs = data.draw(variants(config))
     assert_equal_to_alone(configs, [0, len(configs) // 2, len(configs) - 1])
 
@@ -88,8 +90,8 @@ def test_each_optimizer_in_a_batch_of_any_size_equals_the_run_alone_to_the_bit(
 ) -> None:
     others = [] if optimizer in LEAST_SQUARES else ["ackley", "styblinski_tang", "expression"]
     objective = data.draw(st.sampled_from(["rosenbrock", *others]))
-    dtype = data.draw(st.sampled_from(["dtype=float32", "dtype=float64"]))
-    configs = data.draw(variants(base(objective, optimizer, "constant", dtype, "initial_weight=0.5")))
+    dtype = data.draw(st.sampled_from(["float32", "float64"]))
+    configs = data.draw(variants(replace(base(objective, optimizer), dtype=dtype, initial_weight=0.5)))
     assert_equal_to_alone(configs, [0, len(configs) // 2, len(configs) - 1])
 
 

@@ -29,7 +29,8 @@ def config_of(lr: float, *overrides: str) -> Config:
     return replace(config, parent_run="sweep", tracking=replace(config.tracking, uri=SECRET))
 
 
-CONFIGS = [config_of(0.001 * (index + 1), f"optimizer={'adam' if index % 3 else 'gd'}") for index in range(9)]
+GD, ADAM = config_of(0.1, "optimizer=gd"), config_of(0.1, "optimizer=adam")
+CONFIGS = [replace(ADAM if index % 3 else GD, lr=0.001 * (index + 1)) for index in range(9)]
 MEMBERS = [member_of(config) for config in CONFIGS]
 
 

@@ -23,20 +23,20 @@ NEEDS = {
 
 @cache
 def base(objective: str, optimizer: str = "gd", schedule: str = "constant", *overrides: str) -> Config:
+    """Return a config whose optimizer and schedule were each composed once, for all objectives."""
     milestones = ["schedule.milestones=[5,9]"] if schedule == "multistep" else []
-    return to_config(
-        compose(
-            [
-                "quiet=true",
-                f"objective={objective}",
-                f"optimizer={optimizer}",
-                f"schedule={schedule}",
-                *milestones,
-                *NEEDS.get(objective, []),
-                *overrides,
-            ]
-        )
-    )
+    chosen = {"optimizer": [f"optimizer={optimizer}"], "schedule": [f"schedule={schedule}", *milestones]}
+    groups = {}
+    for group, own in chosen.items():
+        own += [text for text in overrides if text.startswith(f"{group}.")]
+        groups[group] = getattr(_composed(*own), group)
+    others = [text for text in overrides if not text.startswith(tuple(f"{group}." for group in chosen))]
+    return replace(_composed(f"objective={objective}", *NEEDS.get(objective, []), *others), **groups)
+
+
+@cache
+def _composed(*overrides: str) -> Config:
+    return to_config(compose(["quiet=true", *overrides]))
 
 
 def recorded(configs: list[Config]) -> tuple[list[Result], list[History]]:

@@ -1,5 +1,7 @@
 """Descents in the tests' own process, with what they record."""
 
+import copy
+import functools
 import struct
 from collections.abc import Callable
 from typing import Any
@@ -55,6 +57,11 @@ def done(*overrides: str) -> tuple[Result, Collected]:
 
 
 def defaults(name: str) -> dict[str, Any]:
+    return copy.deepcopy(_defaults(name))
+
+
+@functools.cache
+def _defaults(name: str) -> dict[str, Any]:
     loaded = OmegaConf.to_container(OmegaConf.load(config_folder() / "optimizer" / f"{name}.yaml"))
     assert isinstance(loaded, dict)
     return {str(key): value for key, value in loaded.items()}
