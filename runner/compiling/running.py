@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from runner.compiling.memory import ReusedMemory
 from runner.compiling.programs import Program, Ref
 from runner.compiling.translation import Translation
 
@@ -42,15 +43,16 @@ class Runnable:
     def __post_init__(self) -> None:
         self._held = [one.contiguous() for one in self.translation.constants]
         self._constants = self._refs(self._held)
+        self._memory = ReusedMemory()
 
     def new_outputs(self, steps: int) -> list[Tensor | None]:
         """Return the tensors for the outputs of so many steps; None for one that is an input."""
-        made: list[Tensor | None] = []
-        for shape, given_back in zip(self.translation.outputs, self.translation.given_back, strict=True):
-            size, dtype = shape
-            is_made = given_back is None and size
-            made.append(torch.empty((steps, self.runs, *size[1:]), dtype=dtype) if is_made else None)
-        return made
+        made = [
+            ((steps, self.runs, *size[1:]), dtype) if given_back is None and size else None
+            for (size, dtype), given_back in zip(self.translation.outputs, self.translation.given_back, strict=True)
+        ]
+        found = iter(self._memory.tensors([one for one in made if one is not None]))
+        return [None if one is None else next(found) for one in made]
 
     def __call__(self, carry: Any, inputs: Any, steps: int, outputs: Sequence[Tensor | None], at: int) -> Any:
         """Make steps, whose inputs are stacked, write their outputs from place `at` on, and return the last carry."""

@@ -176,25 +176,27 @@ class Block:
         evaluations = None if self.evaluations is None else self.evaluations[-1:]
         return Block(self.last, self.loss[-1:], self.gradient[-1:], self.weight[-1:], self.lr[-1:], evaluations)
 
-    def diverged_at(self) -> dict[int, int]:
-        """Return the first step whose loss, gradient or weight is not finite, of each run that has such a step."""
-        if all(map(are_finite, (self.loss, self.gradient, self.weight))):
+    def diverged_at(self, runs: Tensor | None = None) -> dict[int, int]:
+        """Return the first step whose loss, gradient or weight is not finite, of each run that has such a step.
+
+        `runs` `(runs,)` says which runs are of interest, None all.
+        """
+        # Sums tell runs whose numbers are all finite, in a fraction of the time of looking at each number; the sum of
+        # large ones may be infinite.
+        is_finite = self.loss.sum(0).isfinite()
+        for values in (self.gradient, self.weight):
+            is_finite &= values.sum(0).isfinite().all(-1)
+        unclear = is_finite.logical_not_() if runs is None else is_finite.logical_not_() & runs
+        if not bool(unclear.any()):
             return {}
-        finite = self.loss.isfinite() & self.gradient.isfinite().all(-1) & self.weight.isfinite().all(-1)
-        if bool(finite.all()):
-            return {}
-        runs = finite.all(0).logical_not().nonzero()[:, 0]
-        # argmax of bytes returns the first of several maxima.
-        index = finite[:, runs].logical_not().to(torch.uint8).argmax(0)
-        return {run: self.first + at for run, at in zip(runs.tolist(), index.tolist(), strict=True)}
-
-
-def are_finite(values: Tensor) -> bool:
-    """Return whether the numbers are known to be finite, as those of a finite sum are.
-
-    It takes a fraction of the time of looking at each number; the sum of large ones may be infinite.
-    """
-    return bool(values.sum().isfinite())
+        found = unclear.nonzero()[:, 0]
+        finite = self.loss[:, found].isfinite()
+        for values in (self.gradient, self.weight):
+            finite &= values[:, found].isfinite().all(-1)
+        # argmin of bytes returns the first of several minima.
+        least, index = finite.to(torch.uint8).min(0)
+        diverged = zip(found.tolist(), least.tolist(), index.tolist(), strict=True)
+        return {run: self.first + at for run, is_none, at in diverged if not is_none}
 
 
 class Engine(Protocol):

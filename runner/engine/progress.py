@@ -53,7 +53,7 @@ class ActiveBlock:
 
 @dataclass(frozen=True)
 class _State:
-    """All runs after `steps`, or one run at its end.
+    """All runs after `steps`, those that have ended at their ends.
 
     Attributes:
         weight: `(runs, dim)`.
@@ -68,6 +68,21 @@ class _State:
     gradient: Tensor
     loss: Tensor
     evaluations: Tensor | None = None
+
+    def after(self, block: Block, seconds: float, lasts: Tensor | None) -> "_State":
+        """Return the state after a block of which each run makes the steps up to `lasts`; None for all steps."""
+        evaluations = None
+        if block.evaluations is not None:
+            before = torch.zeros_like(block.evaluations[0]) if self.evaluations is None else self.evaluations
+            evaluations = _last(block.evaluations.cumsum(0) + before, before, block.first, lasts)
+        return _State(
+            block.last,
+            seconds,
+            _last(block.weight, self.weight, block.first, lasts),
+            _last(block.gradient, self.gradient, block.first, lasts),
+            _last(block.loss, self.loss, block.first, lasts),
+            evaluations,
+        )
 
     def of_runs(self, runs: Tensor) -> Self:
         """Return the state of some runs."""
@@ -103,6 +118,7 @@ class Descent:
         nothing = torch.full_like(weight, torch.nan)
         self._now = _State(0, 0.0, weight, nothing, nothing[:, 0])
         self._movement = Movement(len(weight), weight.device)
+        self._goes_on = torch.ones(len(weight), dtype=torch.bool, device=weight.device)
         self.best = self._direction.worst
         self._best_steps = BestSoFar(weight, self._direction)
 
@@ -118,13 +134,12 @@ class Descent:
         limits = {run: config.stop.seconds for run, config in enumerate(self._configs)}
         self._seconds = {run: limit for run, limit in limits.items() if limit is not None}
         self.endings: dict[int, Ending] = {}
-        self._final_states: dict[int, _State] = {}
+        self._ended_after: dict[int, float] = {}
+        self._active = list(range(len(self._configs)))
 
     def end_at_start(self, runs: Iterable[int]) -> None:
         """End runs whose loss or gradient is NaN at the start, before their first step."""
-        for run in runs:
-            self.endings[run] = Ending(0, Outcome.DIVERGED)
-            self._final_states[run] = _at(self._now, run)
+        self._end({run: Ending(0, Outcome.DIVERGED) for run in runs})
 
     @property
     def direction(self) -> Direction:
@@ -132,9 +147,9 @@ class Descent:
         return self._direction
 
     @property
-    def active(self) -> list[int]:
+    def active(self) -> Sequence[int]:
         """The runs that have not ended."""
-        return [run for run in range(len(self._configs)) if run not in self.endings]
+        return self._active
 
     @property
     def steps(self) -> int:
@@ -159,12 +174,11 @@ class Descent:
         started = time.perf_counter() - self._now.seconds
         steps, self._waited = max(config.steps for config in self._configs), 0.0
         for block, carry in descend(self._batch.problem, steps, self._longest, self._pauses, self._engine):
-            self._carry, active = carry, self.active
+            self._carry, active = carry, self._active
             seconds = time.perf_counter() - started - self._waited
-            ends = self._endings_in(block, seconds)
-            passed = ActiveBlock(block, active, {run: ends[run] for run in active if run in ends})
-            self._advance(passed, seconds)
-            yield passed
+            endings = self._endings_in(block, seconds)
+            self._advance(block, endings, seconds)
+            yield ActiveBlock(block, active, endings)
             if len(self.endings) == len(self._configs):
                 return
 
@@ -174,9 +188,15 @@ class Descent:
 
     def prune(self, runs: Iterable[int]) -> None:
         """End runs after the last step: they cannot win."""
-        for run in runs:
-            self.endings[run] = Ending(self._now.steps, Outcome.PRUNED)
-            self._final_states[run] = _at(self._now, run)
+        self._end({run: Ending(self._now.steps, Outcome.PRUNED) for run in runs})
+
+    def _end(self, endings: dict[int, Ending]) -> None:
+        if not endings:
+            return
+        self.endings |= endings
+        self._ended_after |= dict.fromkeys(endings, self._now.seconds)
+        self._active = [run for run in self._active if run not in endings]
+        self._goes_on[torch.tensor(list(endings), device=self._goes_on.device)] = False
 
     @property
     def needs_fewer_rows(self) -> bool:
@@ -194,23 +214,24 @@ class Descent:
         rest._earlier = self._earlier[:, rows]
         rest._now = self._now.of_runs(rows)
         rest._movement = self._movement.of_runs(rows)
+        rest._goes_on = self._goes_on[rows]
         rest._best_steps = self._best_steps.of_runs(rows)
         return rest
 
     def result(self, run: int) -> Result:
         """Return the result of a run; one that has not ended yet counts as stopped by a signal."""
         ending = self.endings.get(run) or Ending(self._now.steps, Outcome.KILLED)
-        state = self._final_states.get(run) or _at(self._now, run)
+        state = self._now
         result = Result(
             outcome=ending.outcome,
             objective=self._batch.members[run].objective,
             direction=self._direction,
             steps=ending.step,
-            gradient_evaluations=ending.step if state.evaluations is None else int(state.evaluations),
-            seconds=state.seconds,
-            weight=state.weight,
-            gradient=state.gradient,
-            loss=float(state.loss),
+            gradient_evaluations=ending.step if state.evaluations is None else int(state.evaluations[run]),
+            seconds=self._ended_after.get(run, state.seconds),
+            weight=state.weight[run].clone(),
+            gradient=state.gradient[run].clone(),
+            loss=float(state.loss[run]),
             reason=ending.reason,
             best=self._best_steps.of(run),
             engine=described(self._engine),
@@ -219,48 +240,36 @@ class Descent:
         sentence = stagnation_remark(self._configs[run], result, last)
         return result if sentence is None else replace(result, remarks=(sentence,), still_since=last)
 
-    def _advance(self, passed: ActiveBlock, seconds: float) -> None:
-        block, active, endings = passed.block, passed.active, passed.endings
-        self._movement.update(self._now.weight, block, {run: ending.step for run, ending in endings.items()})
-        lasts, last = [0] * len(self._configs), block.last
-        for run in active:
-            lasts[run] = endings[run].step if run in endings else last
-        self._best_steps.update(block, lasts)
-        self.endings |= endings
-        evaluations = _total(self._now.evaluations, block.evaluations)
-        self._now = _State(
-            block.last,
-            seconds,
-            block.weight[-1],
-            block.gradient[-1],
-            block.loss[-1],
-            None if evaluations is None else evaluations[-1],
-        )
-        for run, ending in endings.items():
-            index = ending.step - block.first
-            weight, gradient = block.weight[index, run].clone(), block.gradient[index, run].clone()
-            taken = None if evaluations is None else evaluations[index, run].clone()
-            loss = block.loss[index, run].clone()
-            self._final_states[run] = _State(ending.step, seconds, weight, gradient, loss, taken)
-        losses = [float(self._final_states[run].loss) for run in endings]
-        if len(self._configs) == 1:  # for a single run, the best of all steps
-            losses = self._best_steps.loss.tolist()
-        elif len(endings) < len(active):
-            losses += block.loss[-1].tolist() if not self.endings else block.loss[-1][self.active].tolist()
-        self.best = self._direction.best([self.best, *losses])
+    def _advance(self, block: Block, endings: dict[int, Ending], seconds: float) -> None:
+        before, lasts = self._now.weight, self._lasts_in(block, endings)
+        self._movement.update(before, block, lasts)
+        self._best_steps.update(before, block, lasts)
+        self._now = self._now.after(block, seconds, lasts)
+        self._end(endings)
+        # For a single run, the best of all steps.
+        losses = self._best_steps.loss if len(self._configs) == 1 else self._now.loss
+        self.best = self._direction.best([self.best, _best(losses, self._direction)])
+
+    def _lasts_in(self, block: Block, endings: dict[int, Ending]) -> Tensor | None:
+        """Return the last step of each run, 0 for those that ended before; None if all make all steps of the block."""
+        last = block.last
+        if not self.endings and all(ending.step == last for ending in endings.values()):
+            return None
+        lasts = torch.where(self._goes_on, last, 0)
+        if endings:
+            runs, steps = list(endings), [ending.step for ending in endings.values()]
+            lasts[torch.tensor(runs, device=lasts.device)] = torch.tensor(steps, device=lasts.device)
+        return lasts
 
     def _endings_in(self, block: Block, seconds: float) -> dict[int, Ending]:
-        """Return how runs end in the block; if several reasons apply to a run, the earliest step decides."""
-        late = [run for run, limit in self._seconds.items() if seconds >= limit]
-        endings = {
-            run: Ending(block.last, Outcome.STOPPED, StopReason.SECONDS.sentence(self._configs[run].stop))
-            for run in late
-        }
-        last = block.last
-        for run, config in enumerate(self._configs if self._fewest <= last else ()):
-            if config.steps <= last:
-                endings[run] = Ending(config.steps, Outcome.COMPLETED)
-        for run, step in block.diverged_at().items():
+        """Return how active runs end in the block; if several reasons apply to a run, the earliest step decides."""
+        endings, last = dict[int, Ending](), block.last
+        for run, limit in self._seconds.items():
+            if seconds >= limit:
+                endings[run] = Ending(last, Outcome.STOPPED, StopReason.SECONDS.sentence(self._configs[run].stop))
+        if self._fewest <= last:
+            endings |= self._completed_by(last)
+        for run, step in block.diverged_at(self._goes_on).items():
             if run not in endings or step <= endings[run].step:
                 endings[run] = Ending(step, Outcome.DIVERGED)
         for run, ending in self._stops_in(block):
@@ -268,7 +277,14 @@ class Descent:
             # At the same step, a rule takes precedence over the last step and the time limit, divergence over a rule.
             if earlier is None or ending.step < earlier.step + (earlier.outcome is not Outcome.DIVERGED):
                 endings[run] = ending
-        return endings
+        return {run: endings[run] for run in sorted(endings) if run not in self.endings}
+
+    def _completed_by(self, last: int) -> dict[int, Ending]:
+        """Return the endings of the active runs that have made all their steps by step `last`."""
+        ended = [run for run in self._active if self._configs[run].steps <= last]
+        steps = {self._configs[run].steps for run in ended}
+        endings = {step: Ending(step, Outcome.COMPLETED) for step in steps}
+        return {run: endings[self._configs[run].steps] for run in ended}
 
     def _stops_in(self, block: Block) -> Iterator[tuple[int, Ending]]:
         if not self._limits.has_rules:
@@ -281,14 +297,16 @@ class Descent:
                 yield run, Ending(block.first + index, Outcome.STOPPED, sentence)
 
 
-def _at(state: _State, run: int) -> _State:
-    evaluations = None if state.evaluations is None else state.evaluations[run]
-    return _State(state.steps, state.seconds, state.weight[run], state.gradient[run], state.loss[run], evaluations)
+def _best(losses: Tensor, direction: Direction) -> float:
+    """Return the best finite loss, or the worst there is where none is finite."""
+    finite = losses.where(losses.isfinite(), direction.worst)
+    return float(finite.amin() if direction is Direction.DOWN else finite.amax())
 
 
-def _total(before: Tensor | None, evaluations: Tensor | None) -> Tensor | None:
-    """Return the evaluations `(steps, runs)` up to each step of a block, `before` being those before it."""
-    if evaluations is None:
-        return None
-    total = evaluations.cumsum(0)
-    return total if before is None else total + before
+def _last(values: Tensor, before: Tensor, first: int, lasts: Tensor | None) -> Tensor:
+    """Return the values `(steps, runs, ...)` of a block at the last step of each run, `before` where it made none."""
+    if lasts is None:
+        return values[-1].clone()  # does not keep the block's memory in use
+    shape = (-1, *[1] * (before.dim() - 1))
+    index = (lasts - first).clamp(min=0).view(shape).expand_as(before)
+    return torch.where((lasts >= first).view(shape), values.gather(0, index[None])[0], before)

@@ -1,7 +1,6 @@
 """Runs whose weight has stopped changing: since which step, and why."""
 
 import copy
-from collections.abc import Mapping
 from typing import Self
 
 import torch
@@ -21,37 +20,46 @@ class Movement:
 
     def __init__(self, runs: int, device: torch.device) -> None:
         self._last = torch.zeros(runs, dtype=torch.int64, device=device)
-        self._ended: dict[int, int] = {}
 
-    def update(self, before: Tensor, block: Block, ends: Mapping[int, int]) -> None:
+    def update(self, before: Tensor, block: Block, lasts: Tensor | None) -> None:
         """Take a block of steps into account.
 
         Args:
             before: the weights `(runs, dim)` before the block.
             block: the steps.
-            ends: the last step of each run that ends in the block.
+            lasts: `(runs,)`, the last step of each run; None if all runs make all steps of the block.
         """
         weight = block.weight
-        if not ends and bool((weight[-1] != (weight[-2] if len(weight) > 1 else before)).any(-1).all()):
-            self._last.fill_(block.last)
+        is_last = (weight[-1] != (weight[-2] if len(weight) > 1 else before)).any(-1)
+        if lasts is not None:
+            is_last &= lasts == block.last
+        self._last.masked_fill_(is_last, block.last)
+        is_unclear = is_last.logical_not_() if lasts is None else (lasts >= block.first) & ~is_last
+        if not bool(is_unclear.any()):
             return
-        moves = torch.cat([(weight[:1] != before).any(-1), (weight[1:] != weight[:-1]).any(-1)])
+        least, most = weight.aminmax(dim=0)
+        is_unclear &= ((least != before) | (most != before)).any(-1)
+        runs = is_unclear.nonzero()[:, 0]
+        if len(runs) > 0:
+            self._look_at_each_step(runs, before, block, lasts)
+
+    def _look_at_each_step(self, runs: Tensor, before: Tensor, block: Block, lasts: Tensor | None) -> None:
+        weight = torch.cat([before[None, runs], block.weight[:, runs]])
+        moves = (weight[1:] != weight[:-1]).any(-1)
         numbers = torch.arange(block.first, block.last + 1, device=weight.device)[:, None]
-        last = torch.full_like(self._last, block.last)
-        for run, step in ends.items():
-            last[run] = step
-        self._last = torch.maximum(self._last, torch.where(moves & (numbers <= last), numbers, 0).amax(0))
-        self._ended |= {run: int(self._last[run]) for run in ends}
+        if lasts is not None:
+            moves &= numbers <= lasts[runs]
+        self._last[runs] = torch.maximum(self._last[runs], torch.where(moves, numbers, 0).amax(0))
 
     def of_runs(self, runs: Tensor) -> Self:
-        """Return the movement of some runs, of which none has ended."""
+        """Return the movement of some runs."""
         found = copy.copy(self)
-        found._last, found._ended = self._last[runs], {}
+        found._last = self._last[runs]
         return found
 
     def last(self, run: int) -> int:
         """Return the last step that changed a run's weight, 0 if none has."""
-        return self._ended[run] if run in self._ended else int(self._last[run])
+        return int(self._last[run])
 
 
 def stagnation_remark(config: Config, result: Result, last: int) -> str | None:

@@ -16,6 +16,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the runner's own commands, before torch is imported
+
 import torch
 
 from runner.compiling.recording import CannotCompileError

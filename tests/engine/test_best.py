@@ -29,7 +29,8 @@ def test_blocks_find_the_best_step_of_the_whole_history(
     while first < steps:
         end = data.draw(st.integers(first + 1, steps))
         part = loss[first:end]
-        best.update(Block(first + 1, part, part[..., None], weight[first + 1 : end + 1], part), lasts)
+        block = Block(first + 1, part, part[..., None], weight[first + 1 : end + 1], part)
+        best.update(weight[first], block, None if min(lasts) >= end else torch.tensor(lasts))
         first = end
     for run, last in enumerate(lasts):
         finite = [step for step in range(1, last + 1) if math.isfinite(loss[step - 1, run])]

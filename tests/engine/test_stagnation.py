@@ -104,7 +104,8 @@ def test_any_cut_into_blocks_finds_the_last_movement(data: st.DataObject, steps:
     for first, last in itertools.pairwise(cuts):
         part = weight[first + 1 : last + 1]
         block = Block(first + 1, part[..., 0], part, part, part[..., 0])
-        movement.update(weight[first], block, {number: end for number, end in enumerate(ends) if first < end <= last})
+        lasts = [min(end, last) if end > first else 0 for end in ends]
+        movement.update(weight[first], block, None if min(lasts) == last else torch.tensor(lasts))
     for number, end in enumerate(ends):
         moved = [step for step in range(1, end + 1) if weight[step, number] != weight[step - 1, number]]
         assert movement.last(number) == (moved[-1] if moved else 0)
