@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -20,19 +21,29 @@ import torch
 
 from runner.compiling.recording import CannotCompileError
 
-FLAGS = ("-std=c++17", "-O1", "-march=native", "-ffp-contract=off", "-fno-math-errno", "-shared", "-fPIC", "-w")
+FLAGS = ("-shared", "-fPIC", "-w")
 VECTORS = {"AVX512": 64, "AVX2": 32}
 MOST_BYTES = 64 * 2**20
 REPLACES_CACHE = "RUNNER_CACHE_DIR"
 
 
-class Ref(ctypes.Structure):
-    """Where a tensor is, and how far its steps and rows are from each other, in numbers."""
+@dataclass(frozen=True)
+class Source:
+    """The source of a program.
 
-    _fields_ = (("data", ctypes.c_void_p), ("step", ctypes.c_long), ("row", ctypes.c_long))
+    Attributes:
+        text: in C++.
+        flags: of the compiler, besides those that all programs have.
+    """
 
+    text: str
+    flags: tuple[str, ...] = ()
 
-Program = Callable[..., None]
+    @property
+    def key(self) -> str:
+        """The name of the program: a hash of all that determines it."""
+        parts = (self.text, *FLAGS, *self.flags, torch.__version__, _version(), _processor())
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:40]
 
 
 def cache_folder() -> Path:
@@ -62,12 +73,6 @@ def vector_bytes() -> int:
             f"programs need Linux on a CPU with AVX2 or AVX512, torch uses {name} on {sys.platform}"
         )
     return VECTORS[name]
-
-
-def key_of(source: str) -> str:
-    """Return the name of a program: a hash of all that determines it."""
-    parts = (source, str(vector_bytes()), " ".join(FLAGS), torch.__version__, _version(), _processor())
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:40]
 
 
 def _version() -> str:
@@ -104,22 +109,18 @@ def _is_own(path: Path, is_kind: Callable[[int], bool]) -> bool:
     return is_kind(found.st_mode) and found.st_uid == os.getuid() and found.st_mode & 0o077 == 0
 
 
-def load(path: Path) -> Program:
-    """Return the function of a kept program.
+def load(path: Path) -> ctypes.CDLL:
+    """Return the library of a kept program.
 
     Raises:
         CannotCompileError: the file cannot be loaded.
     """
     try:
         os.utime(path)
-        function: Program = ctypes.CDLL(str(path)).descend
-    except (OSError, AttributeError) as error:
+        return ctypes.CDLL(str(path))
+    except OSError as error:
         path.unlink(missing_ok=True)
         raise CannotCompileError(f"the kept program cannot be loaded: {error}") from error
-    long = ctypes.c_long
-    function.argtypes = [long, long, long, long, *[ctypes.POINTER(Ref)] * 5]  # type: ignore[attr-defined]
-    function.restype = None  # type: ignore[attr-defined]
-    return function
 
 
 def check_folder() -> Path:
@@ -141,11 +142,10 @@ def check_folder() -> Path:
 class Compilation:
     """A compilation in a process of its own; only one process makes a program, others wait for it."""
 
-    def __init__(self, key: str, source: str, *, is_idle: bool = False) -> None:
+    def __init__(self, source: Source, *, is_idle: bool = False) -> None:
         """Start the compiler, unless another process has.
 
         Args:
-            key: of the program.
             source: of the program.
             is_idle: whether to give way to other processes.
 
@@ -155,21 +155,21 @@ class Compilation:
         path = compiler()
         if path is None:
             raise CannotCompileError("there is no C++ compiler; install g++")
-        self._key, self._folder = key, check_folder()
+        self._key, self._folder = source.key, check_folder()
         self._work: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
-        self._lock = os.open(self._folder / f"{key}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._lock = os.open(self._folder / f"{self._key}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             return  # another process compiles it
         self._work = Path(tempfile.mkdtemp(dir=self._folder, prefix="making-"))
-        (self._work / "step.cpp").write_text(source, encoding="utf-8")
+        (self._work / "step.cpp").write_text(source.text, encoding="utf-8")
         nice = shutil.which("nice") if is_idle else None
-        command = [*([nice] if nice else []), path, *FLAGS, f"-DBYTES={vector_bytes()}", "step.cpp", "-o", "step.so"]
+        command = [*([nice] if nice else []), path, *FLAGS, "step.cpp", "-o", "step.so", *source.flags, "-ldl"]
         with (self._work / "errors").open("wb") as errors:
             self._process = subprocess.Popen(
-                [*command, "-ldl"], cwd=self._work, stdin=subprocess.DEVNULL, stdout=errors, stderr=errors,
+                command, cwd=self._work, stdin=subprocess.DEVNULL, stdout=errors, stderr=errors,
                 start_new_session=True,
             )  # fmt: skip
 

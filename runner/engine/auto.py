@@ -9,6 +9,7 @@ from runner.engine.inputs import steps_of
 
 if TYPE_CHECKING:
     from runner.compiling.programs import Compilation
+    from runner.compiling.replay import Replay
     from runner.compiling.translation import Translation
     from runner.engine.compiled import ProgramRunner
 
@@ -42,7 +43,7 @@ class Auto:
         self.close()
         self._step = step
         self._seconds, self._made = 0.0, 0
-        self._translation: Translation | None = None
+        self._plan: Translation | Replay | None = None
         self._candidate: ProgramRunner | None = None
         self._runner: ProgramRunner | None = None
         self._is_settled = not self._is_long
@@ -92,29 +93,25 @@ class Auto:
 
     def _find(self, problem: Problem, carry: Carry) -> None:
         """Take a program that is there, or begin to compile it, or see whether it is ready."""
-        from runner.compiling.programs import Compilation, kept, key_of
-        from runner.compiling.recording import CannotCompileError
-        from runner.engine.compiled import translation_of
+        from runner.compiling.programs import Compilation, kept
+        from runner.engine.compiled import plan_of
 
         if self._compilation is not None:
             path = self._compilation.finished()
         else:
-            if self._translation is None:
-                self._translation = translation_of(problem, carry)
-                if self._translation.inexact:
-                    raise CannotCompileError(f"{_listed(self._translation.inexact)} may round differently there")
-                self._key = key_of(self._translation.source)
-            path = kept(self._key)
+            if self._plan is None:
+                self._plan = plan_of(problem, carry, is_exact=True)
+            path = kept(self._plan.source.key)
             if path is None and self._seconds_left > WORTH_COMPILING:
-                self._compilation = Compilation(self._key, self._translation.source, is_idle=True)
+                self._compilation = Compilation(self._plan.source, is_idle=True)
         if path is not None:
             self._take(path, problem)
 
     def _take(self, path: Path, problem: Problem) -> None:
         from runner.engine.compiled import ProgramRunner
 
-        assert self._translation is not None
-        self._candidate = ProgramRunner.of(path, self._translation, problem)
+        assert self._plan is not None
+        self._candidate = ProgramRunner.of(path, self._plan, problem)
         self._compilation, self._is_settled = None, True
 
     def _repeated(self, candidate: "ProgramRunner", problem: Problem, carry: Carry, most: int) -> tuple[Carry, Outputs]:
@@ -138,7 +135,3 @@ class Auto:
         if self._compilation is not None:
             self._compilation.close()
         self._compilation = None
-
-
-def _listed(names: frozenset[str]) -> str:
-    return ", ".join(sorted(names))

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from runner.compiling.programs import Compilation, kept, key_of, load
-from runner.compiling.recording import CannotCompileError
-from runner.compiling.running import Runnable
+from runner.compiling.programs import Compilation, Source, kept
+from runner.compiling.recording import CannotCompileError, Recording
+from runner.compiling.replay import Replay, ReplayedProgram, replayed
+from runner.compiling.running import TranslatedProgram
 from runner.compiling.translation import Translation, translated
-from runner.engine.descent import BLOCK_SECONDS, AnyStep, Carry, Outputs, Problem
+from runner.engine.descent import BLOCK_SECONDS, AnyStep, Carry, Outputs, Problem, made_eagerly
 from runner.engine.inputs import Inputs, steps_of
 from runner.engine.torch_step import TorchStep
 
@@ -22,8 +23,13 @@ CALL_SECONDS = 0.05
 FIRST_CALL = 64
 
 
-def translation_of(problem: Problem, carry: Carry) -> Translation:
-    """Return the translation of a problem's step.
+def plan_of(problem: Problem, carry: Carry, *, is_exact: bool) -> Translation | Replay:
+    """Return how a program makes a problem's steps: one run in each lane of a vector, else by torch's kernels.
+
+    Args:
+        problem: of the steps.
+        carry: before the next one, of which one at least was made.
+        is_exact: whether the program has to make the bits of torch's kernels.
 
     Raises:
         CannotCompileError: it cannot be compiled.
@@ -33,33 +39,42 @@ def translation_of(problem: Problem, carry: Carry) -> Translation:
     if carry.weight.device.type != "cpu":
         raise CannotCompileError(f"programs are for the CPU, the device is {carry.weight.device}")
     (inputs,) = steps_of(problem.inputs.peek())
-    return translated(problem.step, carry, inputs, len(carry.weight))
+    try:
+        found = translated(Recording.of(problem.step, carry, inputs, at_once=True), len(carry.weight))
+    except CannotCompileError:
+        is_taken = False
+    else:
+        is_taken = not (is_exact and found.inexact)
+    return found if is_taken else replayed(Recording.of(problem.step, carry, inputs, at_once=False))
 
 
 @dataclass
 class ProgramRunner:
     """Makes the steps of one problem by its program."""
 
-    runnable: Runnable
+    program: TranslatedProgram | ReplayedProgram
+    runs: int
     _a_call: int = field(default=FIRST_CALL, init=False)
 
     @classmethod
-    def of(cls, path: Path, translation: Translation, problem: Problem) -> "ProgramRunner":
+    def of(cls, path: Path, plan: Translation | Replay, problem: Problem) -> "ProgramRunner":
         """Return the runner of a problem by its kept program.
 
         Raises:
             CannotCompileError: the program cannot be loaded.
         """
-        return cls(Runnable(load(path), translation, len(problem.start.weight), problem.runs))
+        if isinstance(plan, Replay):
+            return cls(ReplayedProgram(path, plan), problem.runs)
+        return cls(TranslatedProgram(path, plan, len(problem.start.weight), problem.runs), problem.runs)
 
     def __call__(self, problem: Problem, carry: Carry, most: int) -> tuple[Carry, Outputs]:
         """Make at most `most` steps, as many as fit a short time."""
-        outputs = self.runnable.new_outputs(most)
+        outputs = self.program.form.new_outputs(most, self.runs)
         deadline, made, parts = time.perf_counter() + BLOCK_SECONDS, 0, list[Inputs]()
         while made < most:
             begun = time.perf_counter()
             inputs = problem.inputs.take(min(self._a_call, most - made))
-            carry = self.runnable(carry, inputs, len(inputs.schedule), outputs, made)
+            carry = self.program(carry, inputs, len(inputs.schedule), outputs, made)
             parts.append(inputs)
             made += len(inputs.schedule)
             now = time.perf_counter()
@@ -71,14 +86,14 @@ class ProgramRunner:
     def once(self, carry: Carry, inputs: Inputs) -> tuple[Carry, Outputs]:
         """Make the steps of some inputs."""
         count = len(inputs.schedule)
-        outputs = self.runnable.new_outputs(count)
-        carry = self.runnable(carry, inputs, count, outputs, 0)
+        outputs = self.program.form.new_outputs(count, self.runs)
+        carry = self.program(carry, inputs, count, outputs, 0)
         return carry, self._outputs(outputs, [inputs], count)
 
     def _outputs(self, made: Sequence[Tensor | None], parts: Sequence[Inputs], count: int) -> Outputs:
         """Return the outputs; those that are inputs are taken from these."""
         found: list[Tensor | None] = []
-        for one, given_back in zip(made, self.runnable.translation.given_back, strict=True):
+        for one, given_back in zip(made, self.program.form.given_back, strict=True):
             if given_back is not None:
                 found.append(_joined([part[given_back] for part in parts], count))
             else:
@@ -116,18 +131,20 @@ class Compiled:
             CannotCompileError: the step cannot be compiled.
         """
         if self._runner is None or self._step is not problem.step:
-            translation = translation_of(problem, carry)
-            self._runner = ProgramRunner.of(_made(translation.source), translation, problem)
+            made_eagerly(
+                problem.step, carry, steps_of(problem.inputs.peek())
+            )  # a first step may try out how to evaluate
+            plan = plan_of(problem, carry, is_exact=False)
+            self._runner = ProgramRunner.of(_made(plan.source), plan, problem)
             self._step = problem.step
         return self._runner
 
 
-def _made(source: str) -> Path:
-    key = key_of(source)
-    found = kept(key)
+def _made(source: Source) -> Path:
+    found = kept(source.key)
     if found is not None:
         return found
-    compilation = Compilation(key, source)
+    compilation = Compilation(source)
     try:
         return compilation.wait()
     finally:

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from runner.tensors.rows import GRAIN, padded
-from runner.tensors.tracing import is_recorded
+from runner.tensors.tracing import is_recorded_at_once
 
 RowFunction = Callable[..., Tensor]
 
@@ -126,7 +126,7 @@ class InPieces:
 
     def __call__(self, weight: Tensor, samples: Tensor | None, **parameters: Tensor) -> Tensor:
         """Return the values `(rows,)` of weights `(rows, dim)`, samples `(rows, n)` and parameters `(rows,)`."""
-        if len(weight) == self._unit or is_recorded():
+        if len(weight) == self._unit or is_recorded_at_once():
             return self._function(weight, samples, **parameters)
         size = None if samples is None else samples.shape[-1]
         if size not in self._pieces:

@@ -1,0 +1,362 @@
+"""The recorded calls of a step, made again for many steps by a program that calls torch's kernels without Python."""
+
+import ctypes
+import itertools
+import math
+import weakref
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from runner.compiling.programs import Source, load
+from runner.compiling.recording import Call, CannotCompileError, Form, Recording
+
+# The numbers that torch's C++ code has for these.
+DTYPES = {
+    torch.uint8: 0, torch.int8: 1, torch.int16: 2, torch.int32: 3, torch.int64: 4, torch.float16: 5, torch.float32: 6,
+    torch.float64: 7, torch.bool: 11, torch.bfloat16: 15,
+}  # fmt: skip
+NUMBERS: dict[Any, int] = {
+    **DTYPES, torch.strided: 0, torch.contiguous_format: 0, torch.preserve_format: 1, torch.channels_last: 2,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Argument:
+    """An argument of a call.
+
+    Attributes:
+        place: among the arguments of the operator.
+        kind: n for none, i for int, d for float, b for bool, s for text, t for tensor; a capital letter for a list.
+        values: the numbers; of a tensor, its slot, -1 for none.
+        text: of kind s.
+    """
+
+    place: int
+    kind: str
+    values: tuple[float, ...] = ()
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """A call to be made again.
+
+    Attributes:
+        name: of the operator.
+        overload: of the operator.
+        is_before: whether it is made once, before the first step, because nothing that it reads changes.
+        arguments: those that are given.
+        results: the slots of what it returns, -1 for none.
+        last_used: the slots that no later call of the step reads.
+    """
+
+    name: str
+    overload: str
+    is_before: bool
+    arguments: tuple[Argument, ...]
+    results: tuple[int, ...]
+    last_used: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Replay:
+    """A step as calls on numbered slots, each of which holds a tensor.
+
+    Attributes:
+        source: of the program that makes such calls, the same for all steps.
+        form: what the step takes and gives.
+        constants: what the step reads besides carry and inputs, by slot.
+        instructions: the calls in their order.
+        states: the slots of the carry before the step.
+        after: the slots of the carry after it.
+        inputs: the slots of the inputs, -1 for none.
+        outputs: the slots of the outputs, -1 for none that is computed.
+        slots: how many there are.
+        inexact: nothing, the kernels are torch's.
+    """
+
+    source: Source
+    form: Form
+    constants: dict[int, Tensor]
+    instructions: Sequence[Instruction]
+    states: Sequence[int]
+    after: Sequence[int]
+    inputs: Sequence[int]
+    outputs: Sequence[int]
+    slots: int
+    inexact: frozenset[str] = frozenset()
+
+
+@cache
+def _source() -> Source:
+    folder = Path(torch.__file__).parent
+    return Source(
+        Path(__file__).with_name("kernels.cpp").read_text(encoding="utf-8"),
+        (
+            "-std=c++20", "-O1", f"-D_GLIBCXX_USE_CXX11_ABI={int(torch.compiled_with_cxx11_abi())}",
+            f"-I{folder / 'include'}", f"-L{folder / 'lib'}", "-ltorch_cpu", "-lc10",
+        ),
+    )  # fmt: skip
+
+
+def replayed(recording: Recording) -> Replay:
+    """Return the calls of a step, to be made again.
+
+    Raises:
+        CannotCompileError: a call cannot be made again from its arguments.
+    """
+    slots = _Slots(recording, _changed_storages(recording.calls))
+    states, inputs = [[slots.argument(one) for one in given] for given in (recording.states, recording.inputs)]
+    # What is no tensor, such as whether sizes are the same, is the same at each step.
+    made = [_instruction(slots, call) for call in recording.calls if any(map(_is_tensor, call.results))]
+    after = [slots.of(one) if isinstance(one, Tensor) else -1 for one in recording.after]
+    outputs = [-1] * len(recording.outputs)
+    for number, one in recording.computed:
+        outputs[number] = slots.of(one)
+    needed = {*states, *after, *inputs, *outputs, *slots.fixed}
+    instructions = _with_last_uses(made, needed)
+    return Replay(_source(), recording.form, slots.constants, instructions, states, after, inputs, outputs, slots.count)
+
+
+class _Slots:
+    """The numbers of the tensors of a step."""
+
+    def __init__(self, recording: Recording, changed: set[int]) -> None:
+        self._recording = recording  # keeps the tensors, whose identities are looked up
+        self.changed = changed
+        self._slots: dict[int, int] = {}
+        self._places: dict[Any, int] = {}
+        self._storages: set[int] = set()
+        self.constants: dict[int, Tensor] = {}
+        self.fixed: set[int] = set()
+        self.count = 0
+
+    def argument(self, one: Any) -> int:
+        """Return the slot of a tensor that the step is given; -1 for anything else."""
+        return self.result(one) if isinstance(one, Tensor) else -1
+
+    def result(self, tensor: Tensor) -> int:
+        """Return the slot of a tensor that is computed."""
+        self._storages.add(_storage(tensor))
+        return self._new(tensor)
+
+    def of(self, tensor: Tensor) -> int:
+        """Return the slot of a tensor; one that nothing has computed is a constant of the step."""
+        found = self._slots.get(id(tensor), self._places.get(_place(tensor)))
+        if found is not None:
+            return found
+        if _storage(tensor) in self._storages and tensor.numel() > 0:
+            raise CannotCompileError("it reads a tensor by another name")
+        if tensor.dtype not in DTYPES or tensor.layout != torch.strided:
+            raise CannotCompileError(f"it reads a tensor of {tensor.dtype}, {tensor.layout}")
+        slot = self._new(tensor)
+        self.constants[slot] = tensor
+        if _storage(tensor) not in self.changed:
+            self.fixed.add(slot)
+        return slot
+
+    def _new(self, tensor: Tensor) -> int:
+        if id(tensor) not in self._slots:
+            self._slots[id(tensor)] = self.count
+            self._places[_place(tensor)] = self.count
+            self.count += 1
+        return self._slots[id(tensor)]
+
+
+def _storage(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
+
+
+def _place(tensor: Tensor) -> Any:
+    return tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype, tensor.is_neg()
+
+
+def _is_tensor(one: Any) -> bool:
+    return isinstance(one, Tensor)
+
+
+def _changed_storages(calls: Sequence[Call]) -> set[int]:
+    """Return the memory that calls write to, besides that of new tensors."""
+    found = set()
+    for call in calls:
+        for argument, given in _given(call):
+            if argument.alias_info is not None and argument.alias_info.is_write:
+                found |= {_storage(one) for one in (given if isinstance(given, list) else [given])}
+    return found
+
+
+def _given(call: Call) -> Iterator[tuple[Any, Any]]:
+    """Yield the arguments of the operator that are given, with their values."""
+    declared = call.kernel._schema.arguments  # type: ignore[attr-defined]
+    yield from zip(declared, call.given, strict=False)
+    for argument in declared:
+        if argument.name in call.named:
+            yield argument, call.named[argument.name]
+
+
+def _instruction(slots: _Slots, call: Call) -> Instruction:
+    schema = call.kernel._schema  # type: ignore[attr-defined]
+    places = {argument.name: place for place, argument in enumerate(schema.arguments)}
+    arguments = tuple(_argument(slots, places[one.name], given) for one, given in _given(call))
+    results = [one if _is_tensor(one) else None for one in call.results]
+    read = {int(slot) for one in arguments if one.kind in "tT" for slot in one.values if slot >= 0}
+    written = {_storage(one) for one in results if one is not None and one.numel() > 0}
+    is_before = read <= slots.fixed and not written & slots.changed
+    made = tuple(-1 if one is None else slots.result(one) for one in results)
+    if is_before:
+        slots.fixed |= set(made)
+    return Instruction(schema.name, schema.overload_name, is_before, arguments, made, ())
+
+
+def _argument(slots: _Slots, place: int, given: Any) -> Argument:
+    if given is None:
+        return Argument(place, "n")
+    if isinstance(given, Tensor):
+        return Argument(place, "t", (slots.of(given),))
+    if isinstance(given, str | torch.device):
+        return Argument(place, "s", text=str(given))
+    if not isinstance(given, list | tuple):
+        return Argument(place, _kind(given), (_number(given),))
+    if any(isinstance(one, Tensor) for one in given):
+        return Argument(place, "T", tuple(-1 if one is None else slots.of(one) for one in given))
+    kinds = {_kind(one) for one in given} or {"i"}
+    kind = "d" if kinds == {"i", "d"} else kinds.pop() if len(kinds) == 1 else ""
+    if kind not in ("b", "i", "d"):
+        raise CannotCompileError(f"it calls an operation with {given!r}")
+    return Argument(place, kind.upper(), tuple(map(_number, given)))
+
+
+def _kind(given: Any) -> str:
+    if isinstance(given, bool):
+        return "b"
+    if isinstance(given, float):
+        return "d"
+    if isinstance(given, int | torch.dtype | torch.layout | torch.memory_format):
+        return "i"
+    raise CannotCompileError(f"it calls an operation with {given!r}")
+
+
+def _number(given: Any) -> float:
+    return NUMBERS[given] if isinstance(given, torch.dtype | torch.layout | torch.memory_format) else given
+
+
+def _with_last_uses(instructions: Sequence[Instruction], needed: set[int]) -> list[Instruction]:
+    """Return the instructions, each with the slots that may be emptied after it."""
+    seen, found = set(needed), list[Instruction]()
+    for one in reversed(instructions):
+        read = {int(slot) for given in one.arguments if given.kind in "tT" for slot in given.values}
+        last = {slot for slot in read | set(one.results) if slot >= 0} - seen
+        seen |= last
+        found.append(replace(one, last_used=tuple(sorted(last))))
+    return found[::-1]
+
+
+class ReplayedProgram:
+    """A program that calls torch's kernels, with the calls of a step."""
+
+    def __init__(self, path: Path, plan: Replay) -> None:
+        """Load the program and give it the calls of a plan.
+
+        Raises:
+            CannotCompileError: the program cannot be loaded, or a call is not known to it.
+        """
+        self.form, self._plan = plan.form, plan
+        self._library = _library(path)
+        # The tensors with all steps or after the last one follow those of a step.
+        self._slot = plan.slots
+        self._stacked_inputs = self._slots_for(plan.inputs)
+        self._stacked_outputs = self._slots_for(plan.outputs)
+        self._last = self._slots_for(plan.states)
+        self._step = self._library.new_step(self._slot)
+        weakref.finalize(self, self._library.delete_step, self._step)
+        for slot, one in plan.constants.items():
+            self._set(slot, one)
+        for instruction in plan.instructions:
+            self._add(instruction)
+
+    def _slots_for(self, own: Sequence[int]) -> list[int]:
+        first, self._slot = self._slot, self._slot + len(own)
+        return list(range(first, self._slot))
+
+    def _add(self, one: Instruction) -> None:
+        library, before = self._library, int(one.is_before)
+        self._check(library.add_call(self._step, before, one.name.encode(), one.overload.encode()))
+        for given in one.arguments:
+            count = len(given.values)
+            whole = (ctypes.c_long * max(1, count))(
+                *[int(value) if math.isfinite(value) else 0 for value in given.values]
+            )
+            real = (ctypes.c_double * max(1, count))(*given.values)
+            kind, text = given.kind.encode(), given.text.encode()
+            self._check(library.add_argument(self._step, before, given.place, kind, count, whole, real, text))
+        library.end_call(
+            self._step, before, len(one.results), _longs(one.results), len(one.last_used), _longs(one.last_used)
+        )
+
+    def _check(self, error: bytes | None) -> None:
+        if error is not None:
+            raise CannotCompileError(error.decode(errors="replace").splitlines()[0])
+
+    def _set(self, slot: int, one: Tensor) -> None:
+        data, dtype = one.data_ptr(), DTYPES[one.dtype]
+        self._library.set_slot(self._step, slot, data, dtype, one.dim(), _longs(one.shape), _longs(one.stride()))
+
+    def __call__(self, carry: Any, inputs: Any, steps: int, outputs: Sequence[Tensor | None], at: int) -> Any:
+        """Make steps, whose inputs are stacked, write their outputs from place `at` on, and return the last carry."""
+        states, spec = pytree.tree_flatten(carry)
+        asked, plan = pytree.tree_leaves(inputs), self._plan
+        kept = self.form.kept
+        after = [one if number in kept else torch.empty_like(one) for number, one in enumerate(states)]
+        given = [*zip(plan.states, states, strict=True), *zip(self._stacked_inputs, asked, strict=True)]
+        given += zip(self._last, after, strict=True)
+        given += [
+            (slot, None if one is None else one[at:]) for slot, one in zip(self._stacked_outputs, outputs, strict=True)
+        ]
+        for slot, one in given:
+            if slot >= 0 and isinstance(one, Tensor):
+                self._set(slot, one)
+        changed = [number for number in range(len(states)) if number not in kept]
+        error = self._library.make_steps(
+            self._step, steps,
+            *_pairs((self._stacked_inputs[number], slot) for number, slot in enumerate(plan.inputs) if slot >= 0),
+            *_pairs((plan.states[number], plan.after[number]) for number in changed),
+            *_pairs((slot, self._stacked_outputs[number]) for number, slot in enumerate(plan.outputs) if slot >= 0),
+            *_pairs((plan.states[number], self._last[number]) for number in changed),
+        )  # fmt: skip
+        if error is not None:
+            raise RuntimeError(error.decode(errors="replace"))
+        return pytree.tree_unflatten(after, spec)
+
+
+def _library(path: Path) -> ctypes.CDLL:
+    library = load(path)
+    pointer, long, text = ctypes.c_void_p, ctypes.c_long, ctypes.c_char_p
+    longs, reals = ctypes.POINTER(ctypes.c_long), ctypes.POINTER(ctypes.c_double)
+    library.new_step.argtypes, library.new_step.restype = [long], pointer
+    library.delete_step.argtypes, library.delete_step.restype = [pointer], None
+    library.add_call.argtypes, library.add_call.restype = [pointer, ctypes.c_int, text, text], text
+    library.add_argument.argtypes = [pointer, ctypes.c_int, long, ctypes.c_char, long, longs, reals, text]
+    library.add_argument.restype = text
+    library.end_call.argtypes, library.end_call.restype = [pointer, ctypes.c_int, long, longs, long, longs], None
+    library.set_slot.argtypes = [pointer, long, pointer, ctypes.c_int, long, longs, longs]
+    library.set_slot.restype = None
+    library.make_steps.argtypes = [pointer, long, *(long, longs) * 4]
+    library.make_steps.restype = text
+    return library
+
+
+def _longs(values: Iterable[int]) -> "ctypes.Array[ctypes.c_long]":
+    found = tuple(values)
+    return (ctypes.c_long * max(1, len(found)))(*found)
+
+
+def _pairs(found: Iterable[tuple[int, int]]) -> tuple[int, "ctypes.Array[ctypes.c_long]"]:
+    pairs = list(found)
+    return len(pairs), _longs(itertools.chain.from_iterable(pairs))
