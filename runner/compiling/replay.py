@@ -25,6 +25,8 @@ DTYPES = {
 NUMBERS: dict[Any, int] = {
     **DTYPES, torch.strided: 0, torch.contiguous_format: 0, torch.preserve_format: 1, torch.channels_last: 2,
 }  # fmt: skip
+# For the derivatives of these, torch chooses the kernels by the values of the numbers, but not while it is recorded.
+CHOSEN_BY_VALUE = frozenset({"prod", "cumprod", "_linalg_det"})
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ class Replay:
         inputs: the slots of the inputs, -1 for none.
         outputs: the slots of the outputs, -1 for none that is computed.
         slots: how many there are.
-        inexact: nothing, the kernels are torch's.
+        inexact: the operations that may round otherwise than torch's.
     """
 
     source: Source
@@ -91,7 +93,7 @@ class Replay:
     inputs: Sequence[int]
     outputs: Sequence[int]
     slots: int
-    inexact: frozenset[str] = frozenset()
+    inexact: frozenset[str]
 
 
 @cache
@@ -152,7 +154,7 @@ class _Slots:
         found = self._slots.get(id(tensor), self._places.get(_place(tensor)))
         if found is not None:
             return found
-        if _storage(tensor) in self._storages and tensor.numel() > 0:
+        if _storage(tensor) in self._storages - {0}:
             raise CannotCompileError("it reads a tensor by another name")
         if tensor.dtype not in DTYPES or tensor.layout != torch.strided:
             raise CannotCompileError(f"it reads a tensor of {tensor.dtype}, {tensor.layout}")
@@ -171,10 +173,13 @@ class _Slots:
 
 
 def _storage(tensor: Tensor) -> int:
-    return tensor.untyped_storage().data_ptr()
+    """Return where the memory of a tensor begins; 0 for one that is known to be zero and has no memory."""
+    return 0 if tensor._is_zerotensor() else tensor.untyped_storage().data_ptr()
 
 
 def _place(tensor: Tensor) -> Any:
+    if tensor._is_zerotensor():
+        return id(tensor)
     return tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype, tensor.is_neg()
 
 
@@ -207,7 +212,7 @@ def _instruction(slots: _Slots, call: Call) -> Instruction:
     arguments = tuple(_argument(slots, places[one.name], given) for one, given in _given(call))
     results = [one if _is_tensor(one) else None for one in call.results]
     read = {int(slot) for one in arguments if one.kind in "tT" for slot in one.values if slot >= 0}
-    written = {_storage(one) for one in results if one is not None and one.numel() > 0}
+    written = {_storage(one) for one in results if one is not None} - {0}
     is_before = read <= slots.fixed and not written & slots.changed
     made = tuple(-1 if one is None else slots.result(one) for one in results)
     if is_before:

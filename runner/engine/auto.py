@@ -18,7 +18,7 @@ LONG = 4096
 FIRST_BLOCK = 256
 # Translating a step takes some hundredths of a second, compiling it some seconds of another CPU core: how long the
 # steps to come must take to be worth it.
-WORTH_A_LOOK = 0.3
+WORTH_A_LOOK = 0.5
 WORTH_COMPILING = 8.0
 # How many steps a program must repeat to the bit.
 REPEATED = 128
@@ -46,7 +46,7 @@ class Auto:
         self._plan: Translation | Replay | None = None
         self._candidate: ProgramRunner | None = None
         self._runner: ProgramRunner | None = None
-        self._is_settled = not self._is_long
+        self._is_settled = False
         self.description: str | None = None
 
     def __call__(self, problem: Problem, carry: Carry, most: int) -> tuple[Carry, Outputs]:
@@ -121,13 +121,18 @@ class Auto:
         self._candidate = None
         a_step = self._seconds / self._made
         inputs = problem.inputs.take(max(1, min(most, REPEATED, int(REPEATED_SECONDS / max(a_step, 1e-9)))))
+        begun = time.perf_counter()
         after, outputs = made_eagerly(problem.step, carry, steps_of(inputs))
+        between = time.perf_counter()
         other, again = candidate.once(carry, inputs)
-        if are_equal((after, of_runs(outputs, problem.runs)), (other, of_runs(again, problem.runs))):
+        is_slower = time.perf_counter() - between > between - begun
+        if not are_equal((after, of_runs(outputs, problem.runs)), (other, of_runs(again, problem.runs))):
+            self.description = "eager: the program does not repeat the steps to the bit"
+        elif is_slower:
+            self.description = "eager: the program takes longer"
+        else:
             self._runner = candidate
             self.description = f"compiled from step {self._steps - self._left + len(outputs.loss) + 1:,} on"
-        else:
-            self.description = "eager: the program does not repeat the steps to the bit"
         return after, outputs
 
     def close(self) -> None:

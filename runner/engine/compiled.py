@@ -45,7 +45,12 @@ def plan_of(problem: Problem, carry: Carry, *, is_exact: bool) -> Translation | 
         is_taken = False
     else:
         is_taken = not (is_exact and found.inexact)
-    return found if is_taken else replayed(Recording.of(problem.step, carry, inputs, at_once=False))
+    if is_taken:
+        return found
+    calls = replayed(Recording.of(problem.step, carry, inputs, at_once=False))
+    if is_exact and calls.inexact:
+        raise CannotCompileError(f"{', '.join(sorted(calls.inexact))} may round differently there")
+    return calls
 
 
 @dataclass

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from runner.compiling.programs import Compilation, key_of, load
-from runner.compiling.recording import CannotCompileError
-from runner.compiling.running import Runnable
+from runner.compiling.programs import Compilation
+from runner.compiling.recording import CannotCompileError, Recording
+from runner.compiling.running import TranslatedProgram
 from runner.compiling.translation import translated
 from tests.support.compiler import with_compiler
 
@@ -77,12 +77,11 @@ def test_each_operation_rounds_as_torch_does(tmp_path: Path, monkeypatch: pytest
     def step(carry: tuple[Tensor], inputs: tuple[Tensor, Tensor]) -> tuple[tuple[Tensor], tuple[Tensor, ...]]:
         return carry, tuple(made(*carry, *inputs) for made in OPERATIONS.values())
 
-    translation = translated(step, (x,), (y, z), ROWS)
+    translation = translated(Recording.of(step, (x,), (y, z), at_once=True), ROWS)
     assert not translation.inexact
-    program = load(Compilation(key_of(translation.source), translation.source).wait())
-    runnable = Runnable(program, translation, ROWS, ROWS)
-    outputs = runnable.new_outputs(1)
-    runnable((x,), (y[None], z[None]), 1, outputs, 0)
+    program = TranslatedProgram(Compilation(translation.source).wait(), translation, ROWS, ROWS)
+    outputs = program.form.new_outputs(1, ROWS)
+    program((x,), (y[None], z[None]), 1, outputs, 0)
     expected = step((x,), (y, z))[1]
     pairs = zip(OPERATIONS, expected, outputs, strict=True)
     assert [name for name, one, other in pairs if other is None or not same(one, other[0])] == []
@@ -102,4 +101,6 @@ def test_each_operation_rounds_as_torch_does(tmp_path: Path, monkeypatch: pytest
 def test_what_cannot_be_translated_is_refused(made: Callable[[Tensor], Tensor], why: str) -> None:
     weight = torch.ones(64, 2)
     with pytest.raises(CannotCompileError, match=why):
-        translated(lambda carry, _: ((made(carry[0]),), (carry[0].sum(-1),)), (weight,), (), 64)
+        translated(
+            Recording.of(lambda carry, _: ((made(carry[0]),), (carry[0].sum(-1),)), (weight,), (), at_once=True), 64
+        )

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from runner.compiling import programs
-from runner.compiling.programs import Compilation, cache_folder, kept, key_of, load
+from runner.compiling.programs import Compilation, Source, cache_folder, kept, load
 from runner.compiling.recording import CannotCompileError
 from tests.support.compiler import with_compiler
 
 pytestmark = pytest.mark.xdist_group("compiled")
-SOURCE = 'extern "C" void descend() {}\n'
+SOURCE = Source('extern "C" void descend() {}\n')
 
 
 @pytest.fixture(autouse=True)
@@ -20,8 +20,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache" / "programs"
 
 
-def made(source: str) -> Path:
-    compilation = Compilation(key_of(source), source)
+def made(source: Source) -> Path:
+    compilation = Compilation(source)
     try:
         return compilation.wait()
     finally:
@@ -29,11 +29,11 @@ def made(source: str) -> Path:
 
 
 def test_a_program_is_compiled_once_by_two_that_need_it(folder: Path) -> None:
-    one, other = (Compilation(key_of(SOURCE), SOURCE) for _ in range(2))
+    one, other = (Compilation(SOURCE) for _ in range(2))
     assert other.finished() is None
     path = one.wait()
-    assert other.wait() == path == kept(key_of(SOURCE))
-    load(path)(0, 0, 0, 0, *[None] * 5)
+    assert other.wait() == path == kept(SOURCE.key)
+    load(path).descend()
     assert {each.name for each in folder.iterdir()} == {path.name}
     assert (folder.stat().st_mode & 0o777, path.stat().st_mode & 0o777) == (0o700, 0o600)
 
@@ -41,35 +41,35 @@ def test_a_program_is_compiled_once_by_two_that_need_it(folder: Path) -> None:
 def test_a_file_that_others_may_have_written_is_not_loaded(folder: Path) -> None:
     path = made(SOURCE)
     path.chmod(0o620)
-    assert kept(key_of(SOURCE)) is None
+    assert kept(SOURCE.key) is None
     path.chmod(0o600)
-    assert kept(key_of(SOURCE)) == path
+    assert kept(SOURCE.key) == path
     folder.chmod(0o755)
-    assert kept(key_of(SOURCE)) is None
+    assert kept(SOURCE.key) is None
     with pytest.raises(CannotCompileError, match="open to others, expected your own with mode 700"):
         made(SOURCE)
     folder.chmod(0o700)
     path.rename(folder / "elsewhere.so")
     path.symlink_to(folder / "elsewhere.so")
-    assert kept(key_of(SOURCE)) is None
+    assert kept(SOURCE.key) is None
 
 
 def test_a_compiler_that_fails_leaves_nothing_but_a_line(folder: Path) -> None:
     with pytest.raises(CannotCompileError, match=r"the C\+\+ compiler failed: step.cpp:1:1: error"):
-        made("no C++\n")
+        made(Source("no C++\n"))
     assert list(folder.iterdir()) == []
 
 
 def test_a_compilation_that_is_closed_leaves_nothing(folder: Path) -> None:
-    Compilation(key_of(SOURCE), SOURCE).close()
+    Compilation(SOURCE).close()
     assert list(folder.iterdir()) == []
 
 
 def test_programs_that_were_used_least_recently_make_room(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first, second = made(SOURCE), made(SOURCE + "// again\n")
+    first, second = made(SOURCE), made(Source(SOURCE.text + "// again\n"))
     os.utime(second, (1, 1))
     monkeypatch.setattr(programs, "MOST_BYTES", 2.5 * first.stat().st_size)
-    third = made(SOURCE + "// and again\n")
+    third = made(Source(SOURCE.text + "// and again\n"))
     assert {each.name for each in folder.iterdir()} == {first.name, third.name}
 
 
