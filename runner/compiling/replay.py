@@ -124,7 +124,18 @@ def replayed(recording: Recording) -> Replay:
         outputs[number] = slots.of(one)
     needed = {*states, *after, *inputs, *outputs, *slots.fixed}
     instructions = _with_last_uses(made, needed)
-    return Replay(_source(), recording.form, slots.constants, instructions, states, after, inputs, outputs, slots.count)
+    return Replay(
+        _source(),
+        recording.form,
+        slots.constants,
+        instructions,
+        states,
+        after,
+        inputs,
+        outputs,
+        slots.count,
+        CHOSEN_BY_VALUE & {call.name for call in recording.calls},
+    )
 
 
 class _Slots:

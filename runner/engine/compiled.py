@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from runner.compiling.memory import ReusedMemory
 from runner.compiling.programs import Compilation, Source, kept
 from runner.compiling.recording import CannotCompileError, Recording
 from runner.compiling.replay import Replay, ReplayedProgram, replayed
@@ -57,8 +58,10 @@ def plan_of(problem: Problem, carry: Carry, *, is_exact: bool) -> Translation | 
 class ProgramRunner:
     """Makes the steps of one problem by its program."""
 
+    plan: Translation | Replay
     program: TranslatedProgram | ReplayedProgram
     runs: int
+    _memory: ReusedMemory = field(default_factory=ReusedMemory, init=False)
     _a_call: int = field(default=FIRST_CALL, init=False)
 
     @classmethod
@@ -69,12 +72,12 @@ class ProgramRunner:
             CannotCompileError: the program cannot be loaded.
         """
         if isinstance(plan, Replay):
-            return cls(ReplayedProgram(path, plan), problem.runs)
-        return cls(TranslatedProgram(path, plan, len(problem.start.weight), problem.runs), problem.runs)
+            return cls(plan, ReplayedProgram(path, plan), problem.runs)
+        return cls(plan, TranslatedProgram(path, plan, len(problem.start.weight), problem.runs), problem.runs)
 
     def __call__(self, problem: Problem, carry: Carry, most: int) -> tuple[Carry, Outputs]:
         """Make at most `most` steps, as many as fit a short time."""
-        outputs = self.program.form.new_outputs(most, self.runs)
+        outputs = self.program.form.new_outputs(most, self.runs, self._memory)
         deadline, made, parts = time.perf_counter() + BLOCK_SECONDS, 0, list[Inputs]()
         while made < most:
             begun = time.perf_counter()
@@ -91,7 +94,7 @@ class ProgramRunner:
     def once(self, carry: Carry, inputs: Inputs) -> tuple[Carry, Outputs]:
         """Make the steps of some inputs."""
         count = len(inputs.schedule)
-        outputs = self.program.form.new_outputs(count, self.runs)
+        outputs = self.program.form.new_outputs(count, self.runs, self._memory)
         carry = self.program(carry, inputs, count, outputs, 0)
         return carry, self._outputs(outputs, [inputs], count)
 

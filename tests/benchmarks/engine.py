@@ -226,7 +226,7 @@ def bits(seed: int, count: int) -> None:
             done += len(outputs.loss)
         joined = Outputs(*[None if part[0] is None else torch.cat(part) for part in zip(*parts, strict=True)])  # type: ignore[arg-type]
         same = are_equal((carry, of_runs(expected, one.runs)), (after, of_runs(joined, one.runs)))
-        is_exact = not runner.runnable.translation.inexact
+        is_exact = not runner.plan.inexact
         tally[f"{'same' if same else 'other'} bits, {'expected' if is_exact else 'not expected'}"] += 1
         if not same and is_exact:
             print(f"other bits: {config.objective.name} {config.optimizer.name} {config.schedule.name} {config.dtype}")

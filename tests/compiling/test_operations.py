@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from runner.compiling.memory import ReusedMemory
 from runner.compiling.programs import Compilation
 from runner.compiling.recording import CannotCompileError, Recording
 from runner.compiling.running import TranslatedProgram
@@ -80,7 +81,7 @@ def test_each_operation_rounds_as_torch_does(tmp_path: Path, monkeypatch: pytest
     translation = translated(Recording.of(step, (x,), (y, z), at_once=True), ROWS)
     assert not translation.inexact
     program = TranslatedProgram(Compilation(translation.source).wait(), translation, ROWS, ROWS)
-    outputs = program.form.new_outputs(1, ROWS)
+    outputs = program.form.new_outputs(1, ROWS, ReusedMemory())
     program((x,), (y[None], z[None]), 1, outputs, 0)
     expected = step((x,), (y, z))[1]
     pairs = zip(OPERATIONS, expected, outputs, strict=True)
