@@ -60,11 +60,13 @@ class Lowering:
 
     Attributes:
         rows: how many rows the tensors have.
+        is_padded: whether a run alone has as many rows as fill vectors, or one.
         nodes: the numbers of a row.
         constants: the tensors that the step reads besides its arguments, in the order of their first use.
     """
 
     rows: int
+    is_padded: bool = True
     nodes: Nodes = field(default_factory=Nodes)
     constants: list[Tensor] = field(default_factory=list)
 

@@ -10,9 +10,12 @@ from torch import Tensor
 
 from runner.compiling.lowering import Lowering, Operation, Value
 from runner.compiling.nodes import letter_of
+from runner.compiling.places import Places, taken_together
+from runner.compiling.programs import vector_bytes
 from runner.compiling.recording import Call, CannotCompileError
+from runner.compiling.reductions import REDUCTIONS
 
-OPERATIONS: dict[str, Operation] = {}
+OPERATIONS: dict[str, Operation] = {**REDUCTIONS}
 MOVING = (
     "view _unsafe_view reshape _reshape_alias expand slice select unsqueeze squeeze t transpose permute alias detach "
     "clone cat stack unbind split split_with_sizes unfold diagonal lift lift_fresh lift_fresh_copy flip repeat "
@@ -121,7 +124,7 @@ def _operand(lowering: Lowering, one: Tensor | Scalar, letter: str) -> Value:
 
 
 def elementwise(
-    lowering: Lowering, call: str, operands: Sequence[Tensor | Scalar], found: torch.dtype, text: str = ""
+    lowering: Lowering, call: str, operands: Sequence[Tensor | Scalar], found: torch.dtype, alone: str = ""
 ) -> Value:
     """Return the value of a function of numbers, computed in the dtype that torch computes it in.
 
@@ -130,44 +133,59 @@ def elementwise(
         call: the function in the source.
         operands: of the operation.
         found: the dtype of what torch returns.
-        text: further arguments as source.
+        alone: the function of numbers that the kernel takes alone, where it takes others in vectors.
     """
-    nodes = lowering.nodes
-    if call in ALONE or call in ONLY_TOGETHER:
-        is_together = _are_together(operands)
-        # The two ways of lerp differ in the sign of a zero alone, where the weight is 1.
-        if (is_together is None and call != "lerp") or (not is_together and call in ONLY_TOGETHER):
-            nodes.inexact.add(call)
-        call = ALONE.get(call, call) if is_together is False else call
-    computed = found
-    if found == torch.bool:
-        computed = operands[0].dtype if isinstance(operands[0], Tensor) else torch.float32
-        for other in operands[1:]:
-            computed = torch.result_type(operands[0], other) if isinstance(operands[0], Tensor) else computed
+    nodes, computed = lowering.nodes, _computed_dtype(operands, found)
     letter, result = letter_of(computed), letter_of(found)
     values = [_operand(lowering, one, letter) for one in operands]
 
-    def made(*given: int) -> int:
-        return nodes.add(call, tuple(nodes.cast(node, letter) for node in given), result, text)
+    def of(function: str) -> Value:
+        def made(*given: int) -> int:
+            return nodes.add(function, tuple(nodes.cast(node, letter) for node in given), result)
 
-    return _each(lowering, values, found, made)
+        return _each(lowering, values, found, made)
+
+    if call not in IN_VECTORS:
+        return of(call)
+    places = _places(lowering, [one for one in operands if isinstance(one, Tensor)], computed, IN_VECTORS[call]())
+    # The two ways of lerp differ in the sign of a zero alone, where the weight is 1.
+    if places is None and call != "lerp":
+        nodes.inexact.add(call)
+    if places is None or places.all():
+        return of(call)
+    one_by_one = of(alone or f"{call}_one")
+    if not places.any():
+        return one_by_one
+    return Value(np.where(places, of(call).codes, one_by_one.codes), one_by_one.axis, found)
 
 
-def _are_together(operands: Sequence[Tensor | Scalar]) -> bool | None:
-    """Return whether a kernel takes the numbers in vectors, or one by one; None where it does both."""
-    tensors = [one for one in operands if isinstance(one, Tensor) and not _is_one_number(one)]
-    if not tensors:
-        return False
-    shapes = {tuple(one.shape) for one in tensors}
-    if len(shapes) == 1 and all(one.is_contiguous() for one in tensors):
-        return True if tensors[0].numel() % TOGETHER == 0 else None
-    sizes = [size for size in torch.broadcast_shapes(*shapes) if size > 1]
-    # The last dimension is gone through first, in vectors where it is longer than a kernel's least number of these.
-    return False if len(sizes) < 2 or sizes[-1] < 8 else None
+def _computed_dtype(operands: Sequence[Tensor | Scalar], found: torch.dtype) -> torch.dtype:
+    if found != torch.bool:
+        return found
+    first, *others = operands
+    if not isinstance(first, Tensor):
+        return torch.float32
+    return torch.result_type(first, others[0]) if others else first.dtype
 
 
-def _is_one_number(tensor: Tensor) -> bool:
-    return all(size == 1 or stride == 0 for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+def _places(lowering: Lowering, operands: Sequence[Tensor], dtype: torch.dtype, vector_bytes: int) -> Places | None:
+    """Return which numbers of a run the kernel takes in vectors, None where that depends on the other runs."""
+    values = [lowering.value(one) for one in operands]
+    axis = next((value.axis for value in values if value.axis is not None), None)
+    found = taken_together(operands, dtype, vector_bytes)
+    if axis is None or found is None:
+        return found
+    first = found.take([0], axis)
+    if not bool((found == first).all()):
+        return None
+    if not lowering.is_padded:  # then a run alone has one row
+        rows = [
+            one if value.axis is None else one.narrow(value.axis, 0, 1)
+            for one, value in zip(operands, values, strict=True)
+        ]
+        alone = taken_together(rows, dtype, vector_bytes)
+        return first if alone is not None and bool((alone == first).all()) else None
+    return first
 
 
 def _simple(call: Call) -> list[Any]:
@@ -179,12 +197,13 @@ SAME_NAME = (
     "erf log2 log10 expm1 log1p sigmoid sign sgn eq ne lt le gt ge bitwise_and bitwise_or bitwise_xor bitwise_not "
     "logical_and logical_or logical_not isnan remainder cosh sinh exp2 atan2 round addcmul addcdiv lerp relu square"
 )
-# Functions that torch's kernels compute in another way for a number alone than for a vector of numbers.
-ALONE = {"maximum": "maximum_one", "minimum": "minimum_one", "clamp_at": "clamp_at_one", "lerp": "lerp_one"}
-ALONE["power"] = "power_one"
-ONLY_TOGETHER = {"sigmoid", "softplus", "softplus_backward", "atan2", "sinh", "cosh", "exp2"}
-# The least numbers that a kernel takes together.
-TOGETHER = 64
+# Functions that round differently for numbers that a kernel takes in vectors, and how many bytes these have.
+IN_VECTORS: dict[str, Callable[[], int]] = {
+    **dict.fromkeys(("maximum", "minimum", "clamp_at", "lerp"), lambda: 32),
+    **dict.fromkeys(
+        ("power", "sigmoid", "softplus", "softplus_backward", "atan2", "sinh", "cosh", "exp2"), vector_bytes
+    ),
+}
 
 
 @operation(SAME_NAME)
@@ -218,9 +237,8 @@ def _power(lowering: Lowering, call: Call) -> Value:
         return elementwise(lowering, "one", [base], call.found.dtype)
     if isinstance(exponent, int | float) and exponent in special:
         return elementwise(lowering, special[exponent], [base], call.found.dtype)
-    if not isinstance(exponent, Tensor) and _are_together([base]) is False:
-        return elementwise(lowering, "power_wide", [base, exponent], call.found.dtype)
-    return elementwise(lowering, "power", [base, exponent], call.found.dtype)
+    alone = "power_one" if isinstance(exponent, Tensor) else "power_wide"
+    return elementwise(lowering, "power", [base, exponent], call.found.dtype, alone)
 
 
 @operation("clamp clamp_min clamp_max")
@@ -281,139 +299,3 @@ def _of_models(lowering: Lowering, call: Call) -> Value:
     if call.name.startswith("softplus"):
         operands += [1, 20][len(operands) - call.name.count("_") - 1 :]
     return elementwise(lowering, call.name, operands, call.found.dtype)
-
-
-@operation("sum mean prod amax amin any all linalg_vector_norm")
-def _reduced(lowering: Lowering, call: Call) -> Value:
-    given = call.given[0]
-    value, found = lowering.value(given), call.found
-    dims, keeps = _reduction(call)
-    axes = {dim % max(1, given.dim()) for dim in dims} if dims else set(range(given.dim()))
-    if value.axis is not None and given.dim() + value.axis in axes:
-        raise CannotCompileError(f"{call.name} over the runs of a batch")
-    kept = [axis for axis in range(given.dim()) if axis not in axes]
-    summed = sorted(axes)
-    codes = value.codes.transpose(kept + summed).reshape([*[value.codes.shape[axis] for axis in kept], -1])
-    count = codes.shape[-1]
-    made = [
-        _folded(lowering, call, given, [lowering.nodes.as_vector(int(node), value.letter) for node in row], count)
-        for row in codes.reshape(-1, count)
-    ]
-    shape = [1 if axis in axes else value.codes.shape[axis] for axis in range(given.dim())]
-    axis = None if value.axis is None else given.dim() + value.axis
-    if not keeps:
-        shape = [shape[axis] for axis in kept]
-        axis = None if axis is None else kept.index(axis)
-    return Value(
-        np.array(made, dtype=np.int64).reshape(shape), None if axis is None else axis - len(shape), found.dtype
-    )
-
-
-def _reduction(call: Call) -> tuple[list[int], bool]:
-    """Return the dimensions that a call reduces, none for all, and whether they are kept."""
-    given = list(call.given[1:])
-    if call.name == "linalg_vector_norm":
-        if (given[0] if given else call.named.get("ord", 2)) != 2:
-            raise CannotCompileError("norms of another order than 2 are not translated")
-        given = given[1:]
-    dims = given[0] if given else call.named.get("dim")
-    keeps = given[1] if len(given) > 1 else call.named.get("keepdim", False)
-    if isinstance(dims, int):
-        dims = [dims]
-    return list(dims or []), bool(keeps)
-
-
-def _folded(lowering: Lowering, call: Call, given: Tensor, row: list[int], count: int) -> int:
-    nodes, letter = lowering.nodes, letter_of(call.found.dtype)
-    row = [nodes.cast(node, letter) for node in row]
-    if call.name in ("amax", "amin"):
-        if count >= 16:
-            nodes.inexact.add(call.name)
-        return _chain(lowering, {"amax": "maximum_one", "amin": "minimum_one"}[call.name], row, letter)
-    if call.name in ("any", "all"):
-        return _chain(lowering, {"any": "bitwise_or", "all": "bitwise_and"}[call.name], row, "M")
-    if call.name == "prod":
-        nodes.inexact.add("prod")  # its derivative is computed in another way while operations are recorded
-        return _chain(lowering, "mul", [nodes.literal(1, letter), *row], letter)
-    if call.name == "linalg_vector_norm":
-        return _length(lowering, row, letter)
-    total = _total(lowering, row, letter)
-    is_plain = count < 4 or (given.stride(-1) == 1 and _is_one_after_the_other(given, count))
-    if not is_plain or count > 16 * LOADED[letter]:
-        nodes.inexact.add("sum")
-    return total if call.name == "sum" else nodes.add("div", (total, nodes.literal(count, letter)), letter)
-
-
-# How many numbers torch's sums load at once.
-LOADED = {"F": 8, "D": 4, "L": 4, "I": 8, "M": 32}
-
-
-def _is_one_after_the_other(given: Tensor, count: int) -> bool:
-    """Return whether the numbers that are summed, those of the last dimensions, lie one after the other."""
-    return given.is_contiguous() or given.shape[-1] == count
-
-
-def _length(lowering: Lowering, row: Sequence[int], letter: str) -> int:
-    """Return the norm: squares added in vectors where there are enough, four by four, and the last few fused."""
-    nodes = lowering.nodes
-    if len(row) == 1:
-        return nodes.add("abs", (row[0],), letter)
-    if letter != "F" and len(row) >= 8:
-        nodes.inexact.add("linalg_vector_norm")
-    squares = [nodes.add("square", (node,), letter) for node in row]
-    whole = len(row) // LOADED["F"] * LOADED["F"] if letter == "F" else 0
-    by_four = whole + (len(row) - whole) // 4 * 4
-    total = nodes.literal(0, letter)
-    if whole:
-        lanes = [_chain(lowering, "add", squares[lane : whole : LOADED["F"]], letter) for lane in range(LOADED["F"])]
-        total = _chain(lowering, "add", lanes, letter)
-    total = _chain(lowering, "add", [total, *squares[whole:by_four]], letter)
-    for node in row[by_four:]:
-        total = nodes.add("fused", (node, node, total), letter)
-    return nodes.add("std_sqrt", (total,), letter)
-
-
-@operation("cumprod")
-def _products(lowering: Lowering, call: Call) -> Value:
-    """Multiply as torch does: one number after the other, in float64."""
-    value, dim = lowering.value(call.given[0]), call.given[1] % call.given[0].dim()
-    if value.axis is not None and call.given[0].dim() + value.axis == dim:
-        raise CannotCompileError("cumprod over the runs of a batch")
-    nodes, letter = lowering.nodes, value.letter
-    codes = np.moveaxis(value.codes, dim, -1)
-    found = np.empty_like(codes)
-    for place in np.ndindex(*codes.shape[:-1]):
-        total = nodes.literal(1, "D")
-        for index, node in enumerate(codes[place]):
-            total = nodes.add("mul", (total, nodes.cast(nodes.as_vector(int(node), letter), "D")), "D")
-            found[(*place, index)] = nodes.cast(total, letter)
-    return Value(np.moveaxis(found, -1, dim), value.axis, value.dtype)
-
-
-def _chain(lowering: Lowering, call: str, row: Sequence[int], letter: str) -> int:
-    total = row[0]
-    for node in row[1:]:
-        total = lowering.nodes.add(call, (total, node), letter)
-    return total
-
-
-def _total(lowering: Lowering, row: Sequence[int], letter: str) -> int:
-    """Add as torch's sums do: vectors of numbers where there are enough, the others and the parts of these at last."""
-    nodes, width = lowering.nodes, LOADED[letter]
-    whole = len(row) // width * width
-    if whole == 0:
-        return _quartered(lowering, row, letter)
-    parts = [_quartered(lowering, row[lane:whole:width], letter) for lane in range(width)]
-    rest = _chain(lowering, "add", [nodes.literal(0, letter), *row[whole:]], letter)
-    return _chain(lowering, "add", [rest, *parts], letter)
-
-
-def _quartered(lowering: Lowering, row: Sequence[int], letter: str) -> int:
-    """Add every fourth number to one of four sums, then the last few to the first, then the four."""
-    nodes, whole = lowering.nodes, len(row) // 4 * 4
-    zero = nodes.literal(0, letter)
-    if whole == 0:
-        return _chain(lowering, "add", [zero, *row], letter)
-    sums = [_chain(lowering, "add", [zero, *row[part:whole:4]], letter) for part in range(4)]
-    first = _chain(lowering, "add", [sums[0], *row[whole:]], letter)
-    return _chain(lowering, "add", [first, *sums[1:]], letter)

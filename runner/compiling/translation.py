@@ -32,14 +32,19 @@ class Translation:
     inexact: frozenset[str]
 
 
-def translated(recording: Recording, rows: int) -> Translation:
-    """Return the translation of a step of so many rows.
+def translated(recording: Recording, rows: int, *, is_padded: bool = True) -> Translation:
+    """Return the translation of a step.
+
+    Args:
+        recording: of the step.
+        rows: that its tensors have.
+        is_padded: whether a run alone has as many rows as fill vectors, or one.
 
     Raises:
         CannotCompileError: it cannot be translated.
     """
     check_known(recording.calls, OPERATIONS)
-    lowering = Lowering(rows)
+    lowering = Lowering(rows, is_padded)
     for number, one in enumerate(recording.states):
         if isinstance(one, Tensor):
             lowering.argument(one, "held" if number in recording.kept else "state", number)

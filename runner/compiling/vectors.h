@@ -170,10 +170,22 @@ template <class V> IN V lerp_one_by(V x, V y, V w, V half, V whole) {
 }
 IN F lerp_one(F x, F y, F w) { return lerp_one_by(x, y, w, all_F(0.5), all_F(1)); }
 IN D lerp_one(D x, D y, D w) { return lerp_one_by(x, y, w, all_D(0.5), all_D(1)); }
-IN F power_one(F x, F y) { F r; EACH(r, x, std::pow(v, y[i])) return r; }
+// Functions of numbers that torch takes one after the other.
+#define ALONE(name)                                                                                                  \
+  IN F name##_one(F x) { F r; EACH(r, x, std::name(v)) return r; }                                                   \
+  IN D name##_one(D x) { D r; EACH(r.a, x.a, std::name(v)) EACH(r.b, x.b, std::name(v)) return r; }
+#define ALONE_OF_TWO(name, of_std)                                                                                   \
+  IN F name(F x, F y) { F r; EACH(r, x, of_std(v, y[i])) return r; }                                                 \
+  IN D name(D x, D y) { D r; EACH(r.a, x.a, of_std(v, y.a[i])) EACH(r.b, x.b, of_std(v, y.b[i])) return r; }
+ALONE(exp)
+ALONE(exp2)
+ALONE(log1p)
+ALONE(sinh)
+ALONE(cosh)
+ALONE_OF_TWO(atan2_one, std::atan2)
+ALONE_OF_TWO(power_one, std::pow)
 // A power whose exponent is the same for all numbers is computed in double.
 IN F power_wide(F x, F y) { F r; EACH(r, x, (float)std::pow((double)v, (double)y[i])) return r; }
-IN D power_one(D x, D y) { D r; EACH(r.a, x.a, std::pow(v, y.a[i])) EACH(r.b, x.b, std::pow(v, y.b[i])) return r; }
 IN D power_wide(D x, D y) { return power_one(x, y); }
 IN F lerp(F x, F y, F w) { return lerp_by(x, y, w, all_F(0.5), all_F(1)); }
 IN D lerp(D x, D y, D w) { return lerp_by(x, y, w, all_D(0.5), all_D(1)); }
@@ -182,6 +194,16 @@ IN D sigmoid_backward(D g, D y) { return {g.a * (1.0 - y.a) * y.a, g.b * (1.0 - 
 IN F tanh_backward(F g, F y) { return g * (1.0f - y * y); }
 IN D tanh_backward(D g, D y) { return {g.a * (1.0 - y.a * y.a), g.b * (1.0 - y.b * y.b)}; }
 template <class V> IN V threshold_backward(V g, V x, V limit) { return where(le(x, limit), zero(g), g); }
+
+template <class V> IN V sigmoid_one(V x) { return reciprocal(add(one(x), exp_one(neg(x)))); }
+template <class V> IN V softplus_one(V x, V beta, V limit) {
+  V y = mul(x, beta);
+  return where(gt(y, limit), x, div(log1p_one(exp_one(y)), beta));
+}
+template <class V> IN V softplus_backward_one(V g, V x, V beta, V limit) {
+  V y = mul(x, beta), z = exp_one(y);
+  return where(gt(y, limit), g, div(mul(g, z), add(z, one(z))));
+}
 
 // Functions of the libraries in torch, which its kernels call too.
 static void *torch_function(const char *name) {

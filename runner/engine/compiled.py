@@ -15,6 +15,7 @@ from runner.compiling.recording import CannotCompileError, Recording
 from runner.compiling.replay import Replay, ReplayedProgram, replayed
 from runner.compiling.running import TranslatedProgram
 from runner.compiling.translation import Translation, translated
+from runner.engine.batches import PADDED_DIMENSION
 from runner.engine.descent import BLOCK_SECONDS, AnyStep, Carry, Outputs, Problem, made_eagerly
 from runner.engine.inputs import Inputs, steps_of
 from runner.engine.torch_step import TorchStep
@@ -40,8 +41,10 @@ def plan_of(problem: Problem, carry: Carry, *, is_exact: bool) -> Translation | 
     if carry.weight.device.type != "cpu":
         raise CannotCompileError(f"programs are for the CPU, the device is {carry.weight.device}")
     (inputs,) = steps_of(problem.inputs.peek())
+    rows, dimension = carry.weight.shape
     try:
-        found = translated(Recording.of(problem.step, carry, inputs, at_once=True), len(carry.weight))
+        recording = Recording.of(problem.step, carry, inputs, at_once=True)
+        found = translated(recording, rows, is_padded=dimension <= PADDED_DIMENSION)
     except CannotCompileError:
         is_taken = False
     else:

@@ -1,6 +1,6 @@
 """The translated operations round as torch's kernels do, to the bit."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -42,16 +42,32 @@ OPERATIONS: dict[str, Operation] = {
     "clamped by columns": lambda x, y, z: x.clamp(y[:, :1], z[:, :1]),
     "chosen": lambda x, y, z: torch.where(x > y, x, z),
     "mixed dtypes": lambda x, y, _z: x * y.to(torch.float64),
-    **{f"sum {n}": lambda x, y, z, n=n: _wide(x, y, z, n).sum(-1) for n in (2, 3, 6, 10, 36)},  # type: ignore[misc]
-    **{f"mean {n}": lambda x, y, z, n=n: _wide(x, y, z, n).mean(-1) for n in (3, 7)},  # type: ignore[misc]
-    **{f"norm {n}": lambda x, y, z, n=n: torch.linalg.vector_norm(_wide(x, y, z, n), dim=-1) for n in (1, 2, 6, 12)},  # type: ignore[misc]
-    "largest": lambda x, y, z: _wide(x, y, z, 6).amax(-1),
     "softplus": lambda x, _y, _z: torch.nn.functional.softplus(x),
 }
-
-
-def _wide(x: Tensor, y: Tensor, z: Tensor, numbers: int) -> Tensor:
-    return torch.cat([x, y, z] * (numbers // 6 + 1), -1)[:, :numbers].contiguous()
+REDUCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "sum": lambda x: x.sum(-1),
+    "prod": lambda x: x.prod(-1),
+    "amax": lambda x: x.amax(-1),
+    "amin": lambda x: (-x).amin(-1),
+    "norm": lambda x: torch.linalg.vector_norm(x, dim=-1),
+}
+# Of these, kernels take a row by itself: some of its numbers in vectors, the others alone.
+IN_ROWS: dict[str, Operation] = {
+    "power": lambda x, y, _z: x.abs() ** y[:, :1],
+    "power by constants": lambda x, _y, _z: x[:, :1].abs() ** torch.linspace(0, 2, x.shape[1], dtype=x.dtype),
+    "power of a part": lambda x, y, _z: x.abs()[:, 1:] ** y[:, 1:],
+    "power 1.5": lambda x, _y, _z: x.abs()[:, 1:] ** 1.5,
+    "maximum": lambda x, y, _z: torch.maximum(x, y[:, :1]),
+    "minimum": lambda x, y, _z: torch.minimum(x[:, 1:], y[:, 1:]),
+    "clamped": lambda x, y, z: x.clamp(y[:, :1], z[:, :1]),
+    "clamped below": lambda x, y, _z: x.clamp(min=y[:, :1]),
+    "lerp": lambda x, y, z: torch.lerp(x, y, z[:, :1].sign()),
+    "atan2": lambda x, y, _z: torch.atan2(x, y[:, :1]),
+    **{name: lambda x, _y, _z, name=name: getattr(torch, name)(x[:, 1:]) for name in ("sinh", "cosh", "exp2")},  # type: ignore[misc]
+    "sigmoid": lambda x, _y, _z: torch.sigmoid(x[:, 1:]),
+    "softplus": lambda x, _y, _z: torch.nn.functional.softplus(x[:, 1:]),
+    "softplus backward": lambda x, y, _z: torch.ops.aten.softplus_backward(x[:, 1:], y[:, 1:], 1, 20),
+}
 
 
 def numbers(seed: int) -> Tensor:
@@ -64,6 +80,13 @@ def numbers(seed: int) -> Tensor:
     return found.to(torch.float32)
 
 
+def wide(seed: int, count: int, dtype: torch.dtype) -> Tensor:
+    """Return rows of numbers whose products stay finite, zeros of either sign among them."""
+    found = torch.randn(64, count, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    found[7::16] = found[7::16].round()
+    return found.to(dtype)
+
+
 def same(one: Tensor, other: Tensor) -> bool:
     if not one.is_floating_point():
         return torch.equal(one, other)
@@ -71,21 +94,54 @@ def same(one: Tensor, other: Tensor) -> bool:
     return bool(((one.view(bits) == other.view(bits)) | (one.isnan() & other.isnan())).all())
 
 
-def test_each_operation_rounds_as_torch_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with_compiler(monkeypatch, tmp_path)
-    x, y, z = map(numbers, range(3))
+def others(operations: Mapping[str, Operation], x: Tensor, y: Tensor, z: Tensor) -> list[str]:
+    """Return the names of the operations that a program does not round as torch does."""
 
     def step(carry: tuple[Tensor], inputs: tuple[Tensor, Tensor]) -> tuple[tuple[Tensor], tuple[Tensor, ...]]:
-        return carry, tuple(made(*carry, *inputs) for made in OPERATIONS.values())
+        return carry, tuple(made(*carry, *inputs) for made in operations.values())
 
-    translation = translated(Recording.of(step, (x,), (y, z), at_once=True), ROWS)
+    translation = translated(Recording.of(step, (x,), (y, z), at_once=True), len(x))
     assert not translation.inexact
-    program = TranslatedProgram(Compilation(translation.source).wait(), translation, ROWS, ROWS)
-    outputs = program.form.new_outputs(1, ROWS, ReusedMemory())
+    program = TranslatedProgram(Compilation(translation.source).wait(), translation, len(x), len(x))
+    outputs = program.form.new_outputs(1, len(x), ReusedMemory())
     program((x,), (y[None], z[None]), 1, outputs, 0)
     expected = step((x,), (y, z))[1]
-    pairs = zip(OPERATIONS, expected, outputs, strict=True)
-    assert [name for name, one, other in pairs if other is None or not same(one, other[0])] == []
+    pairs = zip(operations, expected, outputs, strict=True)
+    return [name for name, one, other in pairs if other is None or not same(one, other[0])]
+
+
+def test_each_operation_rounds_as_torch_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_compiler(monkeypatch, tmp_path)
+    assert others(OPERATIONS, *map(numbers, range(3))) == []
+
+
+# For each dtype, more numbers than fit four vectors of a reduction, or two of any other kernel.
+MANY = {torch.float32: 37, torch.float64: 21}
+
+
+@pytest.mark.parametrize("dtype", MANY)
+def test_reductions_of_any_length_round_as_torch_s_do(
+    dtype: torch.dtype, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_compiler(monkeypatch, tmp_path)
+    reduced: dict[str, Operation] = {
+        f"{name} of {length}": lambda x, _y, _z, made=made, length=length: made(x[:, :length].contiguous())  # type: ignore[misc]
+        for name, made in REDUCTIONS.items()
+        for length in (1, 3, 6, MANY[dtype])
+    }
+    assert others(reduced, *(wide(seed, MANY[dtype], dtype) for seed in range(3))) == []
+
+
+@pytest.mark.parametrize("dtype", MANY)
+def test_numbers_in_vectors_and_alone_round_as_torch_s_do(
+    dtype: torch.dtype, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_compiler(monkeypatch, tmp_path)
+    ends: dict[str, Operation] = {
+        name: lambda x, y, z, made=made: torch.stack(made(x, y, z).unbind(-1)[:: MANY[dtype] - 3], -1)  # type: ignore[misc]
+        for name, made in IN_ROWS.items()
+    }
+    assert others(ends, *(wide(seed, MANY[dtype], dtype) for seed in range(3))) == []
 
 
 @pytest.mark.parametrize(
