@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from runner.tensors.norms import norm
+from runner.tensors.products import product
 
 ObjectiveFunction = Callable[..., Tensor]
 
@@ -149,8 +150,8 @@ def griewank(weight: Tensor) -> Tensor:
 
     Griewank, "Generalized descent for global optimization", 1981.
     """
-    waves = torch.cos(weight / _indices(weight).sqrt())
-    return 1 + (weight**2).sum(-1) / 4000 - waves.prod(-1)
+    waves = torch.cos(weight / _indices(weight).sqrt())  # no floating-point number has the cosine 0
+    return 1 + (weight**2).sum(-1) / 4000 - product(waves)
 
 
 @function()
