@@ -121,7 +121,7 @@ def _products(lowering: Lowering, call: Call) -> Value:
     if value.axis is not None and call.given[0].dim() + value.axis == dim:
         raise CannotCompileError("cumprod over the runs of a batch")
     nodes, letter = lowering.nodes, value.letter
-    nodes.inexact.add("cumprod")  # in derivatives of products, which are computed in another way if not recorded
+    nodes.inexact.add("the derivative of prod")  # which has no cumprod where it is not recorded and no number is 0
     codes = np.moveaxis(value.codes, dim, -1)
     found = np.empty_like(codes)
     for place in np.ndindex(*codes.shape[:-1]):

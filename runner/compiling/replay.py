@@ -25,8 +25,8 @@ DTYPES = {
 NUMBERS: dict[Any, int] = {
     **DTYPES, torch.strided: 0, torch.contiguous_format: 0, torch.preserve_format: 1, torch.channels_last: 2,
 }  # fmt: skip
-# For the derivatives of these, torch chooses the kernels by the values of the numbers, but not while it is recorded.
-CHOSEN_BY_VALUE = frozenset({"prod", "cumprod", "_linalg_det"})
+# By what is recorded of them: derivatives for which torch chooses kernels by the values, but not while it is recorded.
+CHOSEN_BY_VALUE = {"cumprod": "the derivative of prod", "_linalg_det": "the derivative of det"}
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def replayed(recording: Recording) -> Replay:
         inputs,
         outputs,
         slots.count,
-        CHOSEN_BY_VALUE & {call.name for call in recording.calls},
+        frozenset(CHOSEN_BY_VALUE[call.name] for call in recording.calls if call.name in CHOSEN_BY_VALUE),
     )
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from runner.tensors.tracing import is_recorded
+from runner.tensors.tracing import is_traced
 
 
 class _Product(torch.autograd.Function):
@@ -29,7 +29,7 @@ class _Product(torch.autograd.Function):
 
 def product(values: Tensor) -> Tensor:
     """Return the products `(...)` of values `(..., dim)` of which none is 0."""
-    if is_recorded():
+    if is_traced():
         found: Tensor = _Product.apply(values)  # type: ignore[no-untyped-call]
         return found
     return values.prod(-1)

@@ -144,6 +144,15 @@ def test_numbers_in_vectors_and_alone_round_as_torch_s_do(
     assert others(ends, *(wide(seed, MANY[dtype], dtype) for seed in range(3))) == []
 
 
+def test_the_derivative_of_a_product_is_said_to_round_otherwise() -> None:
+    def step(carry: tuple[Tensor], _: tuple[()]) -> tuple[tuple[Tensor, ...], tuple[Tensor]]:
+        point = carry[0].detach().requires_grad_()
+        return torch.autograd.grad(point.prod(-1), point, torch.ones(64)), (carry[0].sum(-1),)
+
+    recording = Recording.of(step, (torch.ones(64, 2),), (), at_once=True)
+    assert translated(recording, 64).inexact == {"the derivative of prod"}
+
+
 @pytest.mark.parametrize(
     ("made", "why"),
     [
