@@ -236,6 +236,22 @@ class Compilation:
         self._work = self._process = None
 
 
+def made(source: Source) -> Path:
+    """Return the file of a program, which is compiled where it is not kept.
+
+    Raises:
+        CannotCompileError: it cannot be compiled.
+    """
+    found = kept(source.key)
+    if found is not None:
+        return found
+    compilation = Compilation(source)
+    try:
+        return compilation.wait()
+    finally:
+        compilation.close()
+
+
 def _make_room(folder: Path, newest: Path) -> None:
     """Remove the programs that were used least recently, while all together are too large."""
     found = []

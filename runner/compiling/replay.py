@@ -77,6 +77,7 @@ class Replay:
         constants: what the step reads besides carry and inputs, by slot.
         instructions: the calls in their order.
         states: the slots of the carry before the step.
+        strides: of the tensors of the carry; None for what is no tensor.
         after: the slots of the carry after it.
         inputs: the slots of the inputs, -1 for none.
         outputs: the slots of the outputs, -1 for none that is computed.
@@ -89,6 +90,7 @@ class Replay:
     constants: dict[int, Tensor]
     instructions: Sequence[Instruction]
     states: Sequence[int]
+    strides: Sequence[tuple[int, ...] | None]
     after: Sequence[int]
     inputs: Sequence[int]
     outputs: Sequence[int]
@@ -117,7 +119,7 @@ def replayed(recording: Recording) -> Replay:
     slots = _Slots(recording, _changed_storages(recording.calls))
     states, inputs = [[slots.argument(one) for one in given] for given in (recording.states, recording.inputs)]
     # What is no tensor, such as whether sizes are the same, is the same at each step.
-    made = [_instruction(slots, call) for call in recording.calls if any(map(_is_tensor, call.results))]
+    made = [_instruction(slots, call) for call in recording.calls if _is_needed(call)]
     after = [slots.of(one) if isinstance(one, Tensor) else -1 for one in recording.after]
     outputs = [-1] * len(recording.outputs)
     for number, one in recording.computed:
@@ -130,12 +132,18 @@ def replayed(recording: Recording) -> Replay:
         slots.constants,
         instructions,
         states,
+        [_dense_strides(one) for one in recording.states],
         after,
         inputs,
         outputs,
         slots.count,
         frozenset(CHOSEN_BY_VALUE[call.name] for call in recording.calls if call.name in CHOSEN_BY_VALUE),
     )
+
+
+def _dense_strides(one: Any) -> tuple[int, ...] | None:
+    """Return the strides of a tensor, or those that it has where each number has a place of its own."""
+    return torch.empty_like(one).stride() if isinstance(one, Tensor) else None
 
 
 class _Slots:
@@ -194,6 +202,11 @@ def _place(tensor: Tensor) -> Any:
     return tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype, tensor.is_neg()
 
 
+def _is_needed(call: Call) -> bool:
+    """Return whether a call returns tensors, or nothing, as one that checks numbers does."""
+    return any(map(_is_tensor, call.results)) or not call.kernel._schema.returns  # type: ignore[attr-defined]
+
+
 def _is_tensor(one: Any) -> bool:
     return isinstance(one, Tensor)
 
@@ -221,10 +234,10 @@ def _instruction(slots: _Slots, call: Call) -> Instruction:
     schema = call.kernel._schema  # type: ignore[attr-defined]
     places = {argument.name: place for place, argument in enumerate(schema.arguments)}
     arguments = tuple(_argument(slots, places[one.name], given) for one, given in _given(call))
-    results = [one if _is_tensor(one) else None for one in call.results]
+    results = [one if _is_tensor(one) else None for one in call.results if schema.returns]
     read = {int(slot) for one in arguments if one.kind in "tT" for slot in one.values if slot >= 0}
     written = {_storage(one) for one in results if one is not None} - {0}
-    is_before = read <= slots.fixed and not written & slots.changed
+    is_before = read <= slots.fixed and not written & slots.changed and bool(results)
     made = tuple(-1 if one is None else slots.result(one) for one in results)
     if is_before:
         slots.fixed |= set(made)
@@ -324,12 +337,19 @@ class ReplayedProgram:
         data, dtype = one.data_ptr(), DTYPES[one.dtype]
         self._library.set_slot(self._step, slot, data, dtype, one.dim(), _longs(one.shape), _longs(one.stride()))
 
+    def fits(self, carry: Any) -> bool:
+        """Return whether a carry lies in memory as the one that was recorded; another is copied, and may round so."""
+        return all(map(_fits, pytree.tree_leaves(carry), self._plan.strides))
+
     def __call__(self, carry: Any, inputs: Any, steps: int, outputs: Sequence[Tensor | None], at: int) -> Any:
         """Make steps, whose inputs are stacked, write their outputs from place `at` on, and return the last carry."""
-        states, spec = pytree.tree_flatten(carry)
-        asked, plan = pytree.tree_leaves(inputs), self._plan
-        kept = self.form.kept
-        after = [one if number in kept else torch.empty_like(one) for number, one in enumerate(states)]
+        given_states, spec = pytree.tree_flatten(carry)
+        asked, plan, kept = pytree.tree_leaves(inputs), self._plan, self.form.kept
+        pairs = list(zip(given_states, plan.strides, strict=True))
+        states = [one if _fits(one, strides) else _strided(one, strides).copy_(one) for one, strides in pairs]
+        after = [
+            one if number in kept else _strided(one, plan.strides[number]) for number, one in enumerate(given_states)
+        ]
         given = [*zip(plan.states, states, strict=True), *zip(self._stacked_inputs, asked, strict=True)]
         given += zip(self._last, after, strict=True)
         given += [
@@ -349,6 +369,14 @@ class ReplayedProgram:
         if error is not None:
             raise RuntimeError(error.decode(errors="replace"))
         return pytree.tree_unflatten(after, spec)
+
+
+def _fits(one: Any, strides: tuple[int, ...] | None) -> bool:
+    return strides is None or one.stride() == strides
+
+
+def _strided(one: Tensor, strides: tuple[int, ...] | None) -> Tensor:
+    return torch.empty_strided(one.shape, strides or (), dtype=one.dtype)
 
 
 def _library(path: Path) -> ctypes.CDLL:

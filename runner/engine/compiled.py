@@ -1,5 +1,6 @@
 """Engines that make the steps of a block by a compiled program."""
 
+import itertools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,19 +11,20 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from runner.compiling.memory import ReusedMemory
-from runner.compiling.programs import Compilation, Source, kept
+from runner.compiling.programs import made
 from runner.compiling.recording import CannotCompileError, Recording
 from runner.compiling.replay import Replay, ReplayedProgram, replayed
 from runner.compiling.running import TranslatedProgram
 from runner.compiling.translation import Translation, translated
 from runner.engine.batches import PADDED_DIMENSION
-from runner.engine.descent import BLOCK_SECONDS, AnyStep, Carry, Outputs, Problem, made_eagerly
+from runner.engine.descent import BLOCK_SECONDS, AnyStep, Carry, Outputs, Problem, eager, made_eagerly
 from runner.engine.inputs import Inputs, steps_of
 from runner.engine.torch_step import TorchStep
 
 # How long one call of a program is to take: signals wait for it.
 CALL_SECONDS = 0.05
 FIRST_CALL = 64
+STEADY = 2
 
 
 def plan_of(problem: Problem, carry: Carry, *, is_exact: bool) -> Translation | Replay:
@@ -80,6 +82,8 @@ class ProgramRunner:
 
     def __call__(self, problem: Problem, carry: Carry, most: int) -> tuple[Carry, Outputs]:
         """Make at most `most` steps, as many as fit a short time."""
+        if isinstance(self.program, ReplayedProgram) and carry is problem.start and not self.program.fits(carry):
+            return eager(problem, carry, min(most, STEADY))
         outputs = self.program.form.new_outputs(most, self.runs, self._memory)
         deadline, made, parts = time.perf_counter() + BLOCK_SECONDS, 0, list[Inputs]()
         while made < most:
@@ -142,24 +146,13 @@ class Compiled:
             CannotCompileError: the step cannot be compiled.
         """
         if self._runner is None or self._step is not problem.step:
-            made_eagerly(
-                problem.step, carry, steps_of(problem.inputs.peek())
-            )  # a first step may try out how to evaluate
-            plan = plan_of(problem, carry, is_exact=False)
-            self._runner = ProgramRunner.of(_made(plan.source), plan, problem)
+            # The first step tries out how to evaluate; after some, the carry lies in memory as it does after each.
+            again = itertools.cycle(steps_of(problem.inputs.peek()))
+            steady, _ = made_eagerly(problem.step, carry, itertools.islice(again, STEADY))
+            plan = plan_of(problem, steady, is_exact=False)
+            self._runner = ProgramRunner.of(made(plan.source), plan, problem)
             self._step = problem.step
         return self._runner
-
-
-def _made(source: Source) -> Path:
-    found = kept(source.key)
-    if found is not None:
-        return found
-    compilation = Compilation(source)
-    try:
-        return compilation.wait()
-    finally:
-        compilation.close()
 
 
 def are_equal(one: object, other: object) -> bool:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from runner.compiling import programs
-from runner.compiling.programs import Compilation, Source, cache_folder, kept, load
+from runner.compiling.programs import Compilation, Source, cache_folder, kept, load, made
 from runner.compiling.recording import CannotCompileError
 from tests.support.compiler import with_compiler
 
@@ -18,14 +18,6 @@ SOURCE = Source('extern "C" void descend() {}\n')
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     with_compiler(monkeypatch, tmp_path / "cache")
     return tmp_path / "cache" / "programs"
-
-
-def made(source: Source) -> Path:
-    compilation = Compilation(source)
-    try:
-        return compilation.wait()
-    finally:
-        compilation.close()
 
 
 def test_a_program_is_compiled_once_by_two_that_need_it(folder: Path) -> None:
