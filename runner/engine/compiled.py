@@ -23,7 +23,9 @@ from runner.engine.torch_step import TorchStep
 
 # How long one call of a program is to take: signals wait for it.
 CALL_SECONDS = 0.05
-FIRST_CALL = 64
+# How many steps the first call makes: a step that is replayed may take a second by itself.
+FIRST_CALL, FIRST_REPLAY = 64, 1
+# After so many steps, the carry lies in memory as it does after each step.
 STEADY = 2
 
 
@@ -67,7 +69,9 @@ class ProgramRunner:
     program: TranslatedProgram | ReplayedProgram
     runs: int
     _memory: ReusedMemory = field(default_factory=ReusedMemory, init=False)
-    _a_call: int = field(default=FIRST_CALL, init=False)
+
+    def __post_init__(self) -> None:
+        self._a_call = FIRST_REPLAY if isinstance(self.plan, Replay) else FIRST_CALL
 
     @classmethod
     def of(cls, path: Path, plan: Translation | Replay, problem: Problem) -> "ProgramRunner":
@@ -146,7 +150,7 @@ class Compiled:
             CannotCompileError: the step cannot be compiled.
         """
         if self._runner is None or self._step is not problem.step:
-            # The first step tries out how to evaluate; after some, the carry lies in memory as it does after each.
+            # The first step also tries out how to evaluate.
             again = itertools.cycle(steps_of(problem.inputs.peek()))
             steady, _ = made_eagerly(problem.step, carry, itertools.islice(again, STEADY))
             plan = plan_of(problem, steady, is_exact=False)

@@ -13,12 +13,13 @@ from runner.compiling.memory import ReusedMemory
 from runner.compiling.programs import made
 from runner.compiling.recording import CannotCompileError, Recording
 from runner.compiling.replay import Replay, ReplayedProgram, replayed
+from runner.engine import auto
 from runner.engine.batches import member_of
 from runner.engine.compiled import Compiled, are_equal, of_runs
 from runner.engine.descent import Outputs, made_eagerly
 from runner.engine.problem import prepare
 from tests.support.compiler import with_compiler
-from tests.support.descents import member
+from tests.support.descents import done, member
 
 pytestmark = pytest.mark.xdist_group("compiled")
 MODEL = ["objective=mlp", "objective.hidden=4", "initial_weight=random"]
@@ -63,6 +64,17 @@ def test_replayed_steps_are_those_of_torch_to_the_bit(overrides: list[str]) -> N
         done += len(outputs.loss)
     found = Outputs(*[None if part[0] is None else torch.cat(part) for part in zip(*parts, strict=True)])  # type: ignore[arg-type]
     assert are_equal((carry, of_runs(expected, runs)), (after, of_runs(found, runs)))
+
+
+def test_auto_goes_on_with_replayed_steps_and_never_another_digit(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("WORTH_A_LOOK", "LONG"):
+        monkeypatch.setattr(auto, name, 0)
+    monkeypatch.setattr(auto, "FIRST_BLOCK", 10)
+    asked = [*MODEL, "objective.batch_size=16", "optimizer=adam", "steps=100", "log_every=1"]
+    made(_plan().source)
+    (result, record), (other, same) = (done(*asked, f"engine={engine}") for engine in ("eager", "auto"))
+    assert (result.engine, other.engine) == (None, "compiled from step 21 on")
+    assert record.histories("run") == same.histories("run")
 
 
 def changed_in_place(x: Tensor, y: Tensor) -> Tensor:
@@ -116,11 +128,15 @@ def test_each_kind_of_call_is_made_again(name: str) -> None:
         assert are_equal(torch.stack([one[number] for one in expected]), found[number])
 
 
-def test_what_does_not_change_is_computed_once() -> None:
+def _plan() -> Replay:
     def step(carry: Any, _: Any) -> tuple[Any, Any]:
         return (carry[0] @ (torch.eye(4) * 2).T,), (carry[0].sum(-1),)
 
-    plan = replayed(Recording.of(step, (torch.ones(3, 4),), (), at_once=False))
+    return replayed(Recording.of(step, (torch.ones(3, 4),), (), at_once=False))
+
+
+def test_what_does_not_change_is_computed_once() -> None:
+    plan = _plan()
     assert [one.name for one in plan.instructions if not one.is_before] == ["aten::mm", "aten::sum"]
 
 
