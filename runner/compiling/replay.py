@@ -3,6 +3,7 @@
 import ctypes
 import itertools
 import math
+import sys
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -116,6 +117,8 @@ def replayed(recording: Recording) -> Replay:
     Raises:
         CannotCompileError: a call cannot be made again from its arguments.
     """
+    if sys.platform != "linux":
+        raise CannotCompileError(f"programs need Linux, the system is {sys.platform}")
     slots = _Slots(recording, _changed_storages(recording.calls))
     states, inputs = [[slots.argument(one) for one in given] for given in (recording.states, recording.inputs)]
     # What is no tensor, such as whether sizes are the same, is the same at each step.
