@@ -1,17 +1,14 @@
-"""Microseconds a step by torch's kernels, by programs and by peers; whole processes; the bits of random configs.
+"""Microseconds a step by torch's kernels, by programs and by peers; whole processes; whether bits are the same.
 
-`python -m tests.benchmarks.engine [steps | processes | bits [SEED [COUNT]]]`. JAX is timed where JAX_PATH names the
-folder that it is installed in (`pip install --target FOLDER jax`).
+`python -m tests.benchmarks.engine [steps | processes | bits [SEED [COUNT]] | ulps]`. JAX is timed where JAX_PATH names
+the folder that it is installed in (`pip install --target FOLDER jax`).
 """
 
-import itertools
 import os
-import random
 import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,16 +17,13 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the runner's own comma
 
 import torch
 
-from runner.compiling.recording import CannotCompileError
 from runner.composition.composition import compose, install, to_config
-from runner.config.schema import Config
 from runner.engine.batches import member_of
-from runner.engine.compiled import Compiled, are_equal, of_runs
-from runner.engine.descent import Outputs, made_eagerly
+from runner.engine.compiled import Compiled
 from runner.engine.engines import engine_of
 from runner.engine.problem import Batch, prepare
 from runner.engine.progress import Descent
-from tests.support.random_runs import random_config
+from tests.benchmarks.exactness import print_bits, print_ulps
 
 WORKS = {"gd, quadratic": ["optimizer=gd"], "adam, rosenbrock": ["optimizer=adam", "objective=rosenbrock", "lr=1e-3"]}
 RUNS = (1, 100, 1_000, 10_000)
@@ -201,46 +195,16 @@ def _seconds(command: list[str], environment: dict[str, str], folder: str, repea
     return best
 
 
-def bits(seed: int, count: int) -> None:
-    """Print how many random configs a program makes to the bit of torch's kernels, and each that it does not."""
-    random_numbers, tally = random.Random(seed), Counter[str]()
-    nowhere = {"name": "off", "uri": None, "experiment": None, "artifacts": None, "offline": None}
-    for index in range(count):
-        config = random_config(random_numbers, index, nowhere)
-        runs, steps = random_numbers.choice([1, 3, 70]), 60
-
-        def made(config: Config = config, runs: int = runs) -> Batch:
-            return prepare([member_of(replace(config, lr=config.lr * (0.5 + run / runs))) for run in range(runs)])
-
-        try:
-            one, other, engine = made().problem, made().problem, Compiled()
-            runner = engine.prepared(one, one.start)
-        except CannotCompileError as error:
-            tally[f"refused: {error}"] += 1
-            continue
-        carry, expected = made_eagerly(other.step, other.start, itertools.islice(other.inputs, steps))
-        after, parts, done = one.start, list[Outputs](), 0
-        while done < steps:
-            after, outputs = runner(one, after, steps - done)
-            parts.append(outputs)
-            done += len(outputs.loss)
-        joined = Outputs(*[None if part[0] is None else torch.cat(part) for part in zip(*parts, strict=True)])  # type: ignore[arg-type]
-        same = are_equal((carry, of_runs(expected, one.runs)), (after, of_runs(joined, one.runs)))
-        is_exact = not runner.plan.inexact
-        tally[f"{'same' if same else 'other'} bits, {'expected' if is_exact else 'not expected'}"] += 1
-        if not same and is_exact:
-            print(f"other bits: {config.objective.name} {config.optimizer.name} {config.schedule.name} {config.dtype}")
-    for text, number in sorted(tally.items()):
-        print(f"{number:>4} {text}")
-
-
 def main() -> None:
     """Print what is asked for, else steps and processes."""
     install()
     asked = sys.argv[1:]
     if asked[:1] == ["bits"]:
         seed, count = [*map(int, asked[1:]), *[0, 40][len(asked) - 1 :]]
-        bits(seed, count)
+        print_bits(seed, count)
+        return
+    if asked[:1] == ["ulps"]:
+        print_ulps()
         return
     if asked[:1] != ["processes"]:
         steps()

@@ -14,6 +14,7 @@ from runner.engine.batches import member_of
 from runner.execution.batch import execute
 from runner.execution.recording import PlannedRun
 from runner.tracking.tracker import Untracked
+from tests.benchmarks.exactness import ulps
 
 FUNCTIONS = (
     *("rosenbrock", "ackley", "rastrigin", "styblinski_tang", "levy", "griewank", "zakharov", "dixon_price"),
@@ -45,12 +46,6 @@ def results(configs: Sequence[Config]) -> list[Tensor]:
     ]
     done = execute(runs, Untracked().append, Console(configs[0]))
     return [torch.cat([one.weight, one.gradient, one.weight.new_tensor([one.loss])]) for one in done]
-
-
-def ulps(one: Tensor, other: Tensor) -> int:
-    """Return the largest distance in units in the last place of float32 vectors."""
-    first, second = (vector.numpy().view(np.int32).astype(np.int64) for vector in (one, other))
-    return int(np.abs(first - second).max())
 
 
 def worst(overrides: list[str], optimizer: str) -> int:
