@@ -1,6 +1,6 @@
 """The C++ source of a program: a loop over steps for the vectors of runs of a tile."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -91,28 +91,16 @@ class _Source:
         before = [index for index in self._used if index in self._fixed]
         changing = set(self._used) - self._fixed - set(self._literals) - set(self._states)
         within = [index for index in self._used if index in changing]
-        asked = {argument for index in within for argument in self._nodes[index].arguments}
-        asked |= {one.node for one in (*self._outputs, *self._after)}
+        asked = self._asked(within) | {one.node for one in (*self._outputs, *self._after)}
         kept = [index for index in before if index in asked]
         stages, passed = self._in_stages(within, {*kept, *self._states})
         self._memory = {*kept, *self._states, *passed}
-        size = sum(VECTOR_BYTES[self._nodes[index].letter] for index in self._memory) or 1
-        body = [line for number, stage in enumerate(stages) for line in self._loop(number, stage, len(stages))]
         begin, _ = self._in_stages(before, set())
         lines = [
             self._functions(),
             'extern "C" void descend(long steps, long runs, long first, long last, const Ref *constant, '
             "const Ref *input, const Ref *state, const Ref *after, const Ref *output) {",
-            f"  constexpr int VECTORS = {max(1, min(MOST_VECTORS, KEPT_BYTES // size))};",
-            *[
-                f"  {self._nodes[index].letter} m{index}[VECTORS];"
-                for index in sorted(self._memory | self._given(before))
-            ],
-            *[
-                f"  Last<{self._nodes[index].letter}> last{index};"
-                for index in within
-                if self._nodes[index].call == REMEMBERED
-            ],
+            *self._declared(before, within),
             "  for (long tile = first; tile < last; tile += VECTORS * LANES) {",
             "    const int vectors = (int)std::min<long>(VECTORS, (last - tile + LANES - 1) / LANES);",
             "    {",
@@ -121,7 +109,7 @@ class _Source:
             *self._vectors([f"m{index}[k] = {self._read(self._nodes[index])};" for index in self._states]),
             "    }",
             "    for (long step = 0; step < steps; ++step) {",
-            *body,
+            *[line for number, stage in enumerate(stages) for line in self._loop(number, stage, len(stages))],
             "    }",
             "    const long step = 0;",
             *self._vectors([self._stored("after", one, f"m{index}[k]") for index, one in self._last()]),
@@ -130,9 +118,16 @@ class _Source:
         ]
         return "\n".join(lines) + "\n"
 
-    def _given(self, before: Sequence[int]) -> set[int]:
-        """Return the nodes before the first step that a library computes, or is given, or that come from it."""
-        return set(before)
+    def _asked(self, nodes: Iterable[int]) -> set[int]:
+        return {argument for index in nodes for argument in self._nodes[index].arguments}
+
+    def _declared(self, before: Sequence[int], within: Sequence[int]) -> list[str]:
+        """Return the memory of a tile: the numbers of all its vectors that outlive a loop over these."""
+        size = sum(VECTOR_BYTES[self._nodes[index].letter] for index in self._memory) or 1
+        lines = [f"  constexpr int VECTORS = {max(1, min(MOST_VECTORS, KEPT_BYTES // size))};"]
+        lines += [f"  {self._nodes[index].letter} m{index}[VECTORS];" for index in sorted(self._memory | set(before))]
+        remembered = [index for index in within if self._nodes[index].call == REMEMBERED]
+        return lines + [f"  Last<{self._nodes[index].letter}> last{index};" for index in remembered]
 
     def _in_stages(self, nodes: Sequence[int], ready: set[int]) -> tuple[list[list[int]], set[int]]:
         """Return nodes by stage, and those that a later stage needs; a library's functions are last in theirs."""
@@ -158,7 +153,7 @@ class _Source:
         """Return a loop over the vectors, then calls of a library; `count`, of the stages, is 0 before the steps."""
         plain = [index for index in stage if self._nodes[index].call not in MKL]
         calls = [index for index in stage if self._nodes[index].call in MKL]
-        asked = {argument for index in (*plain, *calls) for argument in self._nodes[index].arguments}
+        asked = self._asked((*plain, *calls))
         is_last = count > 0 and number == count - 1
         if is_last:
             asked |= {one.node for one in (*self._outputs, *self._after)}

@@ -18,6 +18,29 @@ struct L { LHalf a, b; };
 struct M { I bits; };  // true is -1
 #define IN static inline __attribute__((always_inline))
 
+// What the two kinds of CPU call the same: types, functions, and those of Sleef.
+#if BYTES == 64
+typedef __m512 CpuF;
+typedef __m512d CpuD;
+#define OF_CPU(name) _mm512_##name
+#define ROUND_PS _mm512_roundscale_ps
+#define ROUND_PD _mm512_roundscale_pd
+#define SLEEF_F "f16_u10"
+#define SLEEF_D "d8_u10"
+#define FMOD_F "fmodf16"
+#define FMOD_D "fmodd8"
+#else
+typedef __m256 CpuF;
+typedef __m256d CpuD;
+#define OF_CPU(name) _mm256_##name
+#define ROUND_PS _mm256_round_ps
+#define ROUND_PD _mm256_round_pd
+#define SLEEF_F "f8_u10"
+#define SLEEF_D "d4_u10"
+#define FMOD_F "fmodf8"
+#define FMOD_D "fmodd4"
+#endif
+
 struct Ref { char *data; long step, row; };  // strides in numbers
 
 IN FHalf lower(F x) { FHalf r; memcpy(&r, &x, sizeof r); return r; }
@@ -103,27 +126,13 @@ IN L where(M m, L x, L y) { L w = wide(m); return {w.a ? x.a : y.a, w.b ? x.b : 
 // Each number by itself, for what vectors have no operator for.
 #define EACH(r, x, expression) \
   for (int i = 0; i < (int)(sizeof(x) / sizeof((x)[0])); ++i) { auto v = (x)[i]; (r)[i] = expression; }
-#if BYTES == 64
-IN F std_sqrt(F x) { return (F)_mm512_sqrt_ps((__m512)x); }
-IN DHalf half_sqrt(DHalf x) { return (DHalf)_mm512_sqrt_pd((__m512d)x); }
-IN F fused(F x, F y, F z) { return (F)_mm512_fmadd_ps((__m512)x, (__m512)y, (__m512)z); }
-IN DHalf half_fused(DHalf x, DHalf y, DHalf z) { return (DHalf)_mm512_fmadd_pd((__m512d)x, (__m512d)y, (__m512d)z); }
+IN F std_sqrt(F x) { return (F)OF_CPU(sqrt_ps)((CpuF)x); }
+IN DHalf half_sqrt(DHalf x) { return (DHalf)OF_CPU(sqrt_pd)((CpuD)x); }
+IN F fused(F x, F y, F z) { return (F)OF_CPU(fmadd_ps)((CpuF)x, (CpuF)y, (CpuF)z); }
+IN DHalf half_fused(DHalf x, DHalf y, DHalf z) { return (DHalf)OF_CPU(fmadd_pd)((CpuD)x, (CpuD)y, (CpuD)z); }
 #define ROUNDED(name, mode)                                                                                          \
-  IN F name(F x) { return (F)_mm512_roundscale_ps((__m512)x, mode); }                                                \
-  IN D name(D x) {                                                                                                   \
-    return {(DHalf)_mm512_roundscale_pd((__m512d)x.a, mode), (DHalf)_mm512_roundscale_pd((__m512d)x.b, mode)};       \
-  }
-#else
-IN F std_sqrt(F x) { return (F)_mm256_sqrt_ps((__m256)x); }
-IN DHalf half_sqrt(DHalf x) { return (DHalf)_mm256_sqrt_pd((__m256d)x); }
-IN F fused(F x, F y, F z) { return (F)_mm256_fmadd_ps((__m256)x, (__m256)y, (__m256)z); }
-IN DHalf half_fused(DHalf x, DHalf y, DHalf z) { return (DHalf)_mm256_fmadd_pd((__m256d)x, (__m256d)y, (__m256d)z); }
-#define ROUNDED(name, mode)                                                                                        \
-  IN F name(F x) { return (F)_mm256_round_ps((__m256)x, mode); }                                                   \
-  IN D name(D x) {                                                                                                 \
-    return {(DHalf)_mm256_round_pd((__m256d)x.a, mode), (DHalf)_mm256_round_pd((__m256d)x.b, mode)};               \
-  }
-#endif
+  IN F name(F x) { return (F)ROUND_PS((CpuF)x, mode); }                                                              \
+  IN D name(D x) { return {(DHalf)ROUND_PD((CpuD)x.a, mode), (DHalf)ROUND_PD((CpuD)x.b, mode)}; }
 ROUNDED(floor, (_MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC))
 ROUNDED(ceil, (_MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC))
 ROUNDED(trunc, (_MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC))
@@ -230,17 +239,6 @@ template <class V, class P> IN V remembered(V x, V y, Last<V> &last, P power) {
     if (vmd_##name) vmd_##name(count * LANES, (const double *)x, (double *)x, ACCURATE);                       \
     else for (int k = 0; k < count; ++k) { EACH(x[k].a, x[k].a, std::name(v)) EACH(x[k].b, x[k].b, std::name(v)) } \
   }
-#if BYTES == 64
-#define SLEEF_F "f16_u10"
-#define SLEEF_D "d8_u10"
-#define FMOD_F "fmodf16"
-#define FMOD_D "fmodd8"
-#else
-#define SLEEF_F "f8_u10"
-#define SLEEF_D "d4_u10"
-#define FMOD_F "fmodf8"
-#define FMOD_D "fmodd4"
-#endif
 #define OF_SLEEF(name)                                                                       \
   static const auto sf_##name = (F (*)(F))torch_function("Sleef_" #name SLEEF_F);              \
   static const auto sd_##name = (DHalf (*)(DHalf))torch_function("Sleef_" #name SLEEF_D);      \
