@@ -72,7 +72,7 @@ class Recording:
 
     def __init__(self, runs: Sequence[PlannedRun], sink: Sink, lr_varies: bool, trajectory: Trajectory | None) -> None:
         self.recorded = [run.recorded for run in runs]
-        self._runs = runs
+        self._take(runs)
         self._sink = sink
         self._lr_varies = lr_varies
         self._trajectory = trajectory
@@ -99,8 +99,14 @@ class Recording:
     def of_runs(self, runs: Sequence[int]) -> Self:
         """Return the recording of some runs."""
         found = copy.copy(self)
-        found._runs, found.recorded = [self._runs[run] for run in runs], [self.recorded[run] for run in runs]
+        found._take([self._runs[run] for run in runs])
+        found.recorded = [self.recorded[run] for run in runs]
         return found
+
+    def _take(self, runs: Sequence[PlannedRun]) -> None:
+        self._runs = runs
+        self._every = [run.member.config.recorded_every for run in runs]
+        self._is_alike = len(set(self._every)) == 1
 
     @property
     def _shapes(self) -> Shapes:
@@ -126,15 +132,13 @@ class Recording:
         if self._extent is not None:
             self._extent.add(passed.block, passed.last(0))
         now = now_ms()
-        by_steps: dict[tuple[int, int, bool], list[int]] = {}
-        for index in passed.active:
-            every = self._runs[index].member.config.recorded_every
-            by_steps.setdefault((every, passed.last(index), index in passed.endings), []).append(index)
-        for (every, last, is_end), indices in by_steps.items():
+        for (every, last, is_end), indices in self._by_steps(passed).items():
             first = passed.block.first
             steps = [*range(first + -first % every, last + 1, every)]
             if is_end and last % every:
                 steps.append(last)
+            if not steps:
+                continue
             recorded = min(self._runs[index].recorded for index in indices)
             if diagnostics.has_any and (before := [step for step in steps if step <= recorded]):
                 diagnostics.measure(indices, points_of(passed.block, before, indices).weight, before)
@@ -144,6 +148,21 @@ class Recording:
                 for index in indices:
                     self.recorded[index] = steps[-1]
         self._since = now
+
+    def _by_steps(self, passed: ActiveBlock) -> dict[tuple[int, int, bool], list[int]]:
+        """Return the runs by how far apart their recorded steps are, their last step, and whether they end there."""
+        goes_on, last = passed.active, passed.block.last
+        if passed.endings:
+            goes_on = [index for index in passed.active if index not in passed.endings]
+        found: dict[tuple[int, int, bool], list[int]] = {}
+        if self._is_alike and goes_on:
+            found[self._every[0], last, False] = list(goes_on)
+        else:
+            for index in goes_on:
+                found.setdefault((self._every[index], last, False), []).append(index)
+        for index, ending in passed.endings.items():
+            found.setdefault((self._every[index], ending.step, True), []).append(index)
+        return found
 
     def _points(self, block: Block, steps: list[int], indices: list[int], diagnostics: Diagnostics, now: int) -> None:
         points = points_of(block, steps, indices)
