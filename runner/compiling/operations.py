@@ -199,7 +199,7 @@ SAME_NAME = (
 )
 # Functions that round differently for numbers that a kernel takes in vectors, and how many bytes these have.
 IN_VECTORS: dict[str, Callable[[], int]] = {
-    **dict.fromkeys(("maximum", "minimum", "clamp_at", "lerp"), lambda: 32),
+    **dict.fromkeys(("maximum", "minimum", "clamp_at", "lerp", "remainder"), lambda: 32),
     **dict.fromkeys(
         ("power", "sigmoid", "softplus", "softplus_backward", "atan2", "sinh", "cosh", "exp2"), vector_bytes
     ),
@@ -226,6 +226,8 @@ def _sum_of_two(lowering: Lowering, call: Call) -> Value:
         name, one, other = "sub", other, one
     if alpha == 1:
         return elementwise(lowering, name, [one, other], call.found.dtype)
+    if isinstance(other, Tensor) and other.shape[-1:] != call.found.shape[-1:]:
+        lowering.nodes.inexact.add(name)  # kernels round the multiple of a number for some of its sums, not for others
     return elementwise(lowering, "plus_scaled", [one, other, alpha if name == "add" else -alpha], call.found.dtype)
 
 

@@ -199,7 +199,7 @@ class _Source:
             lines.append("OF_SLEEF(log1p)")
         lines += [f'OF_SLEEF_TWO({name}, "{a}", {b})' for name, (a, b) in SLEEF_TWO.items() if name in calls]
         if "remainder" in calls:
-            lines.append("OF_SLEEF_NAMED(fmod_of, FMOD_F, FMOD_D, std::fmod)\nOF_REMAINDER(remainder)")
+            lines.append("OF_SLEEF_NAMED(fmod_of, FMOD_F, FMOD_D, std::fmod)\nOF_REMAINDER(remainder, fmod_of)")
         if calls & set(WITH_EXP):
             lines.append("OF_SLEEF(exp)")
         lines += [text for name, text in RARE.items() if name in calls]

@@ -193,6 +193,7 @@ ALONE(sinh)
 ALONE(cosh)
 ALONE_OF_TWO(atan2_one, std::atan2)
 ALONE_OF_TWO(power_one, std::pow)
+ALONE_OF_TWO(fmod_one, std::fmod)
 // A power whose exponent is the same for all numbers is computed in double.
 IN F power_wide(F x, F y) { F r; EACH(r, x, (float)std::pow((double)v, (double)y[i])) return r; }
 IN D power_wide(D x, D y) { return power_one(x, y); }
@@ -204,6 +205,14 @@ IN F tanh_backward(F g, F y) { return g * (1.0f - y * y); }
 IN D tanh_backward(D g, D y) { return {g.a * (1.0 - y.a * y.a), g.b * (1.0 - y.b * y.b)}; }
 template <class V> IN V threshold_backward(V g, V x, V limit) { return where(le(x, limit), zero(g), g); }
 
+// A remainder has the sign of the divisor.
+#define OF_REMAINDER(name, of_fmod)                                                                                  \
+  template <class V> IN V name(V x, V y) {                                                                           \
+    V r = of_fmod(x, y);                                                                                             \
+    M is_other = bitwise_and(ne(r, zero(r)), bitwise_xor(lt(y, zero(y)), lt(r, zero(r))));                           \
+    return where(is_other, add(r, y), r);                                                                            \
+  }
+OF_REMAINDER(remainder_one, fmod_one)
 template <class V> IN V sigmoid_one(V x) { return reciprocal(add(one(x), exp_one(neg(x)))); }
 template <class V> IN V softplus_one(V x, V beta, V limit) {
   V y = mul(x, beta);
@@ -254,13 +263,6 @@ template <class V, class P> IN V remembered(V x, V y, Last<V> &last, P power) {
     EACH(r.a, x.a, std::name(v))                                                             \
     EACH(r.b, x.b, std::name(v))                                                             \
     return r;                                                                                \
-  }
-// A remainder has the sign of the divisor.
-#define OF_REMAINDER(name)                                                                              \
-  template <class V> IN V name(V x, V y) {                                                              \
-    V r = fmod_of(x, y);                                                                                \
-    M is_other = bitwise_and(ne(r, zero(r)), bitwise_xor(lt(y, zero(y)), lt(r, zero(r))));              \
-    return where(is_other, add(r, y), r);                                                               \
   }
 #define OF_SLEEF_TWO(name, of_sleef, of_std) OF_SLEEF_NAMED(name, of_sleef SLEEF_F, of_sleef SLEEF_D, of_std)
 #define OF_SLEEF_NAMED(name, of_f, of_d, of_std)                                                 \

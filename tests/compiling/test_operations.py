@@ -63,6 +63,7 @@ IN_ROWS: dict[str, Operation] = {
     "clamped below": lambda x, y, _z: x.clamp(min=y[:, :1]),
     "lerp": lambda x, y, z: torch.lerp(x, y, z[:, :1].sign()),
     "atan2": lambda x, y, _z: torch.atan2(x, y[:, :1]),
+    "remainder": lambda x, y, _z: torch.remainder(x, 1e-44 * y[:, :1]),
     **{name: lambda x, _y, _z, name=name: getattr(torch, name)(x[:, 1:]) for name in ("sinh", "cosh", "exp2")},  # type: ignore[misc]
     "sigmoid": lambda x, _y, _z: torch.sigmoid(x[:, 1:]),
     "softplus": lambda x, _y, _z: torch.nn.functional.softplus(x[:, 1:]),
@@ -144,13 +145,21 @@ def test_numbers_in_vectors_and_alone_round_as_torch_s_do(
     assert others(ends, *(wide(seed, MANY[dtype], dtype) for seed in range(3))) == []
 
 
-def test_the_derivative_of_a_product_is_said_to_round_otherwise() -> None:
-    def step(carry: tuple[Tensor], _: tuple[()]) -> tuple[tuple[Tensor, ...], tuple[Tensor]]:
+@pytest.mark.parametrize(
+    ("made", "names"),
+    [
+        (lambda x: torch.autograd.grad(x.prod(-1), x, torch.ones(64))[0], {"the derivative of prod"}),
+        (lambda x: torch.add(x, x[:, :1], alpha=0.3), {"add"}),
+        (lambda x: x[:, None].expand(-1, 2, -1).sum(1), {"sum"}),
+        (lambda x: x, set()),
+    ],
+)
+def test_what_may_round_otherwise_is_named(made: Callable[[Tensor], Tensor], names: set[str]) -> None:
+    def step(carry: tuple[Tensor], _: tuple[()]) -> tuple[tuple[Tensor], tuple[Tensor]]:
         point = carry[0].detach().requires_grad_()
-        return torch.autograd.grad(point.prod(-1), point, torch.ones(64)), (carry[0].sum(-1),)
+        return (made(point).detach(),), (carry[0].sum(-1),)
 
-    recording = Recording.of(step, (torch.ones(64, 2),), (), at_once=True)
-    assert translated(recording, 64).inexact == {"the derivative of prod"}
+    assert translated(Recording.of(step, (torch.ones(64, 5),), (), at_once=True), 64).inexact == names
 
 
 @pytest.mark.parametrize(
