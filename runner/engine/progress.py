@@ -289,12 +289,14 @@ class Descent:
     def _stops_in(self, block: Block) -> Iterator[tuple[int, Ending]]:
         if not self._limits.has_rules:
             return
-        stops = first_stop(block.loss, exact_norm(block.gradient)[..., 0], self._earlier, self._limits)
+        norm = None if self._limits.gradient_norm is None else exact_norm(block.gradient)[..., 0]
+        stops = first_stop(block.loss, norm, self._earlier, self._limits, self._goes_on)
         self._earlier = last_losses(self._earlier, block.loss, self._limits)
-        for run, (index, reason) in enumerate(zip(stops.index.tolist(), stops.reasons, strict=True)):
-            if reason is not None:
-                sentence = reason.sentence(self._configs[run].stop)
-                yield run, Ending(block.first + index, Outcome.STOPPED, sentence)
+        runs = (stops.index >= 0).nonzero()[:, 0]
+        for run, index in zip(runs.tolist(), stops.index[runs].tolist(), strict=True):
+            reason = stops.reasons[run]
+            assert reason is not None
+            yield run, Ending(block.first + index, Outcome.STOPPED, reason.sentence(self._configs[run].stop))
 
 
 def _best(losses: Tensor, direction: Direction) -> float:

@@ -6,7 +6,7 @@ step, whatever the length of the blocks. The limit on wall time is checked by th
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
@@ -59,6 +59,20 @@ class Limits:
             direction=direction,
         )
 
+    def of_runs(self, runs: Tensor) -> Self:
+        """Return the limits of some runs."""
+        chosen = (
+            None if one is None else one[runs] for one in (self.gradient_norm, self.loss_change, self.target_loss)
+        )
+        gradient_norm, loss_change, target_loss = chosen
+        return replace(
+            self,
+            gradient_norm=gradient_norm,
+            loss_change=loss_change,
+            target_loss=target_loss,
+            window=self.window[runs],
+        )
+
     @property
     def has_rules(self) -> bool:
         """Whether any run has a rule."""
@@ -85,35 +99,65 @@ class Stops:
     reasons: tuple[StopReason | None, ...]
 
 
-def first_stop(loss: Tensor, gradient_norm: Tensor, earlier_losses: Tensor, limits: Limits) -> Stops:
+def first_stop(
+    loss: Tensor, gradient_norm: Tensor | None, earlier_losses: Tensor, limits: Limits, among: Tensor | None = None
+) -> Stops:
     """Return where each run first meets a rule; NaN meets none.
 
     Args:
         loss: `(steps, runs)`, at least one step.
-        gradient_norm: `(steps, runs)`, of the same forward passes.
+        gradient_norm: `(steps, runs)`, of the same forward passes; None where no run has a limit for it.
         earlier_losses: `(earlier, runs)`, of the steps just before, as `last_losses` returns them.
         limits: of the runs.
+        among: `(runs,)`, which runs may stop; None for all.
     """
-    met = torch.stack(
+    may_stop = _may_stop(loss, gradient_norm, limits)
+    runs = (may_stop if among is None else may_stop & among).nonzero()[:, 0]
+    index = torch.full_like(may_stop, -1, dtype=torch.int64)
+    reasons: list[StopReason | None] = [None] * len(index)
+    if len(runs) > 0:
+        norm = None if gradient_norm is None else gradient_norm[:, runs]
+        met = _met(loss[:, runs], norm, earlier_losses[:, runs], limits.of_runs(runs))
+        any_met = met.any(0)
+        at = any_met.to(torch.uint8).argmax(0)
+        rule = met[:, at, torch.arange(len(runs), device=runs.device)].to(torch.uint8).argmax(0)
+        stops = any_met.any(0)
+        index[runs] = torch.where(stops, at, -1)
+        for run, which, is_stop in zip(runs.tolist(), rule.tolist(), stops.tolist(), strict=True):
+            reasons[run] = ORDER[which] if is_stop else None
+    return Stops(index, tuple(reasons))
+
+
+def _may_stop(loss: Tensor, gradient_norm: Tensor | None, limits: Limits) -> Tensor:
+    """Return `(runs,)` which runs may meet a rule by their lowest or highest numbers, which are NaN where one is."""
+    found = torch.zeros_like(loss[0], dtype=torch.bool)
+    if gradient_norm is not None and limits.gradient_norm is not None:
+        least = gradient_norm.amin(0)
+        found |= ((least < limits.gradient_norm) | least.isnan()) & ~limits.gradient_norm.isnan()
+    if limits.loss_change is not None:
+        found |= ~limits.loss_change.isnan()
+    if limits.target_loss is not None:
+        best = loss.amin(0) if limits.direction is Direction.DOWN else loss.amax(0)
+        is_reached = _reached(best, limits.target_loss, limits.direction)
+        found |= (is_reached | best.isnan()) & ~limits.target_loss.isnan()
+    return found
+
+
+def _met(loss: Tensor, gradient_norm: Tensor | None, earlier_losses: Tensor, limits: Limits) -> Tensor:
+    """Return `(rules, steps, runs)` which rules each step meets, in their order."""
+    return torch.stack(
         [
-            _below(gradient_norm, limits.gradient_norm),
+            _never(loss) if gradient_norm is None else _below(gradient_norm, limits.gradient_norm),
             _changed_less(loss, earlier_losses, limits),
             _reached(loss, limits.target_loss, limits.direction),
         ]
     )
-    any_met = met.any(0)
-    index = any_met.to(torch.uint8).argmax(0)
-    runs = torch.arange(loss.shape[1], device=loss.device)
-    rule = met[:, index, runs].to(torch.uint8).argmax(0)
-    stops = any_met.any(0)
-    reasons = tuple(
-        ORDER[which] if is_stop else None for which, is_stop in zip(rule.tolist(), stops.tolist(), strict=True)
-    )
-    return Stops(torch.where(stops, index, -1), reasons)
 
 
 def last_losses(earlier_losses: Tensor, loss: Tensor, limits: Limits) -> Tensor:
     """Return the last losses `(at most longest_window, runs)`, the `earlier_losses` of the next block."""
+    if limits.longest_window == 0:
+        return earlier_losses[:0]
     seen = torch.cat([earlier_losses, loss])
     return seen[max(0, len(seen) - limits.longest_window) :].clone()
 
