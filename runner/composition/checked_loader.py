@@ -15,7 +15,7 @@ from runner.composition.hydra_errors import FILE_ERRORS, SWEEP_KEYS, explain
 from runner.composition.loader import GuardedConfigLoader
 from runner.composition.override_functions import parser
 from runner.composition.overrides import check_nesting, sweeper_mistakes, use_typed_overrides
-from runner.composition.repository import CheckedConfigRepository
+from runner.composition.repository import UNCHOSEN, CheckedConfigRepository
 from runner.config import hydra_values
 from runner.config.hydra_private import DefaultsList, IConfigRepository
 from runner.config.interpolation import note_variables
@@ -25,6 +25,9 @@ from runner.messages.errors import UserError, nearest
 from runner.messages.overrides import allows_code
 from runner.untrusted.config_files import refused_runner_settings, refused_settings, written_secrets
 from runner.untrusted.settings import check_search_path
+
+# What Hydra adds to the overrides once it has read the mode.
+MODES = {f"hydra.mode={mode.name}": mode for mode in RunMode}
 
 
 class CheckedConfigLoader(GuardedConfigLoader):
@@ -37,6 +40,7 @@ class CheckedConfigLoader(GuardedConfigLoader):
         """Look for configs on the search path."""
         super().__init__(config_search_path)
         self.repository: CheckedConfigRepository = CheckedConfigRepository(config_search_path)
+        self._composed_for_mode: tuple[str | None, list[str], DictConfig] | None = None
 
     def load_configuration(
         self,
@@ -54,6 +58,8 @@ class CheckedConfigLoader(GuardedConfigLoader):
         """
 
         def compose(chosen: list[str]) -> DictConfig:
+            if (known := self._known_config(config_name, chosen, run_mode, from_shell)) is not None:
+                return known
             return self.composed(config_name, chosen, run_mode, from_shell, validate_sweep_overrides)
 
         typed = [text for text in overrides if text not in NO_EFFECT]
@@ -65,9 +71,11 @@ class CheckedConfigLoader(GuardedConfigLoader):
         overrides = [text for text in overrides if text not in for_jobs]
         if config_name is not None and not allows_code(overrides):
             check_search_path(_keys_in(self.repository, config_name), overrides)
-        # Hydra composes once without validation to read hydra.mode, and ignores errors.
         if config_name is None or not validate_sweep_overrides:
-            return compose(overrides)
+            composed = compose(overrides)
+            if not validate_sweep_overrides:
+                self._composed_for_mode = config_name, overrides, composed
+            return composed
         cfg, mistakes = compose_without_faulty(compose, overrides, self._missing_option, is_sweep)
         if cfg is not None and not is_sweep:
             mistakes += self._mistakes_in(cfg, is_job, reported=mistakes)
@@ -145,6 +153,32 @@ class CheckedConfigLoader(GuardedConfigLoader):
     def is_group(self, key: str) -> bool:
         """Return whether a key chooses an option of a config group."""
         return self.repository.group_exists(key)
+
+    def _known_config(
+        self, name: str | None, overrides: list[str], run_mode: RunMode, from_shell: bool
+    ) -> DictConfig | None:
+        """Return the config that Hydra has composed to read hydra.mode, where composing again would give the same.
+
+        Hydra composes once as for a sweep and without validation, ignores errors, and then composes with the mode.
+
+        Raises:
+            ConfigCompositionException: a value is swept where it cannot be.
+        """
+        composed, self._composed_for_mode = self._composed_for_mode, None
+        if composed is None:
+            return None
+        own_name, first, cfg = composed
+        mode = overrides[len(first) :]
+        if (own_name, first) != (name, overrides[: len(first)]) or mode not in ([], *([text] for text in MODES)):
+            return None
+        # For a sweep, groups without an option are left out.
+        if self.repository.unchosen or any(UNCHOSEN in text for text in overrides):
+            return None
+        self.validate_sweep_overrides_legal(self.parse(overrides), run_mode, from_shell)
+        for text in mode:
+            OmegaConf.update(cfg, "hydra.mode", MODES[text])
+            cfg.hydra.overrides.hydra.append(text)
+        return cfg
 
     def _only_for_jobs(self, overrides: list[str]) -> list[str]:
         """Return the overrides that the config of a whole sweep cannot take.

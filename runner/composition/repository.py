@@ -16,9 +16,20 @@ from runner.config.schema import GROUPS
 from runner.config.yaml_files import with_limits
 from runner.messages.errors import UserError, nearest
 
+# The option of a group that has to be chosen elsewhere.
+UNCHOSEN = "???"
+
 
 class CheckedConfigRepository(HookedConfigRepository):
-    """Reads configs as Hydra does; Hydra copies the repository for each composition and replaces its sources."""
+    """Reads configs as Hydra does; Hydra copies the repository for each composition and replaces its sources.
+
+    Attributes:
+        unchosen: the configs read so far, by the copies too, whose defaults lists have a group without an option.
+    """
+
+    def __init__(self, config_search_path: ConfigSearchPath) -> None:
+        self.unchosen: set[str] = set()
+        super().__init__(config_search_path)
 
     def __deepcopy__(self, _memo: dict[int, Any]) -> Self:
         return copy.copy(self)
@@ -70,6 +81,8 @@ class CheckedConfigRepository(HookedConfigRepository):
         written = OmegaConf.to_container(items, resolve=False)
         assert isinstance(written, list)
         note_variables(str(written))
+        if UNCHOSEN in str(written):
+            self.unchosen.add(config_path)
         try:
             taken = checked_items(self.file(config_path), written)
         except UserError as error:
