@@ -71,9 +71,9 @@ def test_a_long_name_of_an_experiment_is_refused_before_the_run(runner: Command)
 
 
 def test_a_server_database_with_another_programs_schema_version_is_refused_unchanged(
-    postgresql: Callable[[str], str],
+    empty_postgresql: Callable[[str], str],
 ) -> None:
-    uri = postgresql("anothers")
+    uri = empty_postgresql("anothers")
     engine = sa.create_engine(uri)
     with engine.begin() as connection:
         connection.execute(sa.text("create table alembic_version (version_num varchar(32))"))

@@ -175,9 +175,9 @@ def test_a_folder_of_any_name_keeps_its_record(runner: Command) -> None:
 
 
 def test_runs_started_at_once_on_a_fresh_postgresql_are_all_recorded(
-    runner: Command, postgresql: Callable[[str], str]
+    runner: Command, empty_postgresql: Callable[[str], str]
 ) -> None:
-    uri = postgresql("fresh")
+    uri = empty_postgresql("fresh")
     started = [runner.fork(f"tracking.uri={uri}", "steps=3") for _ in range(4)]
     assert [(process.communicate(timeout=280)[1], process.returncode) for process in started] == [("", 0)] * 4
     client = MlflowClient(uri)

@@ -32,8 +32,18 @@ def _as_owner() -> dict[str, int]:
 
 
 @pytest.fixture(scope="session")
-def postgresql() -> Iterator[Callable[[str], str]]:
-    """Return a function that creates a database of a name and returns its URI."""
+def postgresql(empty_postgresql: Callable[..., str]) -> Callable[[str], str]:
+    """Return a function that creates a database of a name, with MLflow's tables, and returns its URI."""
+    from tests.support.template import make_tables
+
+    template = "tables"
+    make_tables(empty_postgresql(template))
+    return lambda name: empty_postgresql(name, template)
+
+
+@pytest.fixture(scope="session")
+def empty_postgresql() -> Iterator[Callable[..., str]]:
+    """Return a function that creates a database of a name, empty or from a template, and returns its URI."""
     initdb, server = _tool("initdb"), _tool("postgres")
     if initdb is None or server is None:
         if os.environ.get("CI"):
@@ -55,10 +65,10 @@ def postgresql() -> Iterator[Callable[[str], str]]:
     process = subprocess.Popen([server, *options], **owner, **quiet)  # type: ignore[call-overload]
     uri = f"postgresql://tester@127.0.0.1:{port}"
 
-    def database(name: str) -> str:
+    def database(name: str, template: str = "template1") -> str:
         connection = psycopg.connect(f"{uri}/postgres")
         connection.autocommit = True
-        connection.cursor().execute(f'create database "{name}"')
+        connection.cursor().execute(f'create database "{name}" template "{template}"')
         connection.close()
         return f"{uri}/{name}"
 

@@ -1,5 +1,6 @@
 """A database with MLflow's tables, made once a session and copied where MLflow would make them in a second or two."""
 
+import functools
 import os
 import shutil
 import sqlite3
@@ -14,6 +15,7 @@ import sqlalchemy as sa
 from tests.support.commands import FRESH
 
 _make_tables: Callable[[sa.Engine], None] = db_utils._initialize_tables
+_latest_schema: Callable[[], str] = db_utils._get_latest_schema_revision
 
 
 def use_template(path: str | Path) -> None:
@@ -31,6 +33,8 @@ def use_template(path: str | Path) -> None:
             source.backup(driver)
 
     db_utils._initialize_tables = copy_tables
+    # Alembic would read all migrations at each opening of a store.
+    db_utils._get_latest_schema_revision = functools.cache(_latest_schema)
 
 
 def place(template: Path, database: Path) -> None:
@@ -46,7 +50,12 @@ def _make(template: Path) -> None:
         if template.exists():
             return
         making = template.with_suffix(".making")
-        engine = db_utils.create_sqlalchemy_engine(f"sqlite:///{making}")
-        _make_tables(engine)
-        engine.dispose()
+        make_tables(f"sqlite:///{making}")
         making.rename(template)
+
+
+def make_tables(uri: str) -> None:
+    """Make MLflow's tables in an empty database, as MLflow does."""
+    engine = db_utils.create_sqlalchemy_engine(uri)
+    _make_tables(engine)
+    engine.dispose()

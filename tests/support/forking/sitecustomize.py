@@ -20,7 +20,9 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -159,7 +161,6 @@ def _wait_and_record(requests: socket.socket) -> NoReturn:
 def _import() -> None:
     """Import what a run and its recorder import."""
     os.environ |= {"MLFLOW_LOGGING_LEVEL": "CRITICAL", "MLFLOW_DISABLE_TELEMETRY": "true"}  # as the recorder does
-    gc.disable()
     for name in IMPORTED:
         importlib.import_module(name)
     runner = importlib.import_module("runner")
@@ -170,16 +171,35 @@ def _import() -> None:
 
     for path in (ROOT / "conf").rglob("*.yaml"):
         parsed(path.read_text(), str(path))
-    gc.enable()
-    gc.freeze()
+
+
+def _warm_up() -> None:
+    """Compose a config and open a store, so that what Hydra and MLflow prepare at their first use is prepared."""
+    from runner import plugins
+    from runner.composition.composition import compose
+    from runner.messages import redaction
+    from runner.recorder.opening import open_store
+
+    plugins.register()
+    compose([])
+    redaction._noted = redaction._Noted()
+    with tempfile.TemporaryDirectory() as folder:
+        open_store({"uri": f"sqlite:///{folder}/mlflow.db", "artifacts": None, "again": False}).close()
+    for finalizer in weakref.finalize._registry:  # type: ignore[attr-defined]
+        finalizer.atexit = False  # torch takes 50 ms to unload its libraries of operations
+    assert threading.enumerate() == [threading.main_thread()]
 
 
 def _main(fd: int, template: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    gc.disable()
     _import()
     from tests.support.template import use_template
 
     use_template(template)
+    _warm_up()
+    gc.enable()
+    gc.freeze()
     with socket.socket(fileno=fd) as requests:
         _serve(requests)
 
