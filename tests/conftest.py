@@ -17,7 +17,7 @@ from tests.support.commands import Command as Command
 from tests.support.commands import Done as Done
 from tests.support.forks import Forks
 
-pytest_plugins = ["tests.support.clusters", "tests.support.databases"]
+pytest_plugins = ["tests.support.clusters", "tests.support.compiler", "tests.support.databases"]
 
 # As the command does, before anything imports torch: tests run in parallel.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,9 +29,9 @@ Function = Callable[[Tensor, Tensor], Tensor]
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def _cache(programs: Path) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        with_compiler(patch, tmp_path_factory.mktemp("cache"))
+        with_compiler(patch, programs)
         yield
 
 

@@ -1,12 +1,15 @@
 """A compiled program makes the steps of torch's kernels, and auto never gives another digit."""
 
+import random
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from torch.utils import _pytree as pytree
 
+from runner.config.schema import Config
 from runner.engine import auto, engines
 from runner.engine.batches import Member, member_of
 from runner.engine.descent import Block
@@ -16,17 +19,19 @@ from runner.messages.errors import UserError
 from runner.sweeps.fingerprint import fingerprint
 from tests.support.compiler import with_compiler
 from tests.support.descents import done, member
+from tests.support.random_runs import random_config
 
 pytestmark = pytest.mark.xdist_group("compiled")
 STEPS = 400
+NOWHERE = {"name": "off", "uri": None, "experiment": None, "artifacts": None, "offline": None}
 # Adam with noise, a schedule and clipping on two coordinates: most kinds of state and inputs.
 ASKED = ["objective=rosenbrock", "optimizer=adam", "schedule=cosine", "gradient_noise=0.1", "clip_norm=2"]
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def _cache(programs: Path) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        with_compiler(patch, tmp_path_factory.mktemp("cache"))
+        with_compiler(patch, programs)
         yield
 
 
@@ -64,8 +69,9 @@ def joined(blocks: list[Block]) -> list[torch.Tensor]:
 
 def are_equal(one: list[Block], other: list[Block], run: int | None = None) -> bool:
     chosen = slice(None) if run is None else slice(run, run + 1)
+    made = min(sum(len(block.loss) for block in blocks) for blocks in (one, other))  # blocks may end after the last run
     pairs = zip(joined(one), joined(other), strict=True)
-    return all(torch.equal(a[:, chosen].nan_to_num(), b.nan_to_num()) for a, b in pairs)
+    return all(torch.equal(a[:made, chosen].nan_to_num(), b[:made].nan_to_num()) for a, b in pairs)
 
 
 @pytest.mark.usefixtures("_eager_to_compile")
@@ -86,6 +92,26 @@ def test_auto_with_a_cold_and_a_warm_cache_gives_the_bits_of_torchs_kernels() ->
     for run in (0, 33, 69):  # runs alone take the same program
         alone, _ = steps(members("compiled")[run : run + 1])
         assert are_equal(compiled, alone, run)
+
+
+@pytest.mark.usefixtures("_eager_to_compile")
+def test_random_runs_have_the_same_bits_by_each_engine_whatever_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(auto, "FIRST_BLOCK", 5)
+    rng, said = random.Random(3), list[str | None]()
+    for index in (0, 9, 22):
+        config = replace(random_config(rng, index, NOWHERE), steps=60)
+
+        def made(engine: str, config: Config = config) -> tuple[list[Block], str | None]:
+            runs = [replace(config, engine=engine, lr=config.lr * part) for part in (0.5, 1.0, 1.5)]
+            return steps([member_of(run) for run in runs], wait=True)
+
+        eager, _ = made("eager")
+        (cold, first), (warm, second), (compiled, _) = made("auto"), made("auto"), made("compiled")
+        assert are_equal(eager, cold), config
+        assert are_equal(eager, warm), config
+        assert are_equal(eager, compiled), config
+        said += [first, second]
+    assert sum("compiled from step" in (one or "") for one in said) >= 4, said
 
 
 @pytest.mark.usefixtures("_eager_to_compile")

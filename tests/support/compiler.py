@@ -15,3 +15,9 @@ def with_compiler(patch: pytest.MonkeyPatch, folder: Path) -> None:
     if compiler() is None:
         assert "CI" not in os.environ, "CI has a C++ compiler"
         pytest.skip("there is no C++ compiler (g++)")
+
+
+@pytest.fixture(scope="session")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of the programs that tests share, for they take seconds to compile."""
+    return tmp_path_factory.mktemp("programs")
