@@ -283,7 +283,8 @@ def _chosen(lowering: Lowering, mask: Any, one: Any, other: Any, dtype: torch.dt
 
 @operation("_to_copy")
 def _copied(lowering: Lowering, call: Call) -> Value:
-    value, letter = lowering.value(call.given[0]), letter_of(call.found.dtype)
+    letter = letter_of(call.found.dtype)
+    value = _operand(lowering, call.given[0], letter)  # vmap may give a number
     return _each(lowering, [value], call.found.dtype, lambda node: lowering.nodes.cast(node, letter))
 
 

@@ -19,6 +19,8 @@ from runner.engine.problem import prepare
 from tests.support.random_runs import options, random_config
 
 STEPS = 60
+# So that rates change within these steps.
+SHORT = {"multistep": ["schedule.milestones=[20]"], "step": ["schedule.step_size=20"]}
 
 
 @dataclass(frozen=True)
@@ -116,5 +118,4 @@ def _choices() -> Iterator[list[str]]:
     for name in options("optimizer"):
         yield [f"optimizer={name}", "objective=rosenbrock", "lr=1e-3"]
     for name in options("schedule"):
-        own = ["schedule.milestones=[20]"] if name == "multistep" else []
-        yield [f"schedule={name}", "objective=rosenbrock", "lr=1e-3", *own]
+        yield [f"schedule={name}", "objective=rosenbrock", "lr=1e-3", *SHORT.get(name, [])]

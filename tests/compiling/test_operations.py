@@ -149,6 +149,10 @@ def test_numbers_in_vectors_and_alone_round_as_torch_s_do(
     ("made", "names"),
     [
         (lambda x: torch.autograd.grad(x.prod(-1), x, torch.ones(64))[0], {"the derivative of prod"}),
+        (
+            lambda x: torch.autograd.grad(torch.vmap(lambda row: row.prod(-1))(x), x, torch.ones(64))[0],
+            {"the derivative of prod"},
+        ),
         (lambda x: torch.add(x, x[:, :1], alpha=0.3), {"add"}),
         (lambda x: x[:, None].expand(-1, 2, -1).sum(1), {"sum"}),
         (lambda x: x, set()),
