@@ -8,12 +8,13 @@ from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
-from runner.composition.composition import compose, install, to_config
+from runner.composition.composition import install
 from runner.engine.batches import member_of
 from runner.engine.descent import Problem
 from runner.engine.inputs import Inputs, steps_of
 from runner.engine.problem import prepare
 from runner.optimizers import RULES
+from tests.support.batches import base
 from tests.support.descents import done
 
 install()
@@ -32,8 +33,12 @@ OVERRIDES = {
 }
 
 
-def problem(*overrides: str, runs: int = 3) -> Problem:
-    config = to_config(compose(["quiet=true", *overrides]))
+def problem(*overrides: str, dtype: str = "float32", runs: int = 3) -> Problem:
+    given = dict(text.split("=", 1) for text in overrides)
+    chosen = {group: given.pop(group) for group in ("objective", "optimizer", "schedule") if group in given}
+    others = [f"{key}={value}" for key, value in given.items()]
+    config = base(chosen["objective"], chosen.get("optimizer", "gd"), chosen.get("schedule", "constant"), *others)
+    config = replace(config, dtype=dtype)
     return prepare([member_of(replace(config, lr=0.001 * run)) for run in range(1, runs + 1)]).problem
 
 
@@ -71,7 +76,7 @@ def test_a_traced_step_equals_the_eager_one_to_the_bit(overrides: list[str]) -> 
 def test_no_two_tensors_of_the_first_carry_are_one(name: str, dtype: str) -> None:
     # make_fx takes tensors that are one object for one input, and computes something else without an error.
     objective = MODEL if name in FOR_MATRICES else ["objective=rosenbrock"]
-    leaves = as_numbers(problem(*objective, f"optimizer={name}", f"dtype={dtype}").start)
+    leaves = as_numbers(problem(*objective, f"optimizer={name}", dtype=dtype).start)
     assert len({id(leaf) for leaf in leaves}) == len(leaves)
 
 

@@ -303,7 +303,7 @@ def test_interpolations_that_multiply_are_refused(attacked: Command, first: str)
     refers = [f"'{text * 10}'" if first.startswith("x") else f"[{','.join([repr(text)] * 10)}]" for text in earlier]
     lines = [f"  a{number}: {text}" for number, text in enumerate([first, *refers])]
     (folder / "bomb.yaml").write_text("# @package _global_\ntags:\n" + "\n".join(lines))
-    done = attacked("--config-dir", "given", "experiment=bomb", "steps=2", "tracking=off")
+    done = attacked("--config-dir", "given", "experiment=bomb")
     assert done.code == 2
     assert "expected at most 1,000 interpolations" in done.err
 
