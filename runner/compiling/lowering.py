@@ -41,19 +41,6 @@ class MixesRunsError(CannotCompileError):
 Operation = Callable[["Lowering", Call], Any]
 
 
-def check_known(calls: Sequence[Call], operations: Mapping[str, Operation]) -> None:
-    """Check that all operations have a translation.
-
-    Raises:
-        CannotCompileError: one has none.
-    """
-    for call in calls:
-        if call.name in ("mm", "bmm", "addmm", "baddbmm", "convolution"):
-            raise CannotCompileError("the step multiplies matrices, which torch's kernels do faster")
-        if call.name not in operations:
-            raise CannotCompileError(f"torch's operation {call.name} has no translation")
-
-
 @dataclass
 class Lowering:
     """Translates the calls of a step, in their order.

@@ -13,6 +13,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from runner.compiling.memory import ReusedMemory
 from runner.tensors.tracing import recorded
 
+# What the tensors of a recorded step may take: they are all kept until the last.
+MOST_BYTES = 512 * 2**20
 READ = ("_local_scalar_dense", "equal", "is_nonzero", "nonzero")
 PureStep: TypeAlias = Callable[[Any, Any], tuple[Any, Any]]
 
@@ -48,9 +50,17 @@ class Call:
 class Recorder(TorchDispatchMode):
     """Records the operations that run, those of backward passes too, and keeps their tensors alive."""
 
-    def __init__(self) -> None:
+    def __init__(self, check: Callable[[str], None] | None = None) -> None:
+        """Begin to record.
+
+        Args:
+            check: raises for the name of an operation that is not to run.
+        """
         super().__init__()  # type: ignore[no-untyped-call]
         self.calls: list[Call] = []
+        self._check = check
+        self._storages: set[int] = set()
+        self._bytes = 0
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -62,9 +72,22 @@ class Recorder(TorchDispatchMode):
             raise CannotCompileError("the step depends on the value of a tensor in Python")
         if torch.Tag.nondeterministic_seeded in kernel.tags:
             raise CannotCompileError(f"the step draws random numbers, by {name}")
+        if self._check is not None:
+            self._check(name)
         found = kernel(*args, **(kwargs or {}))
         self.calls.append(Call(name, kernel, args, kwargs or {}, found))
+        self._count(self.calls[-1])
         return found
+
+    def _count(self, call: Call) -> None:
+        for one in call.results:
+            if isinstance(one, Tensor) and not one._is_zerotensor():
+                storage = one.untyped_storage()
+                if storage.data_ptr() not in self._storages:
+                    self._storages.add(storage.data_ptr())
+                    self._bytes += storage.nbytes()
+        if self._bytes > MOST_BYTES:
+            raise CannotCompileError(f"the numbers of a step take more than {MOST_BYTES // 2**20} MiB")
 
 
 @dataclass(frozen=True)
@@ -86,7 +109,15 @@ class Recording:
     outputs: Sequence[Any]
 
     @classmethod
-    def of(cls, step: PureStep, carry: Any, inputs: Any, *, at_once: bool) -> "Recording":
+    def of(
+        cls,
+        step: PureStep,
+        carry: Any,
+        inputs: Any,
+        *,
+        at_once: bool,
+        check: Callable[[str], None] | None = None,
+    ) -> "Recording":
         """Make a step and record it.
 
         Args:
@@ -95,11 +126,12 @@ class Recording:
             carry: before a step.
             inputs: of that step.
             at_once: whether all rows are to be evaluated at once, whatever their number.
+            check: raises for the name of an operation that is not to run.
 
         Raises:
             CannotCompileError: what the step does, or keeps, is not the same at each step.
         """
-        recorder = Recorder()
+        recorder = Recorder(check)
         with recorded(at_once=at_once), recorder:
             following, outputs = step(carry, inputs)
         made = cls(recorder.calls, *map(pytree.tree_leaves, (carry, following, inputs, outputs)))

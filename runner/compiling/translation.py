@@ -6,7 +6,7 @@ from itertools import chain
 
 from torch import Tensor
 
-from runner.compiling.lowering import Lowering, Value, check_known
+from runner.compiling.lowering import Lowering, Value
 from runner.compiling.operations import OPERATIONS
 from runner.compiling.programs import Source, vector_bytes
 from runner.compiling.recording import CannotCompileError, Form, Recording
@@ -32,6 +32,18 @@ class Translation:
     inexact: frozenset[str]
 
 
+def check_translated(name: str) -> None:
+    """Check that an operation has a translation.
+
+    Raises:
+        CannotCompileError: it has none.
+    """
+    if name in ("mm", "bmm", "addmm", "baddbmm", "convolution"):
+        raise CannotCompileError("the step multiplies matrices, which torch's kernels do faster")
+    if name not in OPERATIONS:
+        raise CannotCompileError(f"torch's operation {name} has no translation")
+
+
 def translated(recording: Recording, rows: int, *, is_padded: bool = True) -> Translation:
     """Return the translation of a step.
 
@@ -43,7 +55,8 @@ def translated(recording: Recording, rows: int, *, is_padded: bool = True) -> Tr
     Raises:
         CannotCompileError: it cannot be translated.
     """
-    check_known(recording.calls, OPERATIONS)
+    for call in recording.calls:
+        check_translated(call.name)
     lowering = Lowering(rows, is_padded)
     for number, one in enumerate(recording.states):
         if isinstance(one, Tensor):

@@ -15,7 +15,7 @@ from runner.compiling.programs import made
 from runner.compiling.recording import CannotCompileError, Recording
 from runner.compiling.replay import Replay, ReplayedProgram, replayed
 from runner.compiling.running import TranslatedProgram
-from runner.compiling.translation import Translation, translated
+from runner.compiling.translation import Translation, check_translated, translated
 from runner.engine.batches import PADDED_DIMENSION
 from runner.engine.descent import BLOCK_SECONDS, AnyStep, Carry, Outputs, Problem, eager, made_eagerly
 from runner.engine.inputs import Inputs, steps_of
@@ -47,7 +47,7 @@ def plan_of(problem: Problem, carry: Carry, *, is_exact: bool) -> Translation | 
     (inputs,) = steps_of(problem.inputs.peek())
     rows, dimension = carry.weight.shape
     try:
-        recording = Recording.of(problem.step, carry, inputs, at_once=True)
+        recording = Recording.of(problem.step, carry, inputs, at_once=True, check=check_translated)
         found = translated(recording, rows, is_padded=dimension <= PADDED_DIMENSION)
     except CannotCompileError:
         is_taken = False

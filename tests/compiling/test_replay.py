@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from runner.compiling import recording
 from runner.compiling.memory import ReusedMemory
 from runner.compiling.programs import made
 from runner.compiling.recording import CannotCompileError, Recording
@@ -165,3 +166,9 @@ def test_an_error_of_a_kernel_is_raised() -> None:
     program = ReplayedProgram(made(plan.source), plan)
     with pytest.raises(RuntimeError, match="singular"):
         program((torch.zeros(2, 2),), (), 1, program.form.new_outputs(1, 2, ReusedMemory()), 0)
+
+
+def test_a_step_on_more_numbers_than_memory_should_hold_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recording, "MOST_BYTES", 2**20)
+    with pytest.raises(CannotCompileError, match="the numbers of a step take more than 1 MiB"):
+        Recording.of(lambda carry, _: ((carry[0] * 2,), ()), (torch.ones(2**10, 2**9),), (), at_once=False)
