@@ -1,7 +1,6 @@
 """Rows written in bulk are those that MLflow's public client would have left."""
 
-import subprocess
-import sys
+import multiprocessing
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -142,27 +141,25 @@ def test_tables_of_another_layout_are_written_by_the_public_client(tmp_path: Pat
     assert other.warning is not None
 
 
-WRITER = """
-import sys
-from collections.abc import Callable
-from pathlib import Path
-from tests.support.stores import opened
-from runner.tracking.journal import Begin, End, Metrics
-import numpy as np
-store = opened(Path(sys.argv[1]), bulk=True)
-for index in range(20):
-    run = f"{sys.argv[2]}-{index}"
-    store.apply(Begin(run, run, "shared", 1))
-    store.apply(Metrics([run], ["loss"], list(range(10)), 2, np.arange(10.0).tobytes()))
-    store.apply(End(run, "FINISHED", 3))
-    store.flush()
-"""
+def write_runs(folder: Path, writer: int) -> None:
+    store = opened(folder, bulk=True)
+    for index in range(20):
+        run = f"{writer}-{index}"
+        store.apply(Begin(run, run, "shared", 1))
+        store.apply(Metrics([run], ["loss"], list(range(10)), 2, np.arange(10.0).tobytes()))
+        store.apply(End(run, "FINISHED", 3))
+        store.flush()
 
 
 def test_several_processes_write_to_one_fresh_file_at_once(tmp_path: Path) -> None:
-    arguments = [sys.executable, "-c", WRITER, str(tmp_path)]
-    writers = [subprocess.Popen([*arguments, str(number)]) for number in range(4)]
-    assert [writer.wait(timeout=280) for writer in writers] == [0] * 4
+    new = multiprocessing.get_context("forkserver")  # imports MLflow once for all of them
+    new.set_forkserver_preload([__name__])
+    writers = [new.Process(target=write_runs, args=(tmp_path, number)) for number in range(4)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join(280)
+    assert [writer.exitcode for writer in writers] == [0] * 4
     client = opened(tmp_path, bulk=True)._client
     experiment = experiment_of(client, "shared").experiment_id
     runs = client.search_runs([experiment])
