@@ -142,5 +142,6 @@ def _number(value: float) -> str:
 
 
 def _group(settings: dict[str, Any], without: Sequence[str] = ("name",)) -> str:
-    parameters = [f"{key} {shown(value)}" for key, value in settings.items() if key not in without]
+    given = {key: value for key, value in settings.items() if key not in without and value is not None}
+    parameters = [f"{key} {shown(value)}" for key, value in given.items()]
     return ", ".join([settings["name"], *parameters])
