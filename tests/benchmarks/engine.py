@@ -1,7 +1,7 @@
 """Microseconds a step by torch's kernels, by programs and by peers; whole processes; whether bits are the same.
 
-`python -m tests.benchmarks.engine [steps | processes | bits [SEED [COUNT]] | ulps]`. JAX is timed where JAX_PATH names
-the folder that it is installed in (`pip install --target FOLDER jax`).
+`python -m tests.benchmarks.engine [steps | models | processes | bits [SEED [COUNT]] | ulps]`. JAX is timed where
+JAX_PATH names the folder that it is installed in (`pip install --target FOLDER jax`).
 """
 
 import os
@@ -168,6 +168,48 @@ def steps() -> None:
                 print(f"{threads:<8}{work:<18}{runs:>7,}{texts}", flush=True)
 
 
+def models() -> None:
+    """Print microseconds a step of networks on the digits, of all samples and of mini-batches of 32."""
+    model = ["objective=mlp", "optimizer=adam", "initial_weight=random"]
+    print(f"{'threads':<8}{'samples':<9}{'runs':>5}{'eager':>10}{'compiled':>10}{'plain':>10}")
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        for samples, overrides in (("all", model), ("32", [*model, "objective.batch_size=32"])):
+            for runs in (1, 64):
+                found = [_of_model(overrides, runs, "eager"), _of_model(overrides, runs, "compiled")]
+                found += [_plain_model(samples)] if runs == 1 else []
+                print(f"{threads:<8}{samples:<9}{runs:>5}{''.join(f'{one:>10.0f}' for one in found)}", flush=True)
+
+
+def _of_model(overrides: list[str], runs: int, engine: str) -> float:
+    steps, best = 600 if runs == 1 else 60, float("inf")
+    for _ in range(3):
+        made = batch(overrides, runs, steps, engine)
+        descent = Descent(made, engine=engine_of(made))
+        begun = time.perf_counter()
+        for _ in descent.blocks():
+            pass
+        best = min(best, time.perf_counter() - begun)
+    return best / steps * 1e6
+
+
+def _plain_model(samples: str, steps: int = 600) -> float:
+    """Return microseconds a step of a loop as a notebook has it, on as many samples of as many features."""
+    random = torch.Generator().manual_seed(0)
+    x = torch.randn(1438, 64, generator=random)
+    y = torch.randint(0, 10, (1438,), generator=random)
+    net = torch.nn.Sequential(torch.nn.Linear(64, 16), torch.nn.Tanh(), torch.nn.Linear(16, 10))
+    optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
+
+    def step() -> None:
+        chosen = slice(None) if samples == "all" else torch.randint(0, len(x), (int(samples),), generator=random)
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(net(x[chosen]), y[chosen]).backward()
+        optimizer.step()
+
+    return _best(step, steps)
+
+
 def processes() -> None:
     """Print seconds of whole processes: eager, and auto with nothing kept and with a kept program."""
     with tempfile.TemporaryDirectory() as folder:
@@ -196,7 +238,7 @@ def _seconds(command: list[str], environment: dict[str, str], folder: str, repea
 
 
 def main() -> None:
-    """Print what is asked for, else steps and processes."""
+    """Print what is asked for, else steps, models and processes."""
     install()
     asked = sys.argv[1:]
     if asked[:1] == ["bits"]:
@@ -206,10 +248,9 @@ def main() -> None:
     if asked[:1] == ["ulps"]:
         print_ulps()
         return
-    if asked[:1] != ["processes"]:
-        steps()
-    if asked[:1] != ["steps"]:
-        processes()
+    for name, measure in {"steps": steps, "models": models, "processes": processes}.items():
+        if asked[:1] in ([], [name]):
+            measure()
 
 
 if __name__ == "__main__":
