@@ -1,6 +1,5 @@
 """Running the runner as a user does, in a temporary folder."""
 
-import gc
 import os
 import sys
 import tempfile
@@ -23,16 +22,9 @@ pytest_plugins = ["tests.support.clusters", "tests.support.compiler", "tests.sup
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 # Long descents are to take their time, so that they can be interrupted: there is no compiler and no kept program.
 os.environ |= {"CXX": "", "RUNNER_CACHE_DIR": str(Path(tempfile.gettempdir(), "no-programs"))}
-# Compositions make many objects, which garbage collection would look at again and again.
-gc.set_threshold(20_000, 50, 50)
 # The time of an example depends on the machine.
 settings.register_profile("unhurried", settings.default, deadline=None)
 settings.load_profile("unhurried")
-
-
-def pytest_collection_finish() -> None:
-    """Leave what is imported by now out of garbage collection."""
-    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
