@@ -13,8 +13,8 @@ from torch.utils import _pytree as pytree
 from runner.compiling.memory import ReusedMemory
 from runner.compiling.programs import made
 from runner.compiling.recording import CannotCompileError, Recording
-from runner.compiling.replay import Replay, ReplayedProgram, replayed
-from runner.compiling.running import TranslatedProgram
+from runner.compiling.replay import Replay, replayed
+from runner.compiling.running import ReplayedProgram, TranslatedProgram
 from runner.compiling.translation import Translation, check_translated, translated
 from runner.engine.batches import PADDED_DIMENSION
 from runner.engine.descent import BLOCK_SECONDS, AnyStep, Carry, Outputs, Problem, eager, made_eagerly

@@ -14,7 +14,8 @@ from runner.compiling import recording
 from runner.compiling.memory import ReusedMemory
 from runner.compiling.programs import made
 from runner.compiling.recording import CannotCompileError, Recording
-from runner.compiling.replay import Replay, ReplayedProgram, replayed
+from runner.compiling.replay import Replay, replayed
+from runner.compiling.running import ReplayedProgram
 from runner.engine import auto
 from runner.engine.batches import member_of
 from runner.engine.compiled import Compiled, are_equal, of_runs
