@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from runner.compiling.programs import load
+from runner.compiling.recording import CannotCompileError
 from runner.compiling.replay import DTYPES, Instruction, Replay
 from runner.compiling.translation import Translation
 
