@@ -34,7 +34,9 @@ struct Step {
 IValue number(const c10::Type &type, char kind, long whole, double real) {
   if (type.kind() == c10::TypeKind::FloatType) return kind == 'd' ? real : (double)whole;
   if (type.kind() == c10::TypeKind::TensorType) {
-    Tensor made = c10::scalar_to_tensor(kind == 'd' ? c10::Scalar(real) : kind == 'b' ? c10::Scalar((bool)whole) : c10::Scalar((int64_t)whole));
+    Tensor made = c10::scalar_to_tensor(kind == 'd'   ? c10::Scalar(real)
+                                        : kind == 'b' ? c10::Scalar((bool)whole)
+                                                      : c10::Scalar((int64_t)whole));
     made.unsafeGetTensorImpl()->set_wrapped_number(true);
     return made;
   }
@@ -113,7 +115,8 @@ const char *add_call(Step *step, int is_before, const char *name, const char *ov
 }
 
 // Kinds: n none, i int, d double, b bool, s text, t tensor; I, D, B, T are lists of them.
-const char *add_argument(Step *step, int is_before, long place, char kind, long count, const long *whole, const double *real, const char *text) {
+const char *add_argument(Step *step, int is_before, long place, char kind, long count, const long *whole,
+                         const double *real, const char *text) {
   return caught(step, [&] {
     Call &call = (is_before ? step->before : step->calls).back();
     IValue &argument = call.arguments.at(place);
@@ -153,12 +156,14 @@ void end_call(Step *step, int is_before, long results, const long *result, long 
 
 // Fills a slot with a tensor whose memory is kept by the caller.
 void set_slot(Step *step, long slot, void *data, int dtype, long dim, const long *sizes, const long *strides) {
-  step->slots[slot] = at::from_blob(data, at::IntArrayRef((const int64_t *)sizes, dim), at::IntArrayRef((const int64_t *)strides, dim), at::TensorOptions().dtype((at::ScalarType)dtype));
+  at::IntArrayRef shape((const int64_t *)sizes, dim), steps((const int64_t *)strides, dim);
+  step->slots[slot] = at::from_blob(data, shape, steps, at::TensorOptions().dtype((at::ScalarType)dtype));
 }
 
 // Makes steps. Pairs of slots: inputs of all steps and of one, states before a step and after it, outputs of one step
 // and of all, states after the last step and where they are copied to.
-const char *make_steps(Step *step, long steps, long inputs, const long *input, long states, const long *state, long outputs, const long *output, long copies, const long *copied) {
+const char *make_steps(Step *step, long steps, long inputs, const long *input, long states, const long *state,
+                       long outputs, const long *output, long copies, const long *copied) {
   return caught(step, [&] {
     at::AutoDispatchBelowAutograd guard;
     auto &slots = step->slots;
