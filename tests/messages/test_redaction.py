@@ -1,5 +1,6 @@
 """Passwords and tokens are used, and never recorded or printed."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,10 @@ def test_secrets_in_a_text_are_hidden(text: str, shown: str) -> None:
     assert shown_text(text) == shown
 
 
-PASSWORDS = st.text(st.characters(codec="ascii", categories=("L", "N"), include_characters="!#$*+-./:@^_~"), min_size=4)
+# After a key and a colon, the words with which the runner's own messages go on are no values.
+PASSWORDS = st.text(
+    st.characters(codec="ascii", categories=("L", "N"), include_characters="!#$*+-./:@^_~"), min_size=4
+).filter(lambda text: re.match(r"(missing|expected|unknown)\b", text, re.IGNORECASE) is None)
 KEYS = st.sampled_from(["password", "token", "api_key", "DB_PASSWORD", "pat_github", "client-secret"])
 WORDS = st.sampled_from(
     [

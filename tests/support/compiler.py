@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from runner.compiling.programs import compiler
-
 
 def with_compiler(patch: pytest.MonkeyPatch, folder: Path) -> None:
     """Let descents be compiled, and keep the programs in a folder; skip where there is no compiler; CI has one."""
+    from runner.compiling.programs import compiler  # with torch, which the Pythons of some tests do not have
+
     patch.delenv("CXX", raising=False)
     patch.setenv("RUNNER_CACHE_DIR", str(folder))
     if compiler() is None:
