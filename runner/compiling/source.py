@@ -100,6 +100,7 @@ class _Source:
             self._functions(),
             'extern "C" void descend(long steps, long runs, long first, long last, const Ref *constant, '
             "const Ref *input, const Ref *state, const Ref *after, const Ref *output) {",
+            "  const OneThread of_mkl;",
             *self._declared(before, within),
             "  for (long tile = first; tile < last; tile += VECTORS * LANES) {",
             "    const int vectors = (int)std::min<long>(VECTORS, (last - tile + LANES - 1) / LANES);",

@@ -228,6 +228,14 @@ static void *torch_function(const char *name) {
   static void *torch = dlopen("libtorch_cpu.so", RTLD_LAZY | RTLD_NOLOAD);
   return torch ? dlsym(torch, name) : nullptr;
 }
+// MKL would start threads for each call, while a program gives its threads runs of their own.
+struct OneThread {
+  int (*const set)(int) = (int (*)(int))torch_function("MKL_Set_Num_Threads_Local");
+  const int before = set ? set(1) : 0;
+  ~OneThread() {
+    if (set) set(before);
+  }
+};
 constexpr long ACCURATE = 0x2 | 0x00140000 | 0x100;  // VML_HA | VML_FTZDAZ_OFF | VML_ERRMODE_IGNORE
 // The bits of two powers are the same if those of base and exponent are: most runs of a sweep share them.
 template <class V> struct Last { V x, y, r; bool is_known = false; };
