@@ -29,6 +29,14 @@ FIRST_CALL, FIRST_REPLAY = 64, 1
 STEADY = 2
 
 
+def _check(problem: Problem) -> None:
+    if isinstance(problem.step, TorchStep):
+        raise CannotCompileError("the optimizer is a class of torch.optim, which keeps its own state")
+    device = problem.start.weight.device
+    if device.type != "cpu":
+        raise CannotCompileError(f"programs are for the CPU, the device is {device}")
+
+
 def plan_of(problem: Problem, carry: Carry, *, is_exact: bool) -> Translation | Replay:
     """Return how a program makes a problem's steps: one run in each lane of a vector, else by torch's kernels.
 
@@ -40,10 +48,7 @@ def plan_of(problem: Problem, carry: Carry, *, is_exact: bool) -> Translation | 
     Raises:
         CannotCompileError: it cannot be compiled.
     """
-    if isinstance(problem.step, TorchStep):
-        raise CannotCompileError("the optimizer is a class of torch.optim, which keeps its own state")
-    if carry.weight.device.type != "cpu":
-        raise CannotCompileError(f"programs are for the CPU, the device is {carry.weight.device}")
+    _check(problem)
     (inputs,) = steps_of(problem.inputs.peek())
     rows, dimension = carry.weight.shape
     try:
@@ -150,6 +155,7 @@ class Compiled:
             CannotCompileError: the step cannot be compiled.
         """
         if self._runner is None or self._step is not problem.step:
+            _check(problem)
             # The first step also tries out how to evaluate.
             again = itertools.cycle(steps_of(problem.inputs.peek()))
             steady, _ = made_eagerly(problem.step, carry, itertools.islice(again, STEADY))
