@@ -236,7 +236,7 @@ class Compilation:
         self._work = self._process = None
 
 
-def made(source: Source) -> Path:
+def compiled_file(source: Source) -> Path:
     """Return the file of a program, which is compiled where it is not kept.
 
     Raises:

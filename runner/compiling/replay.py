@@ -233,13 +233,17 @@ def _instruction(slots: _Slots, call: Call) -> Instruction:
     places = {argument.name: place for place, argument in enumerate(schema.arguments)}
     arguments = tuple(_argument(slots, places[one.name], given) for one, given in _given(call))
     results = [one if _is_tensor(one) else None for one in call.results if schema.returns]
-    read = {int(slot) for one in arguments if one.kind in "tT" for slot in one.values if slot >= 0}
     written = {_storage(one) for one in results if one is not None} - {0}
-    is_before = read <= slots.fixed and not written & slots.changed and bool(results)
+    is_before = _read(arguments) <= slots.fixed and not written & slots.changed and bool(results)
     made = tuple(-1 if one is None else slots.result(one) for one in results)
     if is_before:
         slots.fixed |= set(made)
     return Instruction(schema.name, schema.overload_name, is_before, arguments, made, ())
+
+
+def _read(arguments: Sequence[Argument]) -> set[int]:
+    """Return the slots of the tensors among arguments."""
+    return {int(slot) for one in arguments if one.kind in "tT" for slot in one.values if slot >= 0}
 
 
 def _argument(slots: _Slots, place: int, given: Any) -> Argument:
@@ -278,8 +282,7 @@ def _with_last_uses(instructions: Sequence[Instruction], needed: set[int]) -> li
     """Return the instructions, each with the slots that may be emptied after it."""
     seen, found = set(needed), list[Instruction]()
     for one in reversed(instructions):
-        read = {int(slot) for given in one.arguments if given.kind in "tT" for slot in given.values}
-        last = {slot for slot in read | set(one.results) if slot >= 0} - seen
+        last = (_read(one.arguments) | set(one.results)) - {-1} - seen
         seen |= last
         found.append(replace(one, last_used=tuple(sorted(last))))
     return found[::-1]

@@ -101,7 +101,8 @@ class Auto:
         else:
             if self._plan is None:
                 self._plan = plan_of(problem, carry, is_exact=True)
-            path = kept(self._plan.source.key)
+                self._key = self._plan.source.key
+            path = kept(self._key)
             if path is None and self._seconds_left > WORTH_COMPILING:
                 self._compilation = Compilation(self._plan.source, is_idle=True)
         if path is not None:

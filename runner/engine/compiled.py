@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from runner.compiling.memory import ReusedMemory
-from runner.compiling.programs import made
+from runner.compiling.programs import compiled_file
 from runner.compiling.recording import CannotCompileError, Recording
 from runner.compiling.replay import Replay, replayed
 from runner.compiling.running import ReplayedProgram, TranslatedProgram
@@ -160,7 +160,7 @@ class Compiled:
             again = itertools.cycle(steps_of(problem.inputs.peek()))
             steady, _ = made_eagerly(problem.step, carry, itertools.islice(again, STEADY))
             plan = plan_of(problem, steady, is_exact=False)
-            self._runner = ProgramRunner.of(made(plan.source), plan, problem)
+            self._runner = ProgramRunner.of(compiled_file(plan.source), plan, problem)
             self._step = problem.step
         return self._runner
 

@@ -73,12 +73,10 @@ def batch(overrides: list[str], runs: int, steps: int, engine: str) -> Batch:
     return prepare([member_of(replace(config, lr=1e-4 + 9e-4 * run / runs)) for run in range(runs)])
 
 
-def of_descents(overrides: list[str], runs: int, engine: str) -> float:
+def of_descents(overrides: list[str], runs: int, engine: str, steps: int, repeats: int = REPEATS) -> float:
     """Return microseconds a step of a descent, with all that is looked at in each block."""
-    steps, best = steps_for(runs), float("inf")
-    if engine == "eager":
-        steps = min(steps, 3_000)
-    for _ in range(REPEATS):
+    best = float("inf")
+    for _ in range(repeats):
         made = batch(overrides, runs, steps, engine)
         descent = Descent(made, engine=engine_of(made))
         begun = time.perf_counter()
@@ -158,8 +156,8 @@ def steps() -> None:
             name = work.partition(",")[0]
             for runs in RUNS:
                 found = [
-                    of_descents(overrides, runs, "eager"),
-                    of_descents(overrides, runs, "compiled"),
+                    of_descents(overrides, runs, "eager", min(steps_for(runs), 3_000)),
+                    of_descents(overrides, runs, "compiled", steps_for(runs)),
                     of_programs(overrides, runs),
                     of_jax(name, runs, threads),
                     plain(name) if runs == 1 else None,
@@ -176,21 +174,10 @@ def models() -> None:
         torch.set_num_threads(threads)
         for samples, overrides in (("all", model), ("32", [*model, "objective.batch_size=32"])):
             for runs in (1, 64):
-                found = [_of_model(overrides, runs, "eager"), _of_model(overrides, runs, "compiled")]
+                count = 600 if runs == 1 else 60
+                found = [of_descents(overrides, runs, engine, count, 3) for engine in ("eager", "compiled")]
                 found += [_plain_model(samples)] if runs == 1 else []
                 print(f"{threads:<8}{samples:<9}{runs:>5}{''.join(f'{one:>10.0f}' for one in found)}", flush=True)
-
-
-def _of_model(overrides: list[str], runs: int, engine: str) -> float:
-    steps, best = 600 if runs == 1 else 60, float("inf")
-    for _ in range(3):
-        made = batch(overrides, runs, steps, engine)
-        descent = Descent(made, engine=engine_of(made))
-        begun = time.perf_counter()
-        for _ in descent.blocks():
-            pass
-        best = min(best, time.perf_counter() - begun)
-    return best / steps * 1e6
 
 
 def _plain_model(samples: str, steps: int = 600) -> float:

@@ -14,8 +14,9 @@ from runner.composition.composition import compose, to_config
 from runner.config.schema import Config
 from runner.engine.batches import member_of
 from runner.engine.compiled import Compiled, are_equal, of_runs
-from runner.engine.descent import Outputs, Problem, made_eagerly
+from runner.engine.descent import Problem, made_eagerly
 from runner.engine.problem import prepare
+from tests.support.descents import made_by_program
 from tests.support.random_runs import options, random_config
 
 STEPS = 60
@@ -47,13 +48,8 @@ def compared(made: Callable[[], Problem]) -> Comparison:
     one, other = made(), made()
     runner = Compiled().prepared(one, one.start)
     carry, expected = made_eagerly(other.step, other.start, itertools.islice(other.inputs, STEPS))
-    after, parts, done = one.start, list[Outputs](), 0
-    while done < STEPS:
-        after, outputs = runner(one, after, STEPS - done)
-        parts.append(outputs)
-        done += len(outputs.loss)
-    joined = Outputs(*[None if part[0] is None else torch.cat(part) for part in zip(*parts, strict=True)])  # type: ignore[arg-type]
-    same = are_equal((carry, of_runs(expected, one.runs)), (after, of_runs(joined, one.runs)))
+    after, found = made_by_program(runner, one, STEPS, STEPS)
+    same = are_equal((carry, of_runs(expected, one.runs)), (after, of_runs(found, one.runs)))
     return Comparison(runner.plan.inexact, same, ulps(carry.weight[: one.runs], after.weight[: one.runs]))
 
 

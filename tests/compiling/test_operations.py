@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from runner.compiling.memory import ReusedMemory
-from runner.compiling.programs import Compilation
+from runner.compiling.programs import compiled_file
 from runner.compiling.recording import CannotCompileError, Recording
 from runner.compiling.running import TranslatedProgram
 from runner.compiling.translation import translated
@@ -103,7 +103,7 @@ def others(operations: Mapping[str, Operation], x: Tensor, y: Tensor, z: Tensor)
 
     translation = translated(Recording.of(step, (x,), (y, z), at_once=True), len(x))
     assert not translation.inexact
-    program = TranslatedProgram(Compilation(translation.source).wait(), translation, len(x), len(x))
+    program = TranslatedProgram(compiled_file(translation.source), translation, len(x), len(x))
     outputs = program.form.new_outputs(1, len(x), ReusedMemory())
     program((x,), (y[None], z[None]), 1, outputs, 0)
     expected = step((x,), (y, z))[1]

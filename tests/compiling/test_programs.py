@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from runner.compiling import programs
-from runner.compiling.programs import Compilation, Source, cache_folder, kept, load, made
+from runner.compiling.programs import Compilation, Source, cache_folder, compiled_file, kept, load
 from runner.compiling.recording import CannotCompileError
 from tests.support.compiler import with_compiler
 
@@ -31,7 +31,7 @@ def test_a_program_is_compiled_once_by_two_that_need_it(folder: Path) -> None:
 
 
 def test_a_file_that_others_may_have_written_is_not_loaded(folder: Path) -> None:
-    path = made(SOURCE)
+    path = compiled_file(SOURCE)
     path.chmod(0o620)
     assert kept(SOURCE.key) is None
     path.chmod(0o600)
@@ -39,7 +39,7 @@ def test_a_file_that_others_may_have_written_is_not_loaded(folder: Path) -> None
     folder.chmod(0o755)
     assert kept(SOURCE.key) is None
     with pytest.raises(CannotCompileError, match="open to others, expected your own with mode 700"):
-        made(SOURCE)
+        compiled_file(SOURCE)
     folder.chmod(0o700)
     path.rename(folder / "elsewhere.so")
     path.symlink_to(folder / "elsewhere.so")
@@ -48,7 +48,7 @@ def test_a_file_that_others_may_have_written_is_not_loaded(folder: Path) -> None
 
 def test_a_compiler_that_fails_leaves_nothing_but_a_line(folder: Path) -> None:
     with pytest.raises(CannotCompileError, match=r"the C\+\+ compiler failed: step.cpp:1:1: error"):
-        made(Source("no C++\n"))
+        compiled_file(Source("no C++\n"))
     assert list(folder.iterdir()) == []
 
 
@@ -58,15 +58,15 @@ def test_a_compilation_that_is_closed_leaves_nothing(folder: Path) -> None:
 
 
 def test_programs_that_were_used_least_recently_make_room(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first, second = made(SOURCE), made(Source(SOURCE.text + "// again\n"))
+    first, second = compiled_file(SOURCE), compiled_file(Source(SOURCE.text + "// again\n"))
     os.utime(second, (1, 1))
     monkeypatch.setattr(programs, "MOST_BYTES", 2.5 * first.stat().st_size)
-    third = made(Source(SOURCE.text + "// and again\n"))
+    third = compiled_file(Source(SOURCE.text + "// and again\n"))
     assert {each.name for each in folder.iterdir()} == {first.name, third.name}
 
 
 def test_a_broken_program_is_removed(folder: Path) -> None:
-    path = made(SOURCE)
+    path = compiled_file(SOURCE)
     path.write_bytes(b"no program")
     with pytest.raises(CannotCompileError, match="cannot be loaded"):
         load(path)

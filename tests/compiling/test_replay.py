@@ -12,17 +12,17 @@ from torch import Tensor
 
 from runner.compiling import recording
 from runner.compiling.memory import ReusedMemory
-from runner.compiling.programs import made
+from runner.compiling.programs import compiled_file
 from runner.compiling.recording import CannotCompileError, Recording
 from runner.compiling.replay import Replay, replayed
 from runner.compiling.running import ReplayedProgram
 from runner.engine import auto
 from runner.engine.batches import member_of
 from runner.engine.compiled import Compiled, are_equal, of_runs
-from runner.engine.descent import Outputs, made_eagerly
+from runner.engine.descent import made_eagerly
 from runner.engine.problem import prepare
 from tests.support.compiler import with_compiler
-from tests.support.descents import done, member
+from tests.support.descents import done, made_by_program, member
 
 pytestmark = pytest.mark.xdist_group("compiled")
 MODEL = ["objective=mlp", "objective.hidden=4", "initial_weight=random"]
@@ -60,12 +60,8 @@ def test_replayed_steps_are_those_of_torch_to_the_bit(overrides: list[str]) -> N
     carry, expected = made_eagerly(one.step, one.start, itertools.islice(one.inputs, STEPS))
     runner = Compiled().prepared(other, other.start)
     assert isinstance(runner.plan, Replay)
-    after, parts, done = other.start, list[Outputs](), 0
-    while done < STEPS:  # in several calls, each of which goes on where the one before has ended
-        after, outputs = runner(other, after, min(5, STEPS - done))
-        parts.append(outputs)
-        done += len(outputs.loss)
-    found = Outputs(*[None if part[0] is None else torch.cat(part) for part in zip(*parts, strict=True)])  # type: ignore[arg-type]
+    # In several blocks, each of which goes on where the one before has ended.
+    after, found = made_by_program(runner, other, STEPS, 5)
     assert are_equal((carry, of_runs(expected, runs)), (after, of_runs(found, runs)))
 
 
@@ -74,7 +70,7 @@ def test_auto_goes_on_with_replayed_steps_and_never_another_digit(monkeypatch: p
         monkeypatch.setattr(auto, name, 0)
     monkeypatch.setattr(auto, "FIRST_BLOCK", 10)
     asked = [*MODEL, "objective.batch_size=16", "optimizer=adam", "steps=100", "log_every=1"]
-    made(_plan().source)
+    compiled_file(_plan().source)
     (result, record), (other, same) = (done(*asked, f"engine={engine}") for engine in ("eager", "auto"))
     assert (result.engine, other.engine) == (None, "compiled from step 21 on")
     assert record.histories("run") == same.histories("run")
@@ -117,7 +113,7 @@ def test_each_kind_of_call_is_made_again(name: str) -> None:
     start = torch.randn(3, 4, generator=random), torch.randn(3, 1, generator=random)
     inputs = torch.randn(6, 3, 4, generator=random)
     plan = replayed(Recording.of(step, start, (inputs[0],), at_once=False))
-    program = ReplayedProgram(made(plan.source), plan)
+    program = ReplayedProgram(compiled_file(plan.source), plan)
     carry, expected = start, []
     for one in inputs:
         carry, outputs = step(carry, (one,))
@@ -164,7 +160,7 @@ def test_an_error_of_a_kernel_is_raised() -> None:
         return (torch.linalg.inv(carry[0]) - 1,), (carry[0].sum(-1),)
 
     plan = replayed(Recording.of(step, (2 * torch.eye(2),), (), at_once=False))
-    program = ReplayedProgram(made(plan.source), plan)
+    program = ReplayedProgram(compiled_file(plan.source), plan)
     with pytest.raises(RuntimeError, match="singular"):
         program((torch.zeros(2, 2),), (), 1, program.form.new_outputs(1, 2, ReusedMemory()), 0)
 

@@ -13,6 +13,8 @@ from torch import Tensor
 from runner.composition.composition import compose, config_folder, to_config
 from runner.console.run import Console
 from runner.engine.batches import Member, member_of
+from runner.engine.compiled import ProgramRunner
+from runner.engine.descent import Carry, Outputs, Problem
 from runner.engine.result import Result
 from runner.execution.batch import execute
 from runner.execution.recording import PlannedRun
@@ -54,6 +56,17 @@ def done(*overrides: str) -> tuple[Result, Collected]:
     run, tracker = member(*overrides), Collected()
     (result,) = execute([PlannedRun(run, "run")], tracker.append, Console(run.config))
     return result, tracker
+
+
+def made_by_program(runner: ProgramRunner, problem: Problem, steps: int, at_once: int) -> tuple[Carry, Outputs]:
+    """Return the carry after the first steps of a problem and their outputs, at most `at_once` steps in a block."""
+    carry, parts, done = problem.start, list[Outputs](), 0
+    while done < steps:
+        carry, outputs = runner(problem, carry, min(at_once, steps - done))
+        parts.append(outputs)
+        done += len(outputs.loss)
+    joined = (None if part[0] is None else torch.cat(part) for part in zip(*parts, strict=True))
+    return carry, Outputs(*joined)  # type: ignore[arg-type]
 
 
 def defaults(name: str) -> dict[str, Any]:
